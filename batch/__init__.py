@@ -1,0 +1,1 @@
+"""How twinrun runs at rest: decode, batch runner, schedule."""

@@ -1,0 +1,112 @@
+"""Decode new bronze records into events and quarantine, each record exactly once.
+
+Two tables cannot be written in one transaction, so a run first records its plan (offsets from, to and a sequence
+number), then appends to each table with that number as Delta's transaction version, then records that it is done. A
+run that finds an unfinished plan repeats exactly that one; what was already appended is then skipped by Delta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.errors import TableError
+from twinrun.events.decode import DECODER_VERSION, decode, decoder_fingerprint, valid_events
+from twinrun.events.source import COORDINATES, Source
+from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.delta import Commit, append, read_table, replace, table_exists
+from twinrun.tables.offsets import Offsets, at_or_after, before, end_offsets, plain
+
+KIND = "decode"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What has been decoded of a source: exclusive end offsets, and the number of the last decode."""
+
+    source: str
+    seq: int
+    ends: Offsets
+    decoder: str
+    new_records: int
+
+
+def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = None) -> Decoded:
+    """Decode what bronze has beyond the last decode; with ``fresh``, or after a change of decoder, everything anew.
+
+    The caller holds the lease ``decode:<source>``. At most six Spark jobs.
+
+    Raises
+    ------
+    TableError
+        There is no bronze table yet.
+    """
+    last = latest_record(spark, cfg, KIND, source.name)
+    if last and last.payload["phase"] == "planned":
+        _write(spark, cfg, source, last.payload)
+        last = add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"})
+    decoder = decoder_fingerprint(source)
+    anew = last is None or fresh is not None or last.payload["decoder"] != decoder
+    starts = {} if anew or last is None else plain(last.payload["to"])
+    ends = end_offsets(_bronze(spark, cfg, source), "partition", "offset")
+    new_records = sum(end - starts.get(partition, 0) for partition, end in ends.items())
+    if not anew and new_records == 0 and last is not None:
+        return Decoded(source.name, last.payload["seq"], starts, decoder, 0)
+    seq = (last.payload["seq"] if last else 0) + 1
+    plan = {"phase": "planned", "seq": seq, "from": starts, "to": ends, "decoder": decoder, "anew": anew}
+    add_record(spark, cfg, KIND, source.name, plan)
+    _write(spark, cfg, source, plan)
+    add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"})
+    return Decoded(source.name, seq, ends, decoder, new_records)
+
+
+def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any]) -> None:
+    starts, ends, seq = plain(plan["from"]), plain(plan["to"]), int(plan["seq"])
+    records = _bronze(spark, cfg, source).filter(
+        at_or_after(starts, "partition", "offset") & before(ends, "partition", "offset")
+    )
+    decoded = decode(records, source)
+    events = events_rows(decoded, source, seq)
+    refused = quarantine_rows(decoded, source)
+    events_ref, quarantine_ref = cfg.table("events", source=source.name), cfg.table("quarantine", source=source.name)
+    if plan["anew"]:
+        replace(events, events_ref, partition_by=["_event_date"])
+        replace(refused, quarantine_ref)
+    else:
+        append(events, events_ref, Commit(f"decode:{source.name}:events", seq), ["_event_date"])
+        append(refused, quarantine_ref, Commit(f"decode:{source.name}:quarantine", seq))
+
+
+def events_rows(decoded: DataFrame, source: Source, seq: int) -> DataFrame:
+    """Rows of the events table: what a job sees, the day of the event, and the decode that wrote it."""
+    return valid_events(decoded, source).withColumns(
+        {"_event_date": F.to_date(source.event_time), "_decoded_seq": F.lit(seq).cast("bigint")}
+    )
+
+
+def quarantine_rows(decoded: DataFrame, source: Source) -> DataFrame:
+    """Rows of the quarantine table: coordinates, rule, reason, decoder; ``_requeued_seq`` null until requeued."""
+    return decoded.filter(F.col("_rule").isNotNull()).select(
+        *[F.col(name) for name in COORDINATES],
+        F.col("_rule"),
+        F.col("_reason"),
+        F.lit(DECODER_VERSION).alias("_decoder_version"),
+        F.lit(decoder_fingerprint(source)).alias("_decoder"),
+        F.lit(None).cast("bigint").alias("_requeued_seq"),
+        F.lit(None).cast("timestamp").alias("_requeued_at"),
+        F.lit(None).cast("string").alias("_requeued_decoder"),
+    )
+
+
+def _bronze(spark: SparkSession, cfg: Config, source: Source) -> DataFrame:
+    ref = cfg.table("bronze", topic=cfg.source(source.name).topic)
+    if not table_exists(spark, ref):
+        raise TableError(
+            f"nothing has been landed for the source {source.name}: there is no bronze table at {ref}.",
+            fix=f"run: twinrun ingest {source.name}",
+        )
+    return read_table(spark, ref)

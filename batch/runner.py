@@ -1,0 +1,150 @@
+"""Run a job at rest: bronze, decoder, events, logic, Delta. The twin of streaming/runner.py."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from twinrun.batch import decode
+from twinrun.batch.replace import Work, plan_work, write_work
+
+from twinrun.config.model import Config
+from twinrun.events.decode import event_schema
+from twinrun.job.fingerprint import fingerprint
+from twinrun.job.job import Job
+from twinrun.job.ready import check_job
+from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
+from twinrun.results.state import BatchState, batch_state, save_batch_state
+from twinrun.results.submit import submitted
+from twinrun.session.plain import plain_errors
+from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.delta import latest_version, read_table
+from twinrun.tables.lease import held_lease
+from twinrun.tables.static import Pins, pin_tables, read_static
+
+
+def run(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    fresh: str | None = None,
+    stop: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
+) -> RunSummary:
+    """Run the job over everything that bronze has, recomputing only what new events touch.
+
+    Parameters
+    ----------
+    fresh : str, optional
+        Anything but None decodes and computes everything anew (``--full``).
+    stop, on_progress : optional
+        As in the stream's runner; a batch run ends by itself and is atomic, so neither is used before its end.
+
+    Raises
+    ------
+    CheckpointError
+        Another batch run of this job, or another decode of its sources, is running.
+    TableError
+        Bronze or a static table is missing.
+    QueryError
+        Spark failed; the old result stays as it was.
+    """
+    began = time.monotonic()
+    run_id = new_run_id()
+    with ExitStack() as leases:
+        leases.enter_context(held_lease(spark, cfg, f"batch:{job.job_name}", f"twinrun batch {job.job_name}"))
+        pins = pin_tables(spark, cfg, job)
+        static = {name: frame.schema for name, frame in read_static(spark, cfg, pins).items()}
+        check_job(spark, job, static)
+        meaning = fingerprint(spark, job, static)
+        last = batch_state(spark, cfg, job.job_name)
+        decoded = {}
+        for source in job.sources:
+            doing = f"twinrun batch {job.job_name}"
+            with held_lease(spark, cfg, f"decode:{source.name}", doing):
+                decoded[source.name] = decode.run(spark, cfg, source, fresh)
+        state = BatchState(
+            version=1,
+            table=cfg.table("batch_results", job=job.job_name, version=1),
+            table_version=-1,
+            fingerprint=meaning,
+            ends={name: done.ends for name, done in decoded.items()},
+            decoded_seq={name: done.seq for name, done in decoded.items()},
+            events_version={s.name: latest_version(spark, cfg.table("events", source=s.name)) for s in job.sources},
+            static=pins,
+            run_id=run_id,
+            finished_at_ms=0,
+        )
+        with plain_errors(f"the batch run of {job.job_name}"):
+            inputs = read_inputs(spark, cfg, job, pins, state)
+            work = plan_work(job, inputs, last, state, fresh, _mark_started(spark, cfg, job, last, run_id))
+            finished = write_results(spark, cfg, job, inputs, state, work)
+    return RunSummary(
+        mode="batch",
+        name=job.job_name,
+        run_id=run_id,
+        events=sum(done.new_records for done in decoded.values()),
+        table=state.table,
+        version=finished.table_version,
+        notes=work.notes,
+        duration_ms=int((time.monotonic() - began) * 1000),
+        stopped_by="request" if stop and stop.is_set() else None,
+    )
+
+
+def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: BatchState) -> dict[str, DataFrame]:
+    """The frames of the job's function by parameter name: typed events at their version, pinned tables.
+
+    Events still carry ``_event_date`` and ``_decoded_seq``, which `as_declared` takes away.
+    """
+    frames = read_static(spark, cfg, pins)
+    for source in job.sources:
+        ref = cfg.table("events", source=source.name)
+        frames[source.name] = read_table(spark, ref, state.events_version[source.name])
+    return frames
+
+
+def write_results(
+    spark: SparkSession, cfg: Config, job: Job, inputs: dict[str, DataFrame], state: BatchState, work: Work
+) -> BatchState:
+    """Compute and replace what ``work`` says in one transaction, then record what the run covered."""
+    declared = {s.name: as_declared(work.events.get(s.name, inputs[s.name]), job, s.name) for s in job.sources}
+    results = with_lineage(job.apply({**inputs, **declared}), state.run_id)
+    if job.delete_when:
+        results = results.filter(~F.coalesce(F.expr(job.delete_when), F.lit(False)))
+    write_work(results, job, state, work)
+    done = BatchState(
+        **{
+            **vars(state),
+            "table_version": latest_version(spark, state.table),
+            "finished_at_ms": int(time.time() * 1000),
+        }
+    )
+    save_batch_state(spark, cfg, job.job_name, done)
+    return done
+
+
+def as_declared(events: DataFrame, job: Job, name: str) -> DataFrame:
+    """Exactly what the job's function sees: the declared fields and the coordinates."""
+    source = next(source for source in job.sources if source.name == name)
+    return events.select(*[F.col(f"`{field.name}`") for field in event_schema(source)])
+
+
+def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState | None, run_id: str) -> bool:
+    """Note the start of a run; True when the run noted before it never finished."""
+    started = latest_record(spark, cfg, "batch_started", job.job_name)
+    add_record(spark, cfg, "batch_started", job.job_name, {"run_id": run_id})
+    return started is not None and (last is None or started.payload["run_id"] != last.run_id)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of spark-submit; the same run as ``twinrun batch``."""
+    return submitted("batch", run, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

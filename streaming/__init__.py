@@ -1,0 +1,1 @@
+"""How twinrun runs in motion: ingest, stream runner, progress."""

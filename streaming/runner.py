@@ -1,0 +1,158 @@
+"""Run a job in motion: Kafka, decoder, watermark, logic, Delta. The twin of batch/runner.py."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import replace
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+from twinrun.streaming.progress import Flush, follow
+from twinrun.streaming.sink import start_final, start_updates
+
+from twinrun.config.model import Config
+from twinrun.durations import spark_interval
+from twinrun.events.decode import decode, decoder_fingerprint, valid_events
+from twinrun.job.fingerprint import fingerprint
+from twinrun.job.job import Job
+from twinrun.job.ready import check_job
+from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
+from twinrun.results.state import (
+    StreamState,
+    check_continues,
+    has_open_micro_batch,
+    next_stream_version,
+    save_stream_state,
+    stream_state,
+)
+from twinrun.results.submit import submitted
+from twinrun.session.plain import plain_errors
+from twinrun.tables.delta import append, latest_version, table_exists
+from twinrun.tables.kafka import guard_topic, kafka_stream
+from twinrun.tables.lease import held_lease
+from twinrun.tables.micro_batches import RunFacts, flush
+from twinrun.tables.static import Pins, pin_tables, read_static
+
+
+def run(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    fresh: str | None = None,
+    stop: threading.Event | None = None,
+    on_progress: OnProgress | None = None,
+) -> RunSummary:
+    """Run the job over the topic: to its end (available-now) or until stopped (processing-time).
+
+    Parameters
+    ----------
+    fresh : str, optional
+        Start over with a new checkpoint and a new table from ``earliest``, ``latest`` or an ISO time; the old ones
+        are kept. None: continue.
+
+    Raises
+    ------
+    CheckpointError
+        Another run holds the job, or the checkpoint belongs to another definition, query or topic.
+    BrokerError, QueryError
+        Kafka or Spark failed; nothing is lost, the next run continues.
+    """
+    began = time.monotonic()
+    with held_lease(spark, cfg, f"stream:{job.job_name}", f"twinrun stream {job.job_name}") as lease:
+        state = _open(spark, cfg, job, fresh)
+        facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)
+        inputs = read_inputs(spark, cfg, job, state.static, state)
+        results = with_lineage(job.apply(inputs), state.run_id)
+        with plain_errors(f"the stream of {job.job_name}"):
+            query = write_results(spark, cfg, job, results, state)
+            owner = str(query.id)
+            log = _logger(spark, cfg, state, owner, facts)
+            done = follow(query, cfg, lease, log, stop or threading.Event(), on_progress)
+    return RunSummary(
+        mode="stream",
+        name=job.job_name,
+        run_id=state.run_id,
+        events=done.events,
+        table=state.table,
+        version=latest_version(spark, state.table),
+        micro_batches=done.micro_batch + 1,
+        duration_ms=int((time.monotonic() - began) * 1000),
+        stopped_by="request" if stop and stop.is_set() else None,
+        details={"watermark": done.watermark, "query_id": owner, "checkpoint": state.checkpoint},
+    )
+
+
+def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: StreamState) -> dict[str, DataFrame]:
+    """The frames of the job's function by parameter name: decoded topics with their watermark, pinned tables."""
+    frames = read_static(spark, cfg, pins)
+    for source in job.sources:
+        topic = cfg.source(source.name).topic
+        raw = kafka_stream(spark, cfg, topic, cfg.stream.max_offsets_per_trigger, state.starting)
+        events = valid_events(decode(raw, source), source)
+        if source.lateness_ms is not None:
+            events = events.withWatermark(source.event_time, spark_interval(source.lateness_ms))
+        frames[source.name] = events
+    return frames
+
+
+def write_results(spark: SparkSession, cfg: Config, job: Job, results: DataFrame, state: StreamState) -> StreamingQuery:
+    """Start the query: Delta's own sink for ``final``, MERGE with the micro-batch id in the commit for ``updates``."""
+    writer = results.writeStream.queryName(job.job_name).option("checkpointLocation", state.checkpoint)
+    if cfg.stream.trigger == "available-now":
+        writer = writer.trigger(availableNow=True)
+    else:
+        writer = writer.trigger(processingTime=f"{cfg.stream.interval_ms} milliseconds")
+    start: StreamingQuery = (
+        start_final(writer, state.table) if job.emit == "final" else start_updates(writer, job, state)
+    )
+    return start
+
+
+def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> StreamState:
+    """Check the definition against the checkpoint, pin the static tables, and bring the log up to date."""
+    pins = pin_tables(spark, cfg, job)
+    static = read_static(spark, cfg, pins)
+    schema = check_job(spark, job, {name: frame.schema for name, frame in static.items()})
+    meaning = fingerprint(spark, job, {name: frame.schema for name, frame in static.items()})
+    last = stream_state(spark, cfg, job.job_name)
+    if last is None or fresh is not None:
+        starting = fresh or cfg.source(job.sources[0].name).starting_offsets
+        state = next_stream_version(cfg, job.job_name, last, starting)
+    else:
+        state = check_continues(spark, job.job_name, last, meaning)
+    for source in job.sources:
+        guard_topic(spark, cfg, cfg.source(source.name).topic, f"stream:{job.job_name}:v{state.version}")
+    if state.query_id is not None:
+        # What earlier runs did is logged under their facts before this run adds to the checkpoint.
+        facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)
+        newest = flush(spark, cfg, state.query_id, state.checkpoint, facts)
+        if has_open_micro_batch(spark, state, newest):
+            pins = state.static
+    if not table_exists(spark, state.table):
+        empty = with_lineage(spark.createDataFrame([], schema), "")
+        append(
+            empty.withColumn("_micro_batch", F.lit(0).cast("bigint")) if job.emit == "updates" else empty, state.table
+        )
+    decoders = {source.name: decoder_fingerprint(source) for source in job.sources}
+    state = replace(state, fingerprint=meaning, static=pins, decoders=decoders, run_id=new_run_id())
+    save_stream_state(spark, cfg, job.job_name, state)
+    return state
+
+
+def _logger(spark: SparkSession, cfg: Config, state: StreamState, owner: str, facts: RunFacts) -> Flush:
+    def log(durations_ms: dict[int, int]) -> int:
+        return flush(spark, cfg, owner, state.checkpoint, replace(facts, durations_ms=durations_ms))
+
+    return log
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of spark-submit; the same run as ``twinrun stream``."""
+    return submitted("stream", run, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What all shipped job files have in common: sound definitions, one source, expectations on real columns."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.events.decode import decode, decoder_fingerprint
+from twinrun.job.check import definition_problems
+from twinrun.job.job import Job
+from twinrun.produce.flights import flight_events, flight_records
+
+NAMES = ["carrier_delays", "delayed_departures", "departures_per_hour", "route_totals"]
+JOBS = Path(__file__).parents[3] / "jobs"
+EARLIEST = date(2013, 12, 7)
+
+
+def test_every_shipped_job_is_tested_here() -> None:
+    assert sorted(path.stem for path in JOBS.glob("*.py")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_definition_is_sound(name: str, load) -> None:  # type: ignore[no-untyped-def]
+    job: Job = load(name)
+    assert definition_problems(job) == []
+    assert job.job_name == name
+    assert definition_problems(replace(job, keys=[])) != []
+
+
+def test_shapes_cover_the_contract(load) -> None:  # type: ignore[no-untyped-def]
+    assert [load(name).shape for name in NAMES] == ["sliding", "stateless", "tumbling", "latest"]
+
+
+def test_all_jobs_decode_the_same_events(load) -> None:  # type: ignore[no-untyped-def]
+    """They share one source by name, hence one table of events: only lateness may differ."""
+    sources = [load(name).sources[0] for name in NAMES]
+    assert len({decoder_fingerprint(source) for source in sources}) == 1
+    assert len({source.lateness for source in sources}) == 2
+    assert decoder_fingerprint(replace(sources[0], max_ahead="2 hours")) != decoder_fingerprint(sources[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_job_file_stays_cheap_to_load(name: str) -> None:
+    """Great Expectations takes seconds to import: a job file may need it only when it is asked."""
+    code = (
+        f"import runpy, sys; runpy.run_path({str(JOBS / name) + '.py'!r}); print('great_expectations' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=JOBS.parent)
+    assert (done.stdout.strip(), done.returncode) == ("False", 0), done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_expectations_are_on_columns_of_the_result(name: str, load, spark_session: SparkSession) -> None:  # type: ignore[no-untyped-def]
+    job: Job = load(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library imports deprecated modules
+        expectations = job.expectations()
+    assert expectations
+    text = (JOBS / f"{name}.py").read_text()
+    for expectation in expectations:
+        fields = expectation.configuration.kwargs
+        for column in (value for key, value in fields.items() if key.startswith("column")):
+            assert f'"{column}"' in text.split(".select(")[-1].split("def expectations")[0] + f'"{job.keys[0]}"'
+
+
+def test_every_flight_is_a_valid_event(load, spark_session: SparkSession, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The bytes that the producer sends pass every quarantine rule, also the flight that left 43 minutes early."""
+    records = list(flight_events(flight_records(EARLIEST, 2)))
+    raw = pl.DataFrame(
+        {
+            "value": [*(record.value for record in records), b'{"flight_id": "x"}'],
+            "timestamp_ms": [*(record.timestamp_ms for record in records), records[-1].timestamp_ms],
+        }
+    ).with_columns(
+        pl.lit("flights").alias("topic"),
+        pl.lit(0).cast(pl.Int32).alias("partition"),
+        pl.int_range(pl.len()).alias("offset"),
+    )
+    raw.write_parquet(tmp_path / "raw.parquet")
+    kafka = spark_session.read.parquet(str(tmp_path)).withColumn("timestamp", F.timestamp_millis("timestamp_ms"))
+    source = load("departures_per_hour").sources[0]
+
+    def refused(max_ahead: str) -> dict[str, int]:
+        decoded = decode(kafka, replace(source, max_ahead=max_ahead))
+        return {row["_rule"]: row["count"] for row in decoded.groupBy("_rule").count().collect()}
+
+    assert refused(source.max_ahead) == {None: len(records), "missing_field": 1}  # type: ignore[dict-item]
+    assert refused("40 minutes")["event_time_ahead"] == 1

@@ -1,0 +1,1 @@
+"""Kafka: one real broker for development and tests, and what any broker can say about a topic."""

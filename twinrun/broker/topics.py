@@ -1,0 +1,203 @@
+"""What a broker says about its topics, and how an input topic is made; for any broker, by address only.
+
+Every function ends within its limit, 10 s by default, and turns a failure into one sentence. Client options
+(security) are handed to the client and shown nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names are not declared as exported
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from twinrun.errors import BrokerError
+
+LIMIT_S = 8.0
+# CreateTime keeps the instant at which an event became known; the default retention would delete old events.
+INPUT_TOPIC_CONFIG = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+SHOWN_CONFIG = ("cleanup.policy", "message.timestamp.type", "retention.ms")
+_SILENT = logging.getLogger("twinrun.broker.client")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic as its broker describes it.
+
+    Attributes
+    ----------
+    name : str
+        The topic.
+    partitions : int
+        How many there are; they count from 0.
+    topic_id : str
+        Changes when a topic is deleted and made again under the same name.
+    config : mapping of str to str
+        ``cleanup.policy``, ``message.timestamp.type`` and ``retention.ms`` where the broker shows them.
+    """
+
+    name: str
+    partitions: int
+    topic_id: str
+    config: Mapping[str, str]
+
+
+def cluster_id(bootstrap: str, options: Mapping[str, str] | None = None, *, limit_s: float = LIMIT_S) -> str:
+    """The id of the cluster that answers at ``bootstrap``; the cheapest way to see whether one does.
+
+    Raises
+    ------
+    BrokerError
+        None answers within ``limit_s``.
+    """
+    client = _client(bootstrap, options)
+    return str(_answer(bootstrap, client.describe_cluster(request_timeout=limit_s), limit_s).cluster_id)
+
+
+def create_topic(
+    bootstrap: str,
+    name: str,
+    partitions: int,
+    options: Mapping[str, str] | None = None,
+    *,
+    config: Mapping[str, str] | None = None,
+) -> TopicInfo:
+    """Make an input topic: the producer's timestamps are kept and nothing expires.
+
+    Parameters
+    ----------
+    bootstrap : str
+        ``host:port``, several separated by commas.
+    name : str
+        The topic.
+    partitions : int
+        At least 1.
+    options : mapping of str to str, optional
+        More client options, such as security; never shown.
+    config : mapping of str to str, optional
+        More topic settings; they win over the two that an input topic has.
+
+    Raises
+    ------
+    BrokerError
+        The topic exists already, a setting is refused, or no broker answers.
+    """
+    client = _client(bootstrap, options)
+    wanted = NewTopic(
+        name, num_partitions=partitions, replication_factor=-1, config={**INPUT_TOPIC_CONFIG, **(config or {})}
+    )
+    _answer(bootstrap, client.create_topics([wanted], operation_timeout=LIMIT_S)[name], LIMIT_S, name)
+    return _described_soon(bootstrap, name, options)
+
+
+def describe_topic(bootstrap: str, name: str, options: Mapping[str, str] | None = None) -> TopicInfo:
+    """Partitions, id and settings of a topic; two requests.
+
+    Raises
+    ------
+    BrokerError
+        There is no such topic, or no broker answers.
+    """
+    client = _client(bootstrap, options)
+    asked = client.describe_topics(TopicCollection([name]), request_timeout=LIMIT_S)
+    described = _answer(bootstrap, asked[name], LIMIT_S, name)
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    settings = client.describe_configs([resource], request_timeout=LIMIT_S)
+    entries = _answer(bootstrap, settings[resource], LIMIT_S, name)
+    config = {key: str(entries[key].value) for key in SHOWN_CONFIG if key in entries}
+    return TopicInfo(name, len(described.partitions), str(described.topic_id), config)
+
+
+def offset_ranges(bootstrap: str, name: str, options: Mapping[str, str] | None = None) -> dict[int, tuple[int, int]]:
+    """The first offset that is readable and the one after the last, for each partition of a topic.
+
+    Returns
+    -------
+    dict of int to (int, int)
+        ``{partition: (low, high)}`` in partition order; equal numbers mean an empty partition.
+
+    Raises
+    ------
+    BrokerError
+        There is no such topic, or no broker answers.
+    """
+    count = describe_topic(bootstrap, name, options).partitions
+    client = _client(bootstrap, options)
+    low = _offsets(client, bootstrap, name, count, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    high = _offsets(client, bootstrap, name, count, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    return {partition: (low[partition], high[partition]) for partition in range(count)}
+
+
+def _described_soon(bootstrap: str, name: str, options: Mapping[str, str] | None) -> TopicInfo:
+    """A topic that was made just now may still be unknown to the broker that is asked."""
+    for _ in range(20):
+        try:
+            return describe_topic(bootstrap, name, options)
+        except BrokerError as error:
+            if "has no topic" not in error.found:
+                raise
+            time.sleep(0.1)
+    return describe_topic(bootstrap, name, options)
+
+
+def _offsets(client: AdminClient, bootstrap: str, name: str, count: int, spec: OffsetSpec) -> dict[int, int]:
+    wanted = {TopicPartition(name, partition): spec for partition in range(count)}
+    asked = client.list_offsets(wanted, request_timeout=LIMIT_S)
+    return {place.partition: int(_answer(bootstrap, answer, LIMIT_S, name).offset) for place, answer in asked.items()}
+
+
+def _client(bootstrap: str, options: Mapping[str, str] | None) -> AdminClient:
+    settings: dict[str, Any] = {"socket.timeout.ms": int(LIMIT_S * 1000), "log_level": 0, "logger": _SILENT}
+    try:
+        return AdminClient({**settings, **(options or {}), "bootstrap.servers": bootstrap})
+    except (KafkaException, ValueError, TypeError) as error:
+        name = _refused_option(error, options or {})
+        raise BrokerError(
+            f"The Kafka client refuses its options{f', first {name!r}' if name else ''}.",
+            expected="options as librdkafka names them",
+            fix="look at the kafka options in conf/*.yaml",
+        ) from None
+
+
+def _refused_option(error: Exception, options: Mapping[str, str]) -> str:
+    """Only an option's name may be shown, since the client's own message can hold its value."""
+    text = str(error)
+    return next((name for name in options if f'"{name}"' in text), "")
+
+
+def _answer(bootstrap: str, answer: Future[_T], limit_s: float, topic: str = "") -> _T:
+    try:
+        return answer.result(timeout=limit_s)
+    except (KafkaException, FutureTimeoutError) as error:
+        raise _sentence(bootstrap, topic, error) from None
+
+
+def _sentence(bootstrap: str, topic: str, error: Exception) -> BrokerError:
+    reason = error.args[0] if isinstance(error, KafkaException) else None
+    code = reason.name() if reason is not None else "_TIMED_OUT"
+    if code == "UNKNOWN_TOPIC_OR_PART":
+        return BrokerError(f"The broker at {bootstrap} has no topic {topic!r}.", fix="create it, or name another")
+    if code == "TOPIC_ALREADY_EXISTS":
+        return BrokerError(f"The broker at {bootstrap} already has a topic {topic!r}.", fix="use it, or name another")
+    if code in ("_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "REQUEST_TIMED_OUT"):
+        return BrokerError(
+            f"No Kafka broker answers at {bootstrap}.",
+            fix="start one (twinrun broker start), or look at the address and the security options",
+        )
+    words = reason.str().rstrip(".") if reason is not None else ""
+    return BrokerError(f"The broker at {bootstrap} refused the request{f' for {topic!r}' if topic else ''}: {words}.")

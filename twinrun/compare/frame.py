@@ -1,0 +1,131 @@
+"""Both tables in one shape: columns ``c0``, ``c1``, .. in their common types, a group, and a pending flag.
+
+Positions in place of names, so that no column name (dots, spaces, backticks, ``a`` next to ``A``) can go wrong.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from twinrun.compare.canonical import groupable, two_hashes
+from twinrun.compare.grid import hash_terms
+from twinrun.compare.plan import SchemaPlan
+from twinrun.compare.types import anonymous
+from twinrun.errors import TableError
+
+Side = Literal["batch", "stream"]
+GROUP = "grp"
+PENDING = "pending"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def column_name(position: int) -> str:
+    """The name in a prepared frame of the planned column at this position."""
+    return f"c{position}"
+
+
+def value(position: int) -> Column:
+    """The planned column at this position of a prepared frame."""
+    return F.col(column_name(position))
+
+
+def prepare(
+    table: DataFrame, plan: SchemaPlan, side: Side, ready_until: datetime | Column | None, buckets: int
+) -> DataFrame:
+    """Bring one table into the common shape; lazy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The batch's or the stream's table.
+    plan : SchemaPlan
+        From :func:`twinrun.compare.schema.plan_schema` on both schemas.
+    side : {"batch", "stream"}
+        Which of the two ``table`` is.
+    ready_until : datetime or Column, optional
+        An instant with a time zone: rows whose window column is later are pending. Or a condition over the table's
+        own columns, true for rows that are ready. Where it is null (a null window) the row is ready: it is compared
+        and not set aside.
+    buckets : int
+        Number of groups by key hash where the plan has no window.
+
+    Returns
+    -------
+    DataFrame
+        ``c0``, ``c1``, .. (struct fields renamed to ``f0``, ..), ``grp`` (the window, or a bucket; null only for a
+        null window) and ``pending`` (boolean, never null).
+
+    Raises
+    ------
+    TableError
+        If ``ready_until`` is an instant without a time zone, or cannot be compared with the window column.
+    """
+    width = plan.batch_width if side == "batch" else plan.stream_width
+    given = ready_until if isinstance(ready_until, Column) else F.lit(True)
+    places = [f"p{place}" for place in range(width)]
+    positional = table.select("*", given.alias("ready")).toDF(*places, "ready")
+    columns = [
+        F.col(f"p{column.batch_position if side == 'batch' else column.stream_position}")
+        .cast(anonymous(column.dtype))
+        .alias(column_name(place))
+        for place, column in enumerate(plan.columns)
+    ]
+    frame = positional.select(*columns, "ready")
+    ready = _until(plan, ready_until) if isinstance(ready_until, datetime) else F.col("ready")
+    pending = ~F.coalesce(ready, F.lit(True)) if ready_until is not None else F.lit(False)
+    return frame.select("*", pending.alias(PENDING), _group(plan, buckets).alias(GROUP)).drop("ready")
+
+
+def group_type(plan: SchemaPlan) -> T.DataType:
+    """The type of the column ``grp``."""
+    return T.LongType() if plan.window is None else anonymous(plan.columns[plan.window].dtype)
+
+
+def groupable_value(plan: SchemaPlan, position: int) -> Column:
+    """The planned column in a form that can be grouped and ordered."""
+    return groupable(value(position), anonymous(plan.columns[position].dtype))
+
+
+def row_hashes(plan: SchemaPlan, positions: range | tuple[int, ...]) -> tuple[Column, Column]:
+    """Two 64-bit hashes over some columns of a prepared frame, numbers with a tolerance by their cells."""
+    values = [value(position) for position in positions]
+    terms: list[Column] = []
+    for position in positions:
+        terms += cell_terms(plan, position)
+    return two_hashes(values, terms)
+
+
+def cell_terms(plan: SchemaPlan, position: int) -> list[Column]:
+    """What is hashed for one planned column."""
+    column = plan.columns[position]
+    return hash_terms(value(position), anonymous(column.dtype), column.tolerance)
+
+
+def _until(plan: SchemaPlan, instant: datetime) -> Column:
+    if instant.tzinfo is None:
+        found = f"ready_until {instant.isoformat()} has no time zone"
+        raise TableError(found, expected="an instant such as 2013-01-06T00:00:00Z")
+    if plan.window is None:
+        found = "ready_until needs a window column to be compared with"
+        raise TableError(found, fix="name the column that holds the end of the window")
+    column = plan.columns[plan.window]
+    if isinstance(column.dtype, T.TimestampType):
+        # Through microseconds: a Python datetime without a zone would pass through this machine's time zone.
+        return value(plan.window) <= F.timestamp_micros(F.lit((instant - _EPOCH) // _MICROSECOND))
+    if isinstance(column.dtype, T.TimestampNTZType | T.DateType):
+        text = instant.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ")
+        return value(plan.window).cast("timestamp_ntz") <= F.lit(text).cast("timestamp_ntz")
+    found = f"ready_until cannot be compared with {column.name!r}, which holds {column.dtype.simpleString()}"
+    raise TableError(found, expected="a window column of type timestamp, timestamp_ntz or date, or a condition")
+
+
+def _group(plan: SchemaPlan, buckets: int) -> Column:
+    if plan.window is not None:
+        return value(plan.window)
+    return F.pmod(row_hashes(plan, plan.keys)[0], F.lit(buckets)).cast("bigint")

@@ -1,0 +1,109 @@
+"""Which groups of rows are looked at closely: those whose digests differ.
+
+Few groups become literals in the filter, so that Delta and Parquet can skip files. Many become a broadcast semi-join,
+and when most groups differ everything is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from twinrun.compare.frame import GROUP, PENDING, group_type
+from twinrun.compare.plan import SchemaPlan
+from twinrun.compare.types import INTEGRALS
+
+DETAILED_GROUPS = 200
+"""Up to so many groups are written into the filter."""
+_MOST = 0.5
+"""From this share of unequal groups on, filtering costs more than it saves."""
+_NULL = "n"
+_VALUE = "v"
+
+_LITERALS: tuple[type[T.DataType], ...] = (
+    *INTEGRALS,
+    T.StringType,
+    T.DateType,
+    T.TimestampType,
+    T.TimestampNTZType,
+    T.DecimalType,
+    T.BooleanType,
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some groups of a prepared frame.
+
+    Attributes
+    ----------
+    condition : Column
+        True for the rows to look at; all of them where ``groups`` decides. Null means no, as in a filter: wrapped
+        in ``coalesce`` it would no longer reach the files' statistics.
+    groups : DataFrame or None
+        One column ``grp``: the groups to look at, by a semi-join.
+    """
+
+    condition: Column
+    groups: DataFrame | None = None
+
+    def rows(self, frame: DataFrame) -> DataFrame:
+        """The chosen rows of a prepared frame that are not pending; lazy."""
+        chosen = frame.where(~F.col(PENDING) & self.condition)
+        if self.groups is None:
+            return chosen
+        wanted = F.broadcast(self.groups.select(F.col(GROUP).alias("wanted")))
+        return chosen.join(wanted, F.col(GROUP).eqNullSafe(F.col("wanted")), "left_semi")
+
+
+def everything() -> Selection:
+    """Every group."""
+    return Selection(F.lit(True))
+
+
+def encode_group(group: Column, plan: SchemaPlan) -> Column | None:
+    """A group as text that :func:`select_groups` reads; None for types that do not go into a filter."""
+    dtype = group_type(plan)
+    if not isinstance(dtype, _LITERALS):
+        return None
+    plain = F.unix_micros(group) if isinstance(dtype, T.TimestampType) else group
+    return F.when(group.isNull(), F.lit(_NULL)).otherwise(F.concat(F.lit(_VALUE), plain.cast("string")))
+
+
+def select_groups(plan: SchemaPlan, total: int, unequal: int, encoded: Sequence[str], bad: DataFrame) -> Selection:
+    """Choose how to read only the groups that differ.
+
+    Parameters
+    ----------
+    plan : SchemaPlan
+        The plan by which both sides were prepared.
+    total, unequal : int
+        How many groups there are, and how many differ.
+    encoded : sequence of str
+        The groups that differ, from :func:`encode_group`; may be cut off above ``DETAILED_GROUPS``.
+    bad : DataFrame
+        The same as a lazy frame with the column ``grp``; read only where there are too many for literals.
+    """
+    if unequal == 0:
+        return Selection(F.lit(False))
+    if len(encoded) == unequal <= DETAILED_GROUPS:
+        return Selection(_one_of(encoded, group_type(plan)))
+    if unequal >= _MOST * total:
+        return everything()
+    return Selection(F.lit(True), bad)
+
+
+def _one_of(encoded: Sequence[str], dtype: T.DataType) -> Column:
+    literals = [_literal(text[1:], dtype) for text in encoded if text != _NULL]
+    inside = F.col(GROUP).isin(*literals) if literals else F.lit(False)
+    return inside | F.col(GROUP).isNull() if _NULL in encoded else inside
+
+
+def _literal(text: str, dtype: T.DataType) -> Column:
+    if isinstance(dtype, T.TimestampType):
+        return F.timestamp_micros(F.lit(int(text)))
+    return F.lit(text).cast(dtype)

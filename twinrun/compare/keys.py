@@ -1,0 +1,51 @@
+"""How many keys occur more than once; measured in every comparison, since a repeated key is a fault of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from twinrun.compare.frame import PENDING, groupable_value
+from twinrun.compare.groups import Selection
+from twinrun.compare.plan import SchemaPlan
+
+
+@dataclass(frozen=True)
+class RepeatedKeys:
+    """How many keys have more than one row on each side."""
+
+    batch: int
+    stream: int
+
+
+def repeated_keys(batch: DataFrame, stream: DataFrame, plan: SchemaPlan, unequal: Selection) -> RepeatedKeys:
+    """Count the keys with more than one row: one Spark action, one shuffle of the batch's keys.
+
+    In groups with equal digests both sides hold the same rows, so the batch's rows are counted for the stream too, and
+    only the other groups of the stream are read.
+
+    Parameters
+    ----------
+    batch, stream : DataFrame
+        Prepared frames.
+    plan : SchemaPlan
+        The plan by which they were prepared.
+    unequal : Selection
+        A superset of the groups whose digests differ.
+    """
+    keys = [groupable_value(plan, place).alias(f"k{place}") for place in plan.keys]
+    inside = F.coalesce(unequal.condition, F.lit(False))
+    ready = batch.where(~F.col(PENDING))
+    counted = ready.select(*keys, _tally(F.lit(1), "in_batch"), _tally(F.when(inside, 0).otherwise(1), "in_stream"))
+    rest = stream.where(~F.col(PENDING) & unequal.condition)
+    counted = counted.unionByName(rest.select(*keys, _tally(F.lit(0), "in_batch"), _tally(F.lit(1), "in_stream")))
+    names = [f"k{place}" for place in plan.keys]
+    sums = counted.groupBy(*names).agg(F.sum("in_batch").alias("in_batch"), F.sum("in_stream").alias("in_stream"))
+    row = sums.agg(*(F.count_if(F.col(f"in_{side}") > 1).alias(side) for side in ("batch", "stream"))).collect()[0]
+    return RepeatedKeys(batch=row["batch"], stream=row["stream"])
+
+
+def _tally(count: Column, name: str) -> Column:
+    return count.cast("bigint").alias(name)

@@ -1,0 +1,136 @@
+"""Compare two tables: schemas, then a digest per window, then the rows of the windows that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from twinrun.compare.digest import Overview, overview, paired_digests, row_digests
+from twinrun.compare.drilldown import differing_pairs, public_rows
+from twinrun.compare.frame import GROUP, PENDING, prepare
+from twinrun.compare.groups import Selection, everything, select_groups
+from twinrun.compare.keys import RepeatedKeys, repeated_keys
+from twinrun.compare.plan import SchemaPlan
+from twinrun.compare.result import Audit, Comparison
+from twinrun.compare.schema import plan_schema
+from twinrun.compare.stats import Details, count_details, no_details
+from twinrun.compare.tolerance import Tolerance
+from twinrun.errors import TableError
+
+
+@dataclass(frozen=True)
+class _Tables:
+    plan: SchemaPlan
+    batch: DataFrame
+    stream: DataFrame
+
+    def pairs(self, selection: Selection) -> DataFrame:
+        return differing_pairs(selection.rows(self.batch), selection.rows(self.stream), self.plan)
+
+
+def compare_frames(
+    batch: DataFrame,
+    stream: DataFrame,
+    *,
+    keys: Sequence[str],
+    window_column: str | None = None,
+    tolerances: Mapping[str, Tolerance | float] | None = None,
+    ignore: Iterable[str] = (),
+    ready_until: datetime | Column | None = None,
+    buckets: int = 64,
+    sample_rows: int = 20,
+    full: bool = False,
+) -> tuple[Comparison, DataFrame]:
+    """Compare two tables row by row, whatever the order of their rows.
+
+    Two Spark actions where the digests agree, three where they differ, one more each for ``full`` and for more than
+    200 windows that differ; each returns a few small rows, and nothing is cached. Both tables are
+    read once for the digests, the batch's keys once more, and the windows that differ once more.
+
+    Parameters
+    ----------
+    batch, stream : DataFrame
+        Tables, not queries: a filter on a window's end may be pushed below a session window and change its rows. They
+        must give the same rows each time they are read: pin versions.
+    keys : sequence of str
+        The columns that name a row. Null equals null. Keys may repeat; then copies are matched as a multiset.
+    window_column : str, optional
+        The column by which rows are grouped. Without one, they are grouped by a hash of the key.
+    tolerances : mapping of str to Tolerance or float, optional
+        Numeric columns that may differ a little; a bare number is absolute. All others are exact.
+    ignore : iterable of str
+        Columns that are not compared, such as lineage.
+    ready_until : datetime or Column, optional
+        An instant with a time zone: rows whose window column is later are counted as pending and not compared. Where
+        the window column is not the end of the window, a condition over the tables' columns, true for rows to compare.
+        Rows for which it is null are compared.
+    buckets : int
+        Groups by key hash where there is no window column; more buckets, fewer rows to look at for one difference.
+    sample_rows : int
+        Samples per kind of difference in the result, at most.
+    full : bool
+        Audit: look at every row, exactly and without any hash, and check that the digests had led to the same.
+
+    Returns
+    -------
+    Comparison
+        The numbers.
+    DataFrame
+        All differing rows, lazily: ``key`` (struct), ``window``, ``kind``, ``columns`` (array of the names that
+        differ), ``batch`` and ``stream`` (structs, null where a side has no row), ``copy``. No order. Each read costs
+        one shuffle of the windows that differ: persist it to read it often.
+
+    Raises
+    ------
+    TableError
+        If a column is missing or cannot be used as asked, or ``ready_until`` cannot be applied.
+    """
+    if buckets < 1 or sample_rows < 0:
+        found = f"buckets is {buckets} and sample_rows is {sample_rows}"
+        raise TableError(found, expected="buckets of at least 1, sample_rows of at least 0")
+    plan = plan_schema(batch.schema, stream.schema, keys, window_column, tolerances or {}, ignore)
+    tables = _Tables(
+        plan,
+        prepare(batch, plan, "batch", ready_until, buckets),
+        prepare(stream, plan, "stream", ready_until, buckets),
+    )
+    digests = paired_digests(row_digests(tables.batch, plan), row_digests(tables.stream, plan))
+    seen = overview(digests, plan)
+    unequal = digests.where(~F.col(PENDING) & ~F.col("equal")).select(GROUP)
+    suspected = select_groups(plan, seen.groups, seen.groups_unequal, seen.unequal, unequal)
+    looked_at = everything() if full else suspected
+    pairs = tables.pairs(looked_at)
+    details = no_details()
+    if full or seen.groups_unequal:
+        details = count_details(pairs, plan, sample_rows, seen.groups_unequal)
+    repeated = repeated_keys(tables.batch, tables.stream, plan, suspected)
+    audit: Audit = "not_run"
+    if full:
+        found_by_digest = tables.pairs(suspected).count() if seen.groups_unequal else 0
+        audit = "agrees" if found_by_digest == sum(details.counts.values()) else "disagrees"
+    return _comparison(plan, seen, details, repeated, audit), public_rows(pairs, plan)
+
+
+def _comparison(plan: SchemaPlan, seen: Overview, details: Details, repeated: RepeatedKeys, audit: Audit) -> Comparison:
+    windows = seen.groups if plan.window is not None else 0
+    return Comparison(
+        schema=plan,
+        rows_batch=seen.rows_batch,
+        rows_stream=seen.rows_stream,
+        pending_batch=seen.pending_batch,
+        pending_stream=seen.pending_stream,
+        windows_compared=windows,
+        windows_equal=windows - details.windows,
+        windows_different=details.windows,
+        windows_suspected=seen.groups_unequal,
+        keys_repeated_batch=repeated.batch,
+        keys_repeated_stream=repeated.stream,
+        counts=details.counts,
+        columns=details.columns,
+        samples=details.samples,
+        audit=audit,
+    )

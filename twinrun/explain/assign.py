@@ -1,0 +1,54 @@
+"""Which micro-batch read an event, and the watermark that it was judged by.
+
+The rules are those of Spark's watermark (tried over 16 operators): micro-batch b drops by the watermark of micro-batch
+b - 1, micro-batches without data included, and 0 before the first. Watermarks come from the log, never from event
+times.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from twinrun.results.cut import StreamCut
+from twinrun.tables.offsets import Offsets
+
+_BIN_OFFSETS = 1_000
+
+
+def intervals(cut: StreamCut, topic: str, start: Offsets) -> DataFrame:
+    """Offsets that each micro-batch read, per partition of one topic: half-open, empty ones left out.
+
+    Columns: ``_p`` (partition), ``_from``, ``_to``, ``_micro_batch``, ``_late_ms`` (watermark that it dropped by),
+    ``_read_at_ms``.
+    """
+    in_order = Window.orderBy("micro_batch")
+    judged = cut.micro_batches.select(
+        "micro_batch",
+        F.coalesce(F.lag("watermark_ms").over(in_order), F.lit(0)).alias("_late_ms"),
+        F.col("started_at_ms").alias("_read_at_ms"),
+        F.explode(F.filter("end_offsets", lambda end: end["topic"] == topic)).alias("end"),
+    )
+    first = F.coalesce(*[F.when(F.col("end.partition") == p, F.lit(offset)) for p, offset in start.items()], F.lit(0))
+    per_partition = Window.partitionBy("end.partition").orderBy("micro_batch")
+    reached = judged.select(
+        F.col("end.partition").alias("_p"),
+        F.coalesce(F.lag("end.offset").over(per_partition), first.cast("bigint")).alias("_from"),
+        F.col("end.offset").alias("_to"),
+        F.col("micro_batch").alias("_micro_batch"),
+        "_late_ms",
+        "_read_at_ms",
+    )
+    return reached.filter(F.col("_to") > F.col("_from"))
+
+
+def with_micro_batch(events: DataFrame, cut: StreamCut, topic: str, start: Offsets) -> DataFrame:
+    """Add ``_micro_batch``, ``_late_ms`` and ``_read_at_ms`` to events; null for those that the stream did not read.
+
+    A range join, made an equality join by cutting offsets into bins. Lazy.
+    """
+    bins = F.sequence(F.floor(F.col("_from") / _BIN_OFFSETS), F.floor((F.col("_to") - 1) / _BIN_OFFSETS))
+    read = intervals(cut, topic, start).withColumn("_bin", F.explode(bins))
+    inside = (F.col("_offset") >= F.col("_from")) & (F.col("_offset") < F.col("_to"))
+    same = (F.col("_partition") == F.col("_p")) & (F.floor(F.col("_offset") / _BIN_OFFSETS) == F.col("_bin"))
+    return events.join(F.broadcast(read), same & inside, "left").drop("_p", "_from", "_to", "_bin")

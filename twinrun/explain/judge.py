@@ -1,0 +1,214 @@
+"""From what was measured to the verdict: the one place that decides outcome and exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinrun.compare.result import Comparison
+from twinrun.config.model import Config
+from twinrun.durations import human
+from twinrun.errors import EXIT_DIFFERENT, EXIT_OK
+from twinrun.job.fingerprint import changed_parts
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut
+from twinrun.results.state import BatchState
+from twinrun.results.verdict import (
+    EXPECTED_CAUSES,
+    Audit,
+    CauseCount,
+    Cut,
+    ExpectationResult,
+    LateEvent,
+    MicroBatchPoint,
+    Outcome,
+    QuarantineCount,
+    RowSample,
+    Verdict,
+    WindowPoint,
+)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Everything that was measured, before it is judged."""
+
+    comparison: Comparison
+    totals: dict[str, int]
+    early_rows: int
+    causes: tuple[CauseCount, ...]
+    late_events: int
+    duplicates: int
+    audits: tuple[Audit, ...]
+    expectations: tuple[ExpectationResult, ...]
+    lag_events: int
+    age_ms: int | None
+    covered: bool
+    broker_seen: bool
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the report shows besides the counts."""
+
+    late: tuple[LateEvent, ...]
+    samples: tuple[RowSample, ...]
+    timeline: tuple[WindowPoint, ...]
+    micro_batches: tuple[MicroBatchPoint, ...]
+    quarantine: tuple[QuarantineCount, ...]
+
+
+def judge(
+    cfg: Config, job: Job, cut: StreamCut, batch: BatchState, checks: Checks, pinned: Cut, strict: bool
+) -> tuple[Outcome, int, tuple[str, ...]]:
+    """Outcome, exit code and the sentences that make it 1.
+
+    Order: whether anything can be said at all (nothing_compared, input_behind, stale), then differences, then limits.
+    """
+    cannot_say = _cannot_say(cfg, job, checks, pinned)
+    wrong = _wrong(job, cut, batch, checks)
+    over = _over_limits(job, checks, pinned)
+    differs = bool(checks.comparison.rows_different or checks.causes or checks.totals["pending"])
+    problems = [sentence for _, sentence in cannot_say] + wrong + over
+    if strict and differs and not problems:
+        problems.append("strict: the results differ, though every difference is proven and expected")
+    outcome: Outcome = "agree"
+    if cannot_say:
+        outcome = cannot_say[0][0]
+    elif wrong or over or problems:
+        outcome = "differ"
+    elif checks.comparison.rows_different:
+        outcome = "explained"
+    return outcome, EXIT_DIFFERENT if problems else EXIT_OK, tuple(problems)
+
+
+def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tuple[Outcome, str]]:
+    found: list[tuple[Outcome, str]] = []
+    if not checks.covered:
+        behind = {s.source: (s.batch_end, s.end) for s in pinned.sources}
+        found.append(("input_behind", f"the batch does not cover the cut yet (batch, cut per source): {behind}"))
+    if checks.comparison.rows_batch == 0 and checks.comparison.rows_stream == 0:
+        what = "no window has closed in both modes" if job.windowed else "neither mode has a row"
+        found.append(("nothing_compared", f"nothing was compared: {what}"))
+    limit = cfg.verify.max_lag_events
+    if limit is not None and checks.lag_events > limit:
+        found.append(("stale", f"the stream is {checks.lag_events} events behind its input; allowed: {limit}"))
+    oldest_s = cfg.verify.max_age_s
+    if oldest_s is not None and checks.lag_events > 0 and (checks.age_ms or 0) > oldest_s * 1000:
+        age = human(checks.age_ms or 0)
+        found.append(("stale", f"events wait unread and the last micro-batch is {age} old; allowed: {oldest_s} s"))
+    return found
+
+
+def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[str]:
+    problems = []
+    changed = changed_parts(cut.state.fingerprint, batch.fingerprint)
+    if changed:
+        problems.append(f"logic_changed: the two results come from different definitions: {', '.join(changed)}")
+    for difference in checks.comparison.schema_differences:
+        problems.append(f"schema: {difference}")
+    unexplained = checks.totals["rows_unexplained"]
+    if unexplained:
+        word = "have lost their evidence (evidence_expired)" if cut.missing else "are unexplained"
+        problems.append(f"{unexplained} differing rows {word}")
+    elif checks.comparison.rows_different and not checks.causes:
+        problems.append("rows differ, but no cause was counted for them")
+    if checks.early_rows:
+        problems.append(f"{checks.early_rows} rows of the stream belong to windows that are still open")
+    repeated = checks.comparison.keys_repeated_batch, checks.comparison.keys_repeated_stream
+    if any(repeated):
+        problems.append(f"keys are not unique: {repeated[0]} repeat in the batch, {repeated[1]} in the stream")
+    for cause in checks.causes:
+        if cause.cause not in EXPECTED_CAUSES:
+            problems.append(f"{cause.rows} rows differ by {cause.cause}, which is proven but not to be expected")
+    if checks.comparison.audit == "disagrees":
+        problems.append("the exact comparison of all rows disagrees with the digests")
+    problems += [f"audit of {audit.source}: {audit.note}" for audit in checks.audits if not audit.ok]
+    failed = [e for e in checks.expectations if not e.success]
+    problems += [f"expectation on the {e.table}: {e.expectation} ({e.observed})" for e in failed]
+    return problems
+
+
+def _over_limits(job: Job, checks: Checks, pinned: Cut) -> list[str]:
+    problems = []
+    in_cut = sum(source.events_in_cut for source in pinned.sources)
+    if in_cut and checks.late_events / in_cut > job.max_late_share:
+        share = checks.late_events / in_cut
+        problems.append(f"late events are {share:.2%} of the events; max_late_share is {job.max_late_share:.2%}")
+    records = sum(audit.bronze_rows for audit in checks.audits)
+    refused = sum(audit.quarantined_rows for audit in checks.audits)
+    if records and refused / records > job.max_quarantined_share:
+        share = refused / records
+        problems.append(f"quarantine holds {share:.2%} of the records; the limit is {job.max_quarantined_share:.2%}")
+    return problems
+
+
+def assemble(
+    job: Job,
+    cut: StreamCut,
+    checks: Checks,
+    shown: Shown,
+    pinned: Cut,
+    judged: tuple[Outcome, int, tuple[str, ...]],
+    notes: tuple[str, ...],
+    duration_ms: int,
+) -> Verdict:
+    """Put the verdict together."""
+    outcome, exit_code, problems = judged
+    counts = checks.totals
+    return Verdict(
+        job=job.job_name,
+        outcome=outcome,
+        exit_code=exit_code,
+        problems=problems,
+        notes=notes,
+        cut=pinned,
+        keys=tuple(job.keys),
+        shape=job.shape,
+        window_ms=job.window_ms,
+        lateness_ms=job.sources[0].lateness_ms,
+        rows_batch=checks.comparison.rows_batch,
+        rows_stream=checks.comparison.rows_stream,
+        rows_compared=counts["rows_compared"],
+        rows_equal=counts["rows_equal"],
+        rows_explained=counts["rows_explained"],
+        rows_unexplained=counts["rows_unexplained"],
+        windows_compared=counts["compared"],
+        windows_equal=counts["equal"],
+        windows_different=counts["compared"] - counts["equal"],
+        windows_pending=counts["pending"],
+        rows_pending=counts["rows_pending"],
+        schema_differences=tuple(str(d) for d in checks.comparison.schema_differences),
+        causes=checks.causes,
+        late_events=shown.late,
+        samples=shown.samples,
+        timeline=shown.timeline,
+        micro_batches=shown.micro_batches,
+        quarantine=shown.quarantine,
+        audits=checks.audits,
+        expectations=checks.expectations,
+        stream_lag_events=checks.lag_events,
+        stream_age_ms=checks.age_ms,
+        duration_ms=duration_ms,
+    )
+
+
+def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tuple[str, ...]:
+    """What a reader should know that is no problem."""
+    notes = []
+    if checks.late_events:
+        notes.append(
+            f"The stream dropped {checks.late_events} late events. An event is judged by the watermark of the "
+            "micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
+            "everything drops none."
+        )
+    if checks.duplicates:
+        notes.append(f"{checks.duplicates} event ids stand at several offsets (table duplicate_events).")
+    if not checks.broker_seen:
+        notes.append("Kafka did not answer: the stream's lag was measured against bronze.")
+    if cut.static_mixed:
+        notes.append("The stream saw several versions of a static table: such rows can only be proven for one version.")
+    if cut.state.starting != "earliest":
+        notes.append(f"The stream's checkpoint began at {cut.state.starting}.")
+    if batch.static != cut.static:
+        notes.append(f"Static versions differ: batch {batch.static}, stream {cut.static}.")
+    return tuple(notes)

@@ -1,0 +1,211 @@
+"""Turn what a verify wrote into counts and samples: aggregated in Spark, a bounded number of rows collected."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from twinrun.events.json_ import quoted
+from twinrun.explain.explain import waits_for_close, window_end_ms
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut
+from twinrun.results.verdict import CauseCount, MicroBatchPoint, RowSample, WindowPoint
+
+MOST_POINTS = 400
+PROOFS = {
+    "late_dropped": "the batch's function without the late events gives exactly the stream's rows",
+    "before_start": "the batch's function without the events before the stream's first offset gives its rows",
+    "beyond_cut": "the batch's function without the events beyond the stream's last offset gives its rows",
+    "quarantined": "the batch's function without the events that the stream had refused gives its rows",
+    "static_version": "the batch's function with the static tables that the stream saw gives its rows",
+}
+
+
+def windows_frame(job: Job, batch: DataFrame, stream: DataFrame, cut: StreamCut, judged: DataFrame | None) -> DataFrame:
+    """One row per window: the rows of the ledger. Lazy.
+
+    ``window_start`` (null for jobs without windows), ``verdict`` (equal, explained, unexplained, evidence_expired or
+    pending), ``rows``, ``rows_equal``, ``rows_explained``, ``rows_unexplained``, ``causes``. Pending windows count the
+    rows that only the batch has so far.
+    """
+    window = F.col(quoted(job.window_column)) if job.windowed else F.lit(None).cast("timestamp")
+    pending = window_end_ms(job) > F.lit(cut.watermark_ms or 0) if waits_for_close(job) else F.lit(False)
+    counted = [
+        frame.select(window.alias("window_start"), pending.alias("pending"))
+        .groupBy("window_start", "pending")
+        .agg(F.count("*").alias(name))
+        for name, frame in (("n_batch", batch), ("n_stream", stream))
+    ]
+    sizes = (
+        counted[0]
+        .join(counted[1], _same(counted[0], counted[1]), "full")
+        .select(
+            F.coalesce(counted[0]["window_start"], counted[1]["window_start"]).alias("window_start"),
+            F.coalesce(counted[0]["pending"], counted[1]["pending"]).alias("pending"),
+            F.coalesce("n_batch", F.lit(0)).alias("n_batch"),
+            F.coalesce("n_stream", F.lit(0)).alias("n_stream"),
+        )
+    )
+    if judged is None:
+        nothing = {
+            name: F.lit(0).cast("bigint") for name in ("bad_batch", "bad_only", "explained", "unexplained", "expired")
+        }
+        return _ledger_rows(sizes.withColumns(nothing).withColumn("causes", F.create_map().cast("map<string,bigint>")))
+    bad = judged.groupBy(F.col("window_start").alias("w")).agg(
+        F.count_if(F.col("batch").isNotNull()).alias("bad_batch"),
+        F.count_if(F.col("batch").isNull()).alias("bad_only"),
+        F.count_if(F.col("verdict") == "explained").alias("explained"),
+        F.count_if(F.col("verdict") == "unexplained").alias("unexplained"),
+        F.count_if(F.col("verdict") == "evidence_expired").alias("expired"),
+        _summed_causes().alias("causes"),
+    )
+    joined = sizes.join(bad, sizes["window_start"].eqNullSafe(bad["w"]) & ~sizes["pending"], "left").drop("w")
+    zero = {
+        name: F.coalesce(name, F.lit(0)) for name in ("bad_batch", "bad_only", "explained", "unexplained", "expired")
+    }
+    return _ledger_rows(joined.withColumns(zero))
+
+
+def _same(left: DataFrame, right: DataFrame) -> Column:
+    return left["window_start"].eqNullSafe(right["window_start"]) & (left["pending"] == right["pending"])
+
+
+def _summed_causes() -> Column:
+    """Largest count of each cause over the rows of a window: rows of one window may share events."""
+    names = list(PROOFS)
+    entries = [F.struct(F.lit(name), F.max(F.coalesce(F.col("causes")[name], F.lit(-1)))) for name in names]
+    return F.map_filter(F.map_from_entries(F.array(*entries)), lambda _, count: count >= 0)
+
+
+def _ledger_rows(joined: DataFrame) -> DataFrame:
+    verdict = (
+        F.when(F.col("pending"), F.lit("pending"))
+        .when(F.col("unexplained") > 0, F.lit("unexplained"))
+        .when(F.col("expired") > 0, F.lit("evidence_expired"))
+        .when(F.col("explained") > 0, F.lit("explained"))
+        .otherwise(F.lit("equal"))
+    )
+    equal = F.when(F.col("pending"), F.lit(0)).otherwise(F.col("n_batch") - F.col("bad_batch"))
+    return joined.select(
+        "window_start",
+        verdict.alias("verdict"),
+        (F.col("n_batch") + F.col("bad_only")).alias("rows"),
+        equal.alias("rows_equal"),
+        F.col("explained").alias("rows_explained"),
+        (F.col("unexplained") + F.col("expired")).alias("rows_unexplained"),
+        F.coalesce("causes", F.create_map().cast("map<string,bigint>")).alias("causes"),
+    )
+
+
+def totals(windows: DataFrame) -> dict[str, int]:
+    """Windows and rows by verdict, over ledger rows. One Spark job."""
+    counts = [
+        F.count_if(F.col("verdict") != "pending").alias("compared"),
+        F.count_if(F.col("verdict") == "equal").alias("equal"),
+        F.count_if(F.col("verdict") == "pending").alias("pending"),
+        F.sum(F.when(F.col("verdict") == "pending", F.col("rows")).otherwise(0)).alias("rows_pending"),
+        F.sum(F.when(F.col("verdict") != "pending", F.col("rows")).otherwise(0)).alias("rows_compared"),
+        F.sum("rows_equal").alias("rows_equal"),
+        F.sum("rows_explained").alias("rows_explained"),
+        F.sum("rows_unexplained").alias("rows_unexplained"),
+    ]
+    row = windows.agg(*counts).collect()[0]
+    return {name: int(value or 0) for name, value in row.asDict().items()}
+
+
+def timeline(windows: DataFrame, slide_ms: int) -> tuple[WindowPoint, ...]:
+    """Rows by verdict over event time, at most `MOST_POINTS` points. Two Spark jobs."""
+    start = F.unix_millis("window_start")
+    low, high = windows.agg(F.min(start), F.max(start)).collect()[0]
+    if low is None:
+        return ()
+    width = max(1, -(-(high - low) // slide_ms // MOST_POINTS)) * slide_ms
+    point = F.lit(low) + F.floor((start - F.lit(low)) / width) * F.lit(width)
+    pending = F.col("verdict") == "pending"
+    rows = (
+        windows.filter(F.col("window_start").isNotNull())
+        .groupBy(point.alias("at"))
+        .agg(
+            F.sum("rows_equal").alias("equal"),
+            F.sum("rows_explained").alias("explained"),
+            F.sum("rows_unexplained").alias("unexplained"),
+            F.sum(F.when(pending, F.col("rows")).otherwise(0)).alias("pending"),
+        )
+        .orderBy("at")
+        .collect()
+    )
+    return tuple(WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"]) for r in rows)
+
+
+def cause_counts(judged: DataFrame) -> tuple[CauseCount, ...]:
+    """Rows and windows by proven cause; a row with two causes counts under both. One Spark job."""
+    proven = judged.filter(F.col("verdict") == "explained")
+    rows = (
+        proven.select("key_id", "window_start", F.explode("causes").alias("cause", "events"))
+        .groupBy("cause")
+        .agg(F.count("*").alias("rows"), F.count_distinct("window_start").alias("windows"), F.sum("events").alias("n"))
+        .orderBy("cause")
+        .collect()
+    )
+    return tuple(
+        CauseCount(r["cause"], r["rows"], r["windows"], r["n"] if r["n"] else None, PROOFS[r["cause"]]) for r in rows
+    )
+
+
+def row_samples(judged: DataFrame, limit: int) -> tuple[RowSample, ...]:
+    """Differing rows side by side, unexplained ones first. One Spark job."""
+    order = F.when(F.col("verdict") == "explained", 1).otherwise(0)
+    rows = judged.orderBy(order, "window_start", "key_id", "copy").limit(limit).collect()
+    return tuple(
+        RowSample(
+            key=json.loads(row["key_id"]),
+            window_start_ms=None if row["window_start"] is None else int(row["window_start"].timestamp() * 1000),
+            kind=row["kind"],
+            columns=tuple(row["columns"]),
+            batch=_cells(row["batch"]),
+            stream=_cells(row["stream"]),
+            verdict=row["verdict"],
+            causes=dict(row["causes"]),
+        )
+        for row in rows
+    )
+
+
+def _cells(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json.loads(text)
+
+
+def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> tuple[MicroBatchPoint, ...]:
+    """Progress of the stream by micro-batch, thinned to at most `MOST_POINTS`. One Spark job."""
+    step = max(1, -(-(cut.committed.micro_batch + 1) // MOST_POINTS))
+    log = cut.micro_batches.select(
+        "micro_batch",
+        "watermark_ms",
+        "started_at_ms",
+        "duration_ms",
+        F.aggregate("end_offsets", F.lit(0).cast("bigint"), lambda total, end: total + end["offset"]).alias("reached"),
+    )
+    if newest_event is not None:
+        log = log.join(newest_event, "micro_batch", "left")
+    else:
+        log = log.withColumn("newest_ms", F.lit(None).cast("bigint"))
+    last = F.col("micro_batch") == cut.committed.micro_batch
+    rows = log.filter((F.col("micro_batch") % step == 0) | last).orderBy("micro_batch").collect()
+    start = sum(offset for partitions in cut.start.values() for offset in partitions.values())
+    points, before = [], start
+    for row in rows:
+        points.append(
+            MicroBatchPoint(
+                micro_batch=row["micro_batch"],
+                events=row["reached"] - before,
+                watermark_ms=row["watermark_ms"],
+                newest_event_ms=row["newest_ms"],
+                started_at_ms=row["started_at_ms"],
+                duration_ms=row["duration_ms"],
+            )
+        )
+        before = row["reached"]
+    return tuple(points)

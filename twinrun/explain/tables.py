@@ -1,0 +1,130 @@
+"""The tables that a verify keeps: late events, duplicate events, and the ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.events.json_ import quoted
+from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.late import drops_late, late_rows
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut
+from twinrun.results.state import BatchState
+from twinrun.results.verdict import LateEvent
+from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
+from twinrun.tables.offsets import at_or_after, before
+
+LATE_DONE = "late_events"
+
+
+def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> int:
+    """Name the events that the micro-batches since the last verify dropped; returns late (event, window) pairs so far.
+
+    A rerun replaces what an interrupted one wrote. About four Spark jobs; reads only the new micro-batches' events.
+    """
+    if not drops_late(job) or cut.committed.micro_batch < 0 or cut.missing:
+        return 0
+    ref, source = cfg.table("late_events"), job.sources[0]
+    subject = f"{job.job_name}:{cut.query_id}"
+    done = latest_record(spark, cfg, LATE_DONE, subject)
+    last = int(done.payload["micro_batch"]) if done else -1
+    if last < cut.committed.micro_batch:
+        events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+        inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
+        topic = cfg.source(source.name).topic
+        read = with_micro_batch(inside, cut, topic, cut.start[source.name]).filter(F.col("_micro_batch") > last)
+        rows = late_rows(read, job, cut.query_id)
+        if table_exists(spark, ref):
+            where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
+            replace(rows, ref, where=where)
+        else:
+            append(rows, ref)
+        add_record(spark, cfg, LATE_DONE, subject, {"micro_batch": cut.committed.micro_batch})
+    return late_events(spark, cfg, job, cut).count()
+
+
+def late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> DataFrame:
+    """The late events of this query up to the cut; lazy. Columns: see `twinrun.explain.late.late_rows`."""
+    mine = (F.col("query_id") == cut.query_id) & (F.col("job") == job.job_name)
+    return read_table(spark, cfg.table("late_events")).filter(
+        mine & (F.col("micro_batch") <= cut.committed.micro_batch)
+    )
+
+
+def late_samples(frame: DataFrame, limit: int) -> tuple[LateEvent, ...]:
+    """The latest of the late first, at most ``limit``. One Spark job."""
+    rows = frame.orderBy(F.col("late_ms").desc(), "partition", "offset", "window_start_ms").limit(limit).collect()
+    return tuple(
+        LateEvent(
+            id=json.loads(row["id"]),
+            topic=row["topic"],
+            partition=row["partition"],
+            offset=row["offset"],
+            event_time_ms=row["event_time_ms"],
+            known_at_ms=row["known_at_ms"],
+            window_start_ms=row["window_start_ms"],
+            window_end_ms=row["window_end_ms"],
+            watermark_ms=row["watermark_ms"],
+            micro_batch=row["micro_batch"],
+            late_ms=row["late_ms"],
+        )
+        for row in rows
+    )
+
+
+def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> int:
+    """Events whose id stands at several offsets, with all their coordinates; returns how many ids. Two Spark jobs.
+
+    Only counted: a duplicate is an event like any other unless the job says otherwise.
+    """
+    source = job.sources[0]
+    if not source.id:
+        return 0
+    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    place = F.struct("_topic", "_partition", "_offset")
+    named = F.to_json(F.struct(*[F.col(quoted(name)) for name in source.id]))
+    repeated = (
+        events.groupBy(named.alias("id"))
+        .agg(F.count("*").alias("copies"), F.sort_array(F.collect_list(place)).alias("coordinates"))
+        .filter(F.col("copies") > 1)
+        .select(F.lit(source.name).alias("source"), "id", "copies", "coordinates")
+    )
+    ref = cfg.table("duplicate_events")
+    if table_exists(spark, ref):
+        replace(repeated, ref, where=f"source = '{source.name}'")
+    else:
+        append(repeated, ref)
+    return read_table(spark, ref).filter(F.col("source") == source.name).count()
+
+
+def write_ledger(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, verify_id: str, windows: DataFrame
+) -> int:
+    """Append a row per (job, cut, window); returns the ledger's Delta version. Two Spark jobs.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        ``window_start``, ``verdict``, ``rows``, ``rows_equal``, ``rows_explained``, ``rows_unexplained``, ``causes``.
+    """
+    facts = {
+        "verify_id": verify_id,
+        "job": job.job_name,
+        "query_id": cut.query_id,
+        "micro_batch": cut.committed.micro_batch,
+        "watermark_ms": cut.watermark_ms,
+        "stream_version": cut.committed.version,
+        "batch_version": batch.table_version,
+        "verified_at_ms": int(time.time() * 1000),
+    }
+    kinds = {"verify_id": "string", "job": "string", "query_id": "string"}
+    fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
+    offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
+    append(windows.select(*fixed, offsets, "*"), cfg.table("ledger"), Commit(f"ledger:{verify_id}", 1))
+    return latest_version(spark, cfg.table("ledger"))

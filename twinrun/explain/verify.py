@@ -1,0 +1,250 @@
+"""Verify a job: take the cut, compare both results, prove the causes, keep the evidence, and say the verdict."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.broker.topics import TopicInfo, offset_ranges
+from twinrun.compare.result import Comparison
+from twinrun.compare.tables import compare_frames
+from twinrun.config.model import Config
+from twinrun.errors import BrokerError
+from twinrun.events.json_ import quoted
+from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.explain import Found, Sides, closed, explain, still_open
+from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
+from twinrun.explain.summary import (
+    cause_counts,
+    micro_batch_points,
+    row_samples,
+    timeline,
+    totals,
+    windows_frame,
+)
+from twinrun.explain.tables import (
+    late_events,
+    late_samples,
+    write_duplicate_events,
+    write_late_events,
+    write_ledger,
+)
+from twinrun.job.job import Job
+from twinrun.quality.expect import check_expectations, check_ledger
+from twinrun.results.audit import audit_source, quarantine_counts
+from twinrun.results.cut import StreamCut, both_states, stream_cut
+from twinrun.results.run import without_lineage
+from twinrun.results.state import BatchState, batch_state
+from twinrun.results.verdict import Cut, SourceCut, Verdict
+from twinrun.session.plain import plain_errors
+from twinrun.tables.delta import read_table
+from twinrun.tables.kafka import topic_info
+from twinrun.tables.lease import held_lease
+from twinrun.tables.offsets import Offsets, covers, end_offsets, lag
+
+OnStep = Callable[[str], None]
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far everything around the cut has come, per source."""
+
+    broker: dict[str, Offsets | None]
+    bronze: dict[str, Offsets]
+    topics: dict[str, TopicInfo | None]
+
+
+def verify(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    *,
+    strict: bool = False,
+    wait_s: float | None = None,
+    full: bool = False,
+    on_step: OnStep | None = None,
+) -> Verdict:
+    """Compare both results of a job at one cut and prove why rows differ. Ingest, stream and batch may all be running.
+
+    Parameters
+    ----------
+    strict : bool
+        Any difference, even a proven and expected one, makes the exit code 1.
+    wait_s : float, optional
+        How long to wait until the batch covers the cut; by default ``verify.wait_s`` of conf.
+    full : bool
+        Compare every row as an exact multiset besides the digests.
+
+    Returns
+    -------
+    Verdict
+        Frozen numbers and samples; the rows themselves are in the tables ``differences``, ``late_events``,
+        ``duplicate_events`` and ``ledger``. About forty small Spark jobs.
+
+    Raises
+    ------
+    TableError
+        A mode never ran, or a table or the evidence that it needs is gone.
+    CheckpointError
+        Another verify of this job is running.
+    """
+    began = time.monotonic()
+    say = on_step or (lambda _: None)
+    with held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"), plain_errors("the verify"):
+        say("taking the cut")
+        stream, batch = both_states(spark, cfg, job)
+        cut = stream_cut(spark, cfg, job, stream)
+        batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
+        reach = _reach(spark, cfg, job)
+        sides = Sides(
+            batch=without_lineage(read_table(spark, batch.table, batch.table_version)),
+            stream=without_lineage(read_table(spark, stream.table, cut.committed.version)),
+        )
+        say("comparing")
+        ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
+        comparison, differences = _compare(job, ready, full)
+        early = still_open(job, sides.stream, cut.watermark_ms).count()
+        verify_id = uuid.uuid4().hex[:16]
+        judged = None
+        if comparison.rows_different:
+            say(f"explaining {comparison.rows_different} differing rows")
+            judged = explain(spark, cfg, job, cut, batch, ready, Found(verify_id, differences)).persist()
+        say("naming late and duplicate events")
+        late_pairs = write_late_events(spark, cfg, job, cut, batch)
+        duplicates = write_duplicate_events(spark, cfg, job, batch)
+        say("writing the ledger and checking expectations")
+        windows = windows_frame(job, sides.batch, sides.stream, cut, judged).persist()
+        write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
+        expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
+        checks = Checks(
+            comparison=comparison,
+            totals=totals(windows),
+            early_rows=early,
+            causes=() if judged is None else cause_counts(judged),
+            late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
+            duplicates=duplicates,
+            audits=tuple(audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name]) for s in job.sources),
+            expectations=expectations + check_ledger(windows),
+            lag_events=_lag(cut, reach, job),
+            age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
+            covered=_covered(cut, batch, job),
+            broker_seen=all(ends is not None for ends in reach.broker.values()),
+        )
+        pinned = _pinned(cfg, job, cut, batch, reach)
+        shown = Shown(
+            late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
+            samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
+            timeline=timeline(windows, job.slide_ms or 1) if job.windowed else (),
+            micro_batches=micro_batch_points(cut, _newest_events(spark, cfg, job, cut, batch)),
+            quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
+        )
+        decision = judge(cfg, job, cut, batch, checks, pinned, strict)
+        notes = notes_of(job, cut, checks, batch)
+        duration_ms = int((time.monotonic() - began) * 1000)
+        verdict = assemble(job, cut, checks, shown, pinned, decision, notes, duration_ms)
+        for frame in (windows, judged):
+            if frame is not None:
+                frame.unpersist()
+    return verdict
+
+
+def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:
+    return compare_frames(
+        sides.batch,
+        sides.stream,
+        keys=job.keys,
+        window_column=job.window_column if job.windowed else None,
+        tolerances=job.tolerances,
+        sample_rows=0,
+        full=full,
+    )
+
+
+def _wait_for_batch(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, wait_s: float
+) -> BatchState:
+    deadline = time.monotonic() + wait_s
+    while not _covered(cut, batch, job) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        batch = batch_state(spark, cfg, job.job_name) or batch
+    return batch
+
+
+def _covered(cut: StreamCut, batch: BatchState, job: Job) -> bool:
+    return all(covers(batch.ends.get(s.name, {}), cut.end.get(s.name, {})) for s in job.sources)
+
+
+def _reach(spark: SparkSession, cfg: Config, job: Job) -> Reach:
+    """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified."""
+    broker: dict[str, Offsets | None] = {}
+    topics: dict[str, TopicInfo | None] = {}
+    bronze = {}
+    for source in job.sources:
+        topic = cfg.source(source.name).topic
+        bronze[source.name] = end_offsets(read_table(spark, cfg.table("bronze", topic=topic)), "partition", "offset")
+        try:
+            ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+            broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
+            topics[source.name] = topic_info(cfg, topic)
+        except BrokerError:
+            broker[source.name], topics[source.name] = None, None
+    return Reach(broker, bronze, topics)
+
+
+def _lag(cut: StreamCut, reach: Reach, job: Job) -> int:
+    """Records that the stream has not read yet, by the broker where it answers, else by bronze."""
+    ahead = {s.name: reach.broker[s.name] or reach.bronze[s.name] for s in job.sources}
+    started = {s.name: {**cut.start.get(s.name, {}), **cut.end.get(s.name, {})} for s in job.sources}
+    return sum(lag(ahead[name], started[name]) for name in ahead)
+
+
+def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Reach) -> Cut:
+    sources = tuple(
+        SourceCut(
+            source=s.name,
+            topic=cfg.source(s.name).topic,
+            start=cut.start.get(s.name, {}),
+            end=cut.end.get(s.name, {}),
+            bronze_end=reach.bronze[s.name],
+            batch_end=batch.ends.get(s.name, {}),
+            broker_end=reach.broker[s.name],
+            events_in_cut=lag(cut.end.get(s.name, {}), cut.start.get(s.name, {})),
+            events_batch=sum(batch.ends.get(s.name, {}).values()),
+        )
+        for s in job.sources
+    )
+    return Cut(
+        job=job.job_name,
+        micro_batch=cut.committed.micro_batch,
+        watermark_ms=cut.watermark_ms,
+        query_id=cut.query_id,
+        batch_table=batch.table,
+        batch_version=batch.table_version,
+        stream_table=cut.state.table,
+        stream_version=cut.committed.version,
+        batch_static=batch.static,
+        stream_static=cut.static,
+        sources=sources,
+        taken_at_ms=cut.taken_at_ms,
+    )
+
+
+def _distinct_late(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
+    return late_events(spark, cfg, job, cut).select("topic", "partition", "offset").distinct().count()
+
+
+def _newest_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> DataFrame | None:
+    """Newest event time by micro-batch; lazy."""
+    source = job.sources[0]
+    if cut.committed.micro_batch < 0:
+        return None
+    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    read = with_micro_batch(events, cut, cfg.source(source.name).topic, cut.start[source.name])
+    newest = F.max(F.unix_millis(F.col(quoted(source.event_time)))).alias("newest_ms")
+    return read.groupBy(F.col("_micro_batch").alias("micro_batch")).agg(newest)

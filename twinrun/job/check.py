@@ -1,0 +1,212 @@
+"""Everything that is wrong in a job definition and can be seen without Spark, found in one pass."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import re
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+from twinrun.compare.tolerance import Tolerance, as_tolerance
+from twinrun.config.nearest import listed, nearest
+from twinrun.durations import parse_ms
+from twinrun.errors import TableError
+from twinrun.events.source import Source
+from twinrun.job.check_source import source_problems
+from twinrun.job.job import Emit, Job
+from twinrun.job.problem import Problem, job_error, wrong_choice, wrong_duration
+from twinrun.job.table import Table
+
+__all__ = ["Problem", "check_definition", "definition_problems", "job_error"]
+
+_JOB_NAME = re.compile(r"\w[\w\-]*")
+
+
+def check_definition(job: Job) -> None:
+    """Refuse a definition that has problems.
+
+    Raises
+    ------
+    JobError
+        Lists every problem of ``definition_problems``.
+    """
+    problems = definition_problems(job)
+    if problems:
+        raise job_error(job, problems)
+
+
+def definition_problems(job: Job) -> list[Problem]:
+    """All problems of a definition that show without Spark, without data and without calling the function.
+
+    Returns
+    -------
+    list of Problem
+        In the order of the job's fields; empty for a sound definition.
+    """
+    shapes = list(_shape_problems(job))
+    if shapes:
+        # The other rules read these fields and would only repeat that they are of another kind.
+        return shapes
+    rules: tuple[Callable[[Job], Iterator[Problem]], ...] = (
+        _logic_problems,
+        _name_problems,
+        _parameter_problems,
+        lambda each: (problem for source in each.sources for problem in source_problems(source)),
+        _key_problems,
+        _grain_problems,
+        _emit_problems,
+        _tolerance_problems,
+        _share_problems,
+    )
+    return [problem for rule in rules for problem in rule(job)]
+
+
+def _shape_problems(job: Job) -> Iterator[Problem]:
+    """Fields of another kind than the contract says."""
+    if not callable(job.logic):
+        yield Problem(f"the logic is of type {type(job.logic).__name__}", "a function of DataFrames")
+    for name, kind in (("sources", Source), ("tables", Table), ("keys", str)):
+        value = getattr(job, name)
+        if not isinstance(value, list | tuple):
+            yield Problem(f"{name} is of type {type(value).__name__}", f"a list of {kind.__name__}")
+        elif not all(isinstance(item, kind) for item in value):
+            yield Problem(f"{name} holds something that is no {kind.__name__}", f"a list of {kind.__name__}")
+        elif not value and name == "sources":
+            yield Problem("the job has no source", "at least one Source", "add sources=[...]")
+    sources = job.sources if isinstance(job.sources, list | tuple) else []
+    for source in sources:
+        if isinstance(source, Source) and not isinstance(source.id, list | tuple):
+            yield Problem(f"the id of source {source.name!r} is no list", "a list of field names")
+    for source in sources:
+        ranges = source.ranges if isinstance(source, Source) else {}
+        if not isinstance(ranges, dict) or not all(
+            isinstance(limits, list | tuple) and len(limits) == 2 for limits in ranges.values()
+        ):
+            yield Problem(f"the ranges of source {source.name!r} are no dict of pairs", "field name to (low, high)")
+    if not isinstance(job.tolerances, dict):
+        yield Problem("tolerances is no dict", "column name to number")
+    if not callable(job.expect) and not isinstance(job.expect, list | tuple):
+        yield Problem("expect is no list", "a list of expectations, or a function that returns one")
+
+
+def _logic_problems(job: Job) -> Iterator[Problem]:
+    logic = job.logic
+    if getattr(logic, "__name__", "") == "<lambda>":
+        yield Problem(
+            "the logic is a lambda, which has no name and no line in messages",
+            "a function",
+            "write it with def at the top level of the job file",
+        )
+    if inspect.iscoroutinefunction(logic) or inspect.isgeneratorfunction(inspect.unwrap(logic)):
+        yield Problem("the logic is a coroutine or a generator", "a plain function that returns a DataFrame")
+
+
+def _name_problems(job: Job) -> Iterator[Problem]:
+    lambda_name = not job.name and job.job_name == "<lambda>"
+    if not lambda_name and not _JOB_NAME.fullmatch(job.job_name):
+        allowed = "letters, digits, '_' and '-'"
+        yield Problem(f"the job's name is {job.job_name!r}", allowed, "set Job(name=...)")
+    names = [*(source.name for source in job.sources), *(table.name for table in job.tables)]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Problem(f"the name {name!r} stands for more than one source or table", change="rename one of them")
+    for name in dict.fromkeys(names):
+        if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+            allowed = "a name that can be a parameter and does not begin with '_'"
+            yield Problem(f"a source or table is named {name!r}", allowed)
+
+
+def _parameter_problems(job: Job) -> Iterator[Problem]:
+    try:
+        parameters = inspect.signature(job.logic).parameters
+    except (TypeError, ValueError):
+        yield Problem("the parameters of the logic cannot be read", "a function written in Python")
+        return
+    declared = [*(source.name for source in job.sources), *(table.name for table in job.tables)]
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            yield Problem(f"the parameter {name!r} is not given by name", "one plain parameter per source and table")
+        elif name not in declared:
+            unused = [other for other in declared if other not in parameters]
+            match = nearest(name, unused)
+            change = f"rename it to {match!r}" if match else "declare a Source or Table of that name, or remove it"
+            yield Problem(f"the parameter {name!r} is no source or table", f"one of {listed(declared)}", change)
+    for name in declared:
+        if name not in parameters:
+            change = f"add a parameter {name!r}, or remove the declaration"
+            yield Problem(
+                f"{name!r} is declared, but no parameter takes it", f"parameters: {listed(parameters)}", change
+            )
+
+
+def _key_problems(job: Job) -> Iterator[Problem]:
+    if not job.keys:
+        yield Problem("the job has no keys", "columns that name a result row", "add keys=[...]")
+    for key in sorted({key for key in job.keys if job.keys.count(key) > 1}):
+        yield Problem(f"the key {key!r} stands twice", change="remove one")
+    for name in dict.fromkeys([*job.keys, job.window_column]):
+        if not name or name.startswith("_"):
+            allowed = "a name that does not begin with '_', which is kept for twinrun"
+            yield Problem(f"a key or the window column is named {name!r}", allowed, "rename the column")
+    if job.window is not None and job.keys and job.window_column not in job.keys:
+        change = f"add {job.window_column!r} to keys, or set window_column"
+        yield Problem(f"the window column {job.window_column!r} is no key: windows would share rows", change=change)
+
+
+def _grain_problems(job: Job) -> Iterator[Problem]:
+    broken = [
+        problem
+        for name in ("window", "slide", "gap")
+        for problem in wrong_duration(name, getattr(job, name), least_ms=1)
+    ]
+    yield from broken
+    for table in job.tables:
+        yield from wrong_duration(f"table {table.name!r}: refresh", table.refresh, least_ms=1)
+    if job.gap is not None and (job.window is not None or job.slide is not None):
+        yield Problem("gap stands with window or slide", "gap alone (a session), or window with or without slide")
+    elif job.slide is not None and job.window is None:
+        yield Problem("slide stands without window", "window and slide together", "add window=...")
+    elif job.slide is not None and not broken:
+        window_ms, slide_ms = parse_ms(job.window or ""), parse_ms(job.slide)
+        if slide_ms > window_ms:
+            change = "make slide smaller: events between two windows would be lost"
+            yield Problem(f"slide ({job.slide}) is longer than window ({job.window})", "slide <= window", change)
+        elif window_ms % slide_ms:
+            yield Problem(f"window ({job.window}) is no multiple of slide ({job.slide})", "a whole number of slides")
+
+
+def _emit_problems(job: Job) -> Iterator[Problem]:
+    yield from wrong_choice("emit", job.emit, get_args(Emit))
+    if job.emit == "final" and (job.window is not None or job.gap is not None):
+        for source in job.sources:
+            if source.lateness is None:
+                yield Problem(
+                    f"emit='final' needs to know when a window is over, and source {source.name!r} has no lateness",
+                    "a lateness for every source, or emit='updates'",
+                    f"add lateness=... to source {source.name!r}",
+                )
+    if job.emit == "updates" and job.gap is not None:
+        yield Problem("emit='updates' stands with gap: Spark cannot update sessions", "emit='final'")
+    if job.delete_when is not None:
+        if job.emit != "updates":
+            yield Problem("delete_when stands without emit='updates'", "delete_when with emit='updates'", "remove it")
+        if not isinstance(job.delete_when, str) or not job.delete_when.strip():
+            yield Problem("delete_when holds no expression", "a boolean SQL expression over the result")
+
+
+def _tolerance_problems(job: Job) -> Iterator[Problem]:
+    for column, tolerance in job.tolerances.items():
+        value = tolerance.value if isinstance(tolerance, Tolerance) else tolerance
+        try:
+            as_tolerance(value)
+        except TableError as error:
+            yield Problem(f"the tolerance of {column!r}: {error.found}", error.expected)
+        if column in job.keys:
+            yield Problem(f"the key {column!r} has a tolerance", "keys are compared exactly", "remove the tolerance")
+
+
+def _share_problems(job: Job) -> Iterator[Problem]:
+    for name in ("max_late_share", "max_quarantined_share"):
+        share = getattr(job, name)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            yield Problem(f"{name} is {share!r}", "a share from 0 to 1")

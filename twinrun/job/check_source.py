@@ -1,0 +1,72 @@
+"""What is wrong in the declaration of a source, seen without Spark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import get_args
+
+import twinrun.events.json_  # noqa: F401 - makes the format "json" known
+from twinrun.config.nearest import listed, nearest
+from twinrun.errors import JobError
+from twinrun.events.registry import find_decoder
+from twinrun.events.source import EventTimeFormat, OffsetRule, Source
+from twinrun.job.ddl import NUMERIC, DdlError, Field, read_ddl
+from twinrun.job.problem import Problem, wrong_choice, wrong_duration
+
+_EVENT_TIME_TYPES = {"epoch_ms": ("bigint",), "iso8601": ("string", "timestamp")}
+
+
+def source_problems(source: Source) -> Iterator[Problem]:
+    """All problems of one source's declaration."""
+    where = f"source {source.name!r}"
+    yield from wrong_duration(f"{where}: lateness", source.lateness)
+    yield from wrong_duration(f"{where}: max_ahead", source.max_ahead)
+    yield from wrong_choice(f"{where}: event_time_format", source.event_time_format, get_args(EventTimeFormat))
+    if source.offsets is not None:
+        yield from wrong_choice(f"{where}: offsets", source.offsets, get_args(OffsetRule))
+    try:
+        find_decoder(source.format)
+    except JobError as error:
+        yield Problem(f"{where}: {error.found}", error.expected, error.fix)
+    try:
+        fields = {field.name: field for field in read_ddl(source.schema)}
+    except (DdlError, TypeError) as error:
+        example = "fields such as: flight_id STRING NOT NULL, delay INT"
+        yield Problem(f"{where}: the schema cannot be read: {error}", example)
+        return
+    yield from _field_problems(source, where, fields)
+
+
+def _field_problems(source: Source, where: str, fields: dict[str, Field]) -> Iterator[Problem]:
+    for name in fields:
+        if name.startswith("_"):
+            yield Problem(f"{where}: the field {name!r} begins with '_', which is kept for twinrun", change="rename it")
+    yield from _undeclared(f"{where}: event_time", [source.event_time], fields)
+    yield from _undeclared(f"{where}: id", source.id, fields)
+    yield from _undeclared(f"{where}: ranges", source.ranges, fields)
+    allowed = _EVENT_TIME_TYPES.get(source.event_time_format, ())
+    time = fields.get(source.event_time)
+    if time is not None and allowed and time.type not in allowed:
+        types = " or ".join(allowed).upper()
+        yield Problem(
+            f"{where}: the event time {time.name} is {time.type.upper()} with the format {source.event_time_format}",
+            types,
+            f"declare {time.name} {types}, or change event_time_format",
+        )
+    for name, (low, high) in source.ranges.items():
+        if name in fields and fields[name].type not in NUMERIC:
+            yield Problem(f"{where}: the range of {name} is on a field of type {fields[name].type}", "a numeric field")
+        if any(limit is not None and math.isnan(limit) for limit in (low, high)) or (
+            low is not None and high is not None and low > high
+        ):
+            yield Problem(f"{where}: the range of {name} is {low} to {high}", "low <= high, None for no limit")
+
+
+def _undeclared(what: str, names: Iterable[str], fields: Iterable[str]) -> Iterator[Problem]:
+    known = list(fields)
+    for name in names:
+        if name not in known:
+            match = nearest(name, known)
+            change = f"write {match!r}" if match else "declare it in the schema"
+            yield Problem(f"{what} names {name!r}, which is no field", f"one of {listed(known)}", change)

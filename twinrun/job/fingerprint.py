@@ -1,0 +1,96 @@
+"""A job's fingerprint: what must not change under a checkpoint or an incremental table."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import inspect
+import io
+import json
+import re
+from dataclasses import asdict
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from twinrun.events.decode import decoder_fingerprint, event_schema
+from twinrun.job.job import Job
+
+_EXPRESSION_ID = re.compile(r"#\d+L?")
+_PYTHON_CODE = re.compile(r"\b(udf|pandas_udf|arrow_udf|applyInPandas|mapInPandas|mapInArrow|transformWithState\w*)\b")
+_WORDS = {
+    "plan": "the logic (its analysed plan)",
+    "code": "the Python code of a job that has UDFs",
+    "schema": "the result's schema",
+    "keys": "keys",
+    "grain": "window, slide or gap",
+    "emit": "emit or delete_when",
+    "sources": "a source's declaration (schema, event time, lateness, rules)",
+    "tables": "the static tables",
+}
+
+
+def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) -> dict[str, Any]:
+    """What identifies the job's meaning, part by part, each a short text. No Spark job.
+
+    Two definitions with equal fingerprints give equal results on equal events. Comments, names of variables and
+    tolerances do not count; Python code counts only where the job runs Python functions on rows.
+    """
+    result = job.apply(empty_inputs(spark, job, tables))
+    return {
+        "plan": _short(_EXPRESSION_ID.sub("#", _analysed_plan(result))),
+        "code": _short(_code(job)),
+        "schema": result.schema.simpleString(),
+        "keys": json.dumps(job.keys),
+        "grain": json.dumps([job.window_ms, job.slide_ms, job.gap, job.window_column]),
+        "emit": json.dumps([job.emit, job.delete_when]),
+        "sources": json.dumps({s.name: [decoder_fingerprint(s), s.lateness] for s in job.sources}, sort_keys=True),
+        "tables": json.dumps([asdict(t) for t in job.tables]),
+    }
+
+
+def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Which parts differ, in words for people; empty when the two mean the same."""
+    return [words for part, words in _WORDS.items() if old.get(part) != new.get(part)]
+
+
+def empty_inputs(spark: SparkSession, job: Job, tables: dict[str, StructType]) -> dict[str, DataFrame]:
+    """Empty batch frames with the schemas that the job's function sees."""
+    frames = {source.name: spark.createDataFrame([], event_schema(source)) for source in job.sources}
+    return frames | {name: spark.createDataFrame([], schema) for name, schema in tables.items()}
+
+
+def _analysed_plan(frame: DataFrame) -> str:
+    # explain() is the one public way to the plan that Spark Connect has too; it prints.
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        frame.explain(extended=True)
+    after = printed.getvalue().split("== Analyzed Logical Plan ==", 1)[1]
+    return after.split("== Optimized Logical Plan ==", 1)[0]
+
+
+def _code(job: Job) -> str:
+    """The job file's syntax tree without docstrings, or nothing for a job without Python functions on rows."""
+    try:
+        text = inspect.getsource(inspect.getmodule(job.logic) or job.logic)
+    except (OSError, TypeError):
+        return ""
+    if not _PYTHON_CODE.search(text):
+        return ""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            body[0].value = ast.Constant("")
+    return ast.dump(tree)
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

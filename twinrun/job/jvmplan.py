@@ -1,0 +1,153 @@
+"""Read Spark's analysed plan over the JVM gateway: a local helper, not available on Spark Connect.
+
+The plan is copied into small Python values, so that the rules on top of it need no gateway. Only the parts that the
+rules use are copied: the whole plan of a job with many sliding windows is tens of megabytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+
+@dataclass(frozen=True)
+class Expr:
+    """One expression: the name of its class, what the rules read of it, and its operands."""
+
+    kind: str
+    name: str = ""
+    id: int = -1
+    value: str = ""
+    ordinal: int = -1
+    operands: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator of a plan. ``streaming``: events flow through it. ``groupings``: what an Aggregate groups by."""
+
+    kind: str
+    streaming: bool
+    inputs: tuple[Node, ...]
+    groupings: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan: its operators, what each column id is made from, and the result's columns by id.
+
+    ``never_null`` holds ids of columns that a filter or comparison of the plan keeps from being null.
+    """
+
+    root: Node
+    made_from: dict[int, Expr]
+    output: tuple[tuple[str, int], ...]
+    never_null: frozenset[int] = field(default_factory=frozenset)
+
+
+def has_jvm(spark: SparkSession) -> bool:
+    """Whether plans can be read: a classic session, not Spark Connect."""
+    return not type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def read_plan(frame: DataFrame) -> Plan:
+    """Read the analysed plan of a classic frame, batch or streaming. No Spark job."""
+    analyzed = frame._jdf.queryExecution().analyzed()
+    made_from: dict[int, Expr] = {}
+    never_null: set[int] = set()
+    root = _read_node(analyzed, made_from, never_null)
+    _add_not_null(analyzed, never_null)
+    output = tuple((attribute.name(), int(attribute.exprId().id())) for attribute in _items(analyzed.output()))
+    return Plan(root, made_from, output, frozenset(never_null))
+
+
+def unsupported(spark: SparkSession, frame: DataFrame, mode: str) -> None:
+    """Let Spark refuse what it would refuse at the start of a query, without starting one.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        A classic session.
+    frame : DataFrame
+        A streaming frame.
+    mode : str
+        ``append`` or ``update``.
+
+    Raises
+    ------
+    AnalysisException
+        An operation of the plan does not exist in streaming, or not in this output mode.
+    """
+    jvm: Any = spark._jvm
+    modes = jvm.org.apache.spark.sql.streaming.OutputMode
+    chosen = modes.Append() if mode == "append" else modes.Update()
+    checker = jvm.org.apache.spark.sql.catalyst.analysis.UnsupportedOperationChecker
+    checker.checkForStreaming(frame._jdf.queryExecution().analyzed(), chosen)
+
+
+def _items(sequence: Any) -> list[Any]:
+    return [sequence.apply(index) for index in range(sequence.size())]
+
+
+def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int]) -> Node:
+    kind = java.getClass().getSimpleName()
+    groupings: tuple[Expr, ...] = ()
+    if kind == "Project":
+        _define(java.projectList(), made_from)
+    elif kind == "Aggregate":
+        groupings = tuple(_read_expr(item) for item in _items(java.groupingExpressions()))
+        _define(java.aggregateExpressions(), made_from)
+    elif kind == "Expand":
+        _define_expanded(java, made_from)
+        # An Expand forgets what is never null, though sliding windows only repeat rows.
+        _add_not_null(java.child(), never_null)
+    inputs = tuple(_read_node(child, made_from, never_null) for child in _items(java.children()))
+    return Node(kind, bool(java.isStreaming()), inputs, groupings)
+
+
+def _define(expressions: Any, made_from: dict[int, Expr]) -> None:
+    for item in _items(expressions):
+        if item.getClass().getSimpleName() == "Alias":
+            alias = _read_expr(item)
+            made_from[alias.id] = alias.operands[0]
+
+
+def _define_expanded(java: Any, made_from: dict[int, Expr]) -> None:
+    """The first of the repeated rows stands for all: they differ only in which window they name."""
+    for attribute, first in zip(_items(java.output()), _items(java.projections().head()), strict=True):
+        made = _read_expr(first)
+        if made.kind != "AttributeReference":
+            made_from[int(attribute.exprId().id())] = made
+
+
+def _add_not_null(java: Any, never_null: set[int]) -> None:
+    found = java.constraints().iterator()
+    while found.hasNext():
+        constraint = found.next()
+        if constraint.getClass().getSimpleName() == "IsNotNull":
+            column = constraint.child()
+            if column.getClass().getSimpleName() == "AttributeReference":
+                never_null.add(int(column.exprId().id()))
+
+
+def _read_expr(java: Any) -> Expr:
+    """One call to the JVM: Spark writes an expression as a list in which operands follow their operator."""
+    return _tree(iter(json.loads(java.toJSON())))
+
+
+def _tree(nodes: Any) -> Expr:
+    node = next(nodes)
+    operands = tuple(_tree(nodes) for _ in range(node["num-children"]))
+    expr_id = node.get("exprId")
+    ordinal = node.get("ordinal")
+    return Expr(
+        kind=node["class"].rsplit(".", 1)[-1],
+        name=str(node.get("name") or ""),
+        id=int(expr_id["id"]) if isinstance(expr_id, dict) else -1,
+        value=str(node.get("value") if node.get("value") is not None else ""),
+        ordinal=ordinal if isinstance(ordinal, int) else -1,
+        operands=operands,
+    )

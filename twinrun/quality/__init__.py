@@ -1,0 +1,1 @@
+"""Great Expectations over results and ledger; its Data Docs are not used."""

@@ -1,0 +1,110 @@
+"""Run a job's expectations on both modes' results, and fixed ones on the ledger.
+
+Great Expectations takes seconds to import, so it is imported only when there is something to check. Its Data Docs are
+never made: they write cell values into HTML unescaped (seen in 1.24.0). Results become plain values of our report.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+import warnings
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+from twinrun.errors import JobError
+from twinrun.job.job import Job
+from twinrun.results.verdict import ExpectationResult
+
+_SHOWN = 200
+
+
+def declared_expectations(job: Job) -> list[Any]:
+    """The job's expectations: a list, or what its function returns (so that the library is loaded only when needed).
+
+    Raises
+    ------
+    JobError
+        The function failed or returned something else.
+    """
+    wanted = job.expect
+    if not callable(wanted):
+        return list(wanted)
+    try:
+        return list(wanted())
+    except Exception as error:
+        raise JobError(
+            f"the expectations of {job.job_name} cannot be built: {type(error).__name__}: {error}",
+            expected="a function without arguments that returns a list of Great Expectations expectations",
+        ) from error
+
+
+def check_expectations(job: Job, results: dict[str, DataFrame]) -> tuple[ExpectationResult, ...]:
+    """The same suite on each table, by name. About 1.5 Spark jobs per expectation and table."""
+    expectations = declared_expectations(job)
+    if not expectations:
+        return ()
+    return tuple(result for table, frame in results.items() for result in _validate(table, frame, expectations))
+
+
+def check_ledger(windows: DataFrame) -> tuple[ExpectationResult, ...]:
+    """Fixed expectations on the rows of the ledger that this verify wrote: no window unexplained. Few Spark jobs."""
+    import_quietly()
+    from great_expectations import expectations as gxe
+
+    expectations: list[Any] = [
+        gxe.ExpectColumnValuesToBeInSet(column="verdict", value_set=["equal", "explained", "pending"]),
+        gxe.ExpectColumnMaxToBeBetween(column="rows_unexplained", min_value=0, max_value=0),
+    ]
+    return tuple(_validate("ledger", windows.drop("causes"), expectations))
+
+
+def import_quietly() -> None:
+    """Load the library without usage telemetry and without its warnings about its own dependencies."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import great_expectations  # noqa: F401
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+
+
+def _validate(table: str, frame: DataFrame, expectations: list[Any]) -> list[ExpectationResult]:
+    import_quietly()
+    import great_expectations as gx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False}
+        name = f"{table}-{uuid.uuid4().hex[:8]}"
+        asset = context.data_sources.add_spark(name).add_dataframe_asset(name)
+        batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": frame})
+        suite = gx.ExpectationSuite(
+            name=name,
+            expectations=[
+                e.model_copy(deep=True) if hasattr(e, "model_copy") else e.copy(deep=True) for e in expectations
+            ],
+        )
+        outcome = batch.validate(suite, result_format="BASIC")
+    return [_plain(table, result) for result in outcome.results]
+
+
+def _plain(table: str, result: Any) -> ExpectationResult:
+    config = result.expectation_config
+    kwargs = {k: v for k, v in config.kwargs.items() if k != "batch_id"}
+    described = f"{config.type}({', '.join(f'{k}={v!r}' for k, v in sorted(kwargs.items()))})"
+    found = dict(result.result)
+    failure = (
+        (result.exception_info or {}).get("exception_message") if isinstance(result.exception_info, dict) else None
+    )
+    if failure:
+        observed = f"could not be checked: {failure}"
+    elif "unexpected_count" in found:
+        examples = found.get("partial_unexpected_list") or []
+        observed = f"{found['unexpected_count']} of {found.get('element_count', '?')} rows do not hold"
+        observed += f", such as {examples[:3]!r}" if examples else ""
+    else:
+        observed = f"observed {found.get('observed_value')!r}"
+    return ExpectationResult(table, described[:_SHOWN], bool(result.success), observed[:_SHOWN])

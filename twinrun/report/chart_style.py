@@ -1,0 +1,120 @@
+"""Colours, axes and fonts of the charts; one drawing serves the light and the dark page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+Palette = Mapping[str, str]
+
+LIGHT: Palette = {
+    "ink": "#3d454e",
+    "muted": "#5c6670",
+    "line": "#dde1e6",
+    "equal": "#2f7f97",
+    "explained": "#b8720a",
+    "unexplained": "#c3254a",
+    "pending": "#8893a1",
+    "events": "#7e8fa6",
+}
+DARK: Palette = {
+    "ink": "#d5dae0",
+    "muted": "#a4aeb9",
+    "line": "#323a43",
+    "equal": "#56a9c0",
+    "explained": "#e6a93c",
+    "unexplained": "#ff6d88",
+    "pending": "#7d8996",
+    "events": "#8fa0b8",
+}
+WIDE = 1000
+NARROW = 400
+_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
+LEFT = 58
+"""Room for the labels of a vertical time axis, the same in all panels so that they line up."""
+_DAY_MS = 86_400_000
+
+
+def recolour(svg: str, colours: Palette) -> str:
+    """The same picture in another palette: each of the light colours stands for a role."""
+    for role, light in LIGHT.items():
+        svg = svg.replace(light, colours[role])
+    return svg
+
+
+def colours(roles: Sequence[str]) -> alt.Color:
+    """The field ``v`` as the colour of its role, without a legend: the page has one in its own type."""
+    scale = alt.Scale(domain=list(roles), range=[LIGHT[role] for role in roles])
+    return alt.Color("v:N", scale=scale, legend=None)
+
+
+def ticks(width: int) -> int:
+    """How many ticks fit on a horizontal axis."""
+    return 10 if width == WIDE else 5
+
+
+def count_axis(most: int = 5, smallest: float = 1) -> alt.Axis:
+    """A vertical axis of numbers, with light lines across."""
+    # ~s would write a half as 500m
+    written = "~s" if smallest >= 1 else "~g"
+    return alt.Axis(
+        format=written,
+        tickCount=most,
+        tickMinStep=smallest,
+        grid=True,
+        domain=False,
+        ticks=False,
+        minExtent=LEFT - 18,
+        maxExtent=LEFT - 18,
+    )
+
+
+def time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:
+    """A horizontal axis in UTC whose labels say as much of the date as the span needs."""
+    days = (last_ms - first_ms) / _DAY_MS
+    most: Any = ticks(width)
+    if days <= 3:
+        most = 6 if width == WIDE else 3
+    elif days <= 10 and width == WIDE:
+        most = {"interval": "day", "step": 1}
+    return alt.Axis(format=_label(days, width), tickCount=most, grid=False, domain=True, ticks=True)
+
+
+def upright_time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:
+    """A vertical axis in UTC."""
+    label = _label((last_ms - first_ms) / _DAY_MS, width)
+    return alt.Axis(format=label, tickCount=5, grid=True, domain=False, ticks=False, minExtent=LEFT, maxExtent=LEFT)
+
+
+def _label(days: float, width: int) -> str:
+    if days <= 3:
+        return "%d %b %H:%M"
+    if days <= 300:
+        return "%a %d %b" if days <= 10 and width == WIDE else "%d %b"
+    return "%b %Y"
+
+
+def fitted(chart: alt.Chart | alt.LayerChart, width: int, height: int) -> dict[str, Any]:
+    """The specification of a chart that is exactly so many pixels wide and high, axes included."""
+    fit = alt.AutoSizeParams(type="fit", contains="padding")
+    return configured(chart.properties(width=width, height=height, autosize=fit))
+
+
+def configured(chart: alt.Chart | alt.LayerChart | alt.VConcatChart) -> dict[str, Any]:
+    """The specification with our type and colours, on no background."""
+    axis = {
+        "labelColor": LIGHT["muted"],
+        "titleColor": LIGHT["muted"],
+        "gridColor": LIGHT["line"],
+        "domainColor": LIGHT["line"],
+        "tickColor": LIGHT["line"],
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelOverlap": True,
+    }
+    spec: dict[str, Any] = chart.to_dict()
+    config = {"background": None, "font": _FONT, "view": {"stroke": None}, "axis": axis}
+    return {**spec, "config": config, "padding": 2}

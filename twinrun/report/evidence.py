@@ -1,0 +1,237 @@
+"""The sections that say what differs and why: timeline, causes, dropped events, rows side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinrun.report.binning import WindowBins, bin_windows
+from twinrun.report.cells import (
+    difference,
+    duration,
+    instant,
+    joined,
+    number,
+    plural,
+    span,
+    value,
+)
+from twinrun.report.figures import causes
+from twinrun.report.grid import Cell, Grid, Section, row
+from twinrun.report.neutral import shorten
+from twinrun.report.words import cause_sentence, cause_title
+from twinrun.results.verdict import LateEvent, RowSample, Verdict
+
+MAX_BINS = 200
+MAX_LATE_EVENTS = 200
+MAX_SAMPLES = 20
+MAX_COLUMNS = 40
+OPEN_ROWS = 15
+OPEN_SAMPLES = 6
+_TABLE_BINS = 24
+
+
+def timeline(verdict: Verdict) -> Section:
+    """Result rows by verdict over event time, as a chart and, coarser, as a table."""
+    binned = bin_windows(verdict.timeline, MAX_BINS)
+    if not binned.bins:
+        return Section("timeline", "When it differs", empty="No windows to draw: the comparison has none.")
+    notes = []
+    if binned.left_out:
+        notes.append(f"{plural(binned.left_out, 'window')} outside the years 1 to 9999 could not be drawn.")
+    return Section(
+        "timeline",
+        "When it differs",
+        intro="Result rows by the start of their window, over event time (UTC).",
+        chart="timeline",
+        folded=(_timeline_table(verdict),),
+        folded_title="The same as a table",
+        notes=tuple(notes),
+    )
+
+
+def bin_sentence(binned: WindowBins) -> str:
+    """What one bar stands for."""
+    width = duration(binned.width_ms)
+    if binned.aggregated:
+        windows, bars = plural(binned.windows, "window start"), plural(len(binned.bins), "bar")
+        return f"{windows} are added up into {bars}; each bar covers {width}."
+    if binned.windows == 1:
+        return "There is one window start."
+    return f"Each bar is one window start ({width} wide)."
+
+
+def timeline_text(verdict: Verdict) -> str:
+    """What the timeline shows, for who cannot see it."""
+    binned = bin_windows(verdict.timeline, MAX_BINS)
+    if not binned.bins:
+        return ""
+    differing = sum(1 for point in binned.bins if point.explained or point.unexplained)
+    first, last = binned.bins[0].window_start_ms, binned.bins[-1].window_start_ms
+    return (
+        f"Stacked bars of result rows from {instant(first)} to {instant(last)} UTC: "
+        f"{differing} of {len(binned.bins)} bars hold rows that differ. The table below has the numbers."
+    )
+
+
+def _timeline_table(verdict: Verdict) -> Grid:
+    binned = bin_windows(verdict.timeline, _TABLE_BINS)
+    rows = tuple(
+        row(
+            instant(point.window_start_ms),
+            number(point.equal),
+            number(point.explained),
+            number(point.unexplained),
+            number(point.pending),
+        )
+        for point in binned.bins
+    )
+    head = ("From (UTC)", "Equal", "Explained", "Unexplained", "Pending")
+    return Grid(f"Result rows per {duration(binned.width_ms)}", head, rows, numeric=(1, 2, 3, 4))
+
+
+def causes_section(verdict: Verdict) -> Section:
+    """Each cause with its counts, what it means and the sentence that proves it."""
+    found = causes(verdict)
+    if not found and not verdict.rows_unexplained:
+        compared = "Nothing differs" if verdict.rows_compared else "Nothing was compared"
+        return Section("causes", "Why it differs", empty=f"{compared}, so there is nothing to explain.")
+    rows = [
+        row(
+            Cell(cause.cause, "code"),
+            number(cause.windows),
+            number(cause.rows),
+            number(cause.events),
+            f"{cause_title(cause.cause)}. {cause_sentence(cause)}",
+            cause.proof,
+        )
+        for cause in found
+    ]
+    if verdict.rows_unexplained:
+        told = "No cause could be proven for these rows. Look at the rows below; this is what to investigate."
+        rows.append(row(Cell("unexplained", "bad"), "–", number(verdict.rows_unexplained), "–", told, "none"))
+    head = ("Cause", "Windows", "Rows", "Events", "What happened", "How it is proven")
+    intro = "Every row that differs is counted under the cause that was proven for it, or as unexplained."
+    grid = Grid("Causes of the differing rows", head, tuple(rows), numeric=(1, 2, 3), narrow="stack")
+    return Section("causes", "Why it differs", intro=intro, grids=(grid,))
+
+
+def dropped(verdict: Verdict) -> Section:
+    """The events that the stream dropped, named; says how many more there are and where."""
+    title = "The events that the stream dropped"
+    total = sum(cause.events or 0 for cause in verdict.causes if cause.cause == "late_dropped")
+    total = max(total, len(verdict.late_events))
+    if not total:
+        return Section("dropped", title, empty="No dropped event is known.")
+    shown = verdict.late_events[:MAX_LATE_EVENTS]
+    lateness = f" (the newest event time seen, less {duration(verdict.lateness_ms)})" if verdict.lateness_ms else ""
+    intro = (
+        f"Each became known only after the stream's watermark{lateness} had passed the end of its window, "
+        "so the stream left it out of that window's row. All times are UTC."
+    )
+    notes = [f"{number(total)} events in all; {number(len(shown))} are listed here."] if total > len(shown) else []
+    notes.append("Every one, with its coordinates in Kafka, is a row of the late_events table.")
+    if shown:
+        worst = max(shown, key=lambda event: event.late_ms)
+        notes.insert(0, f"The latest one listed is {_event_name(worst).text}: {duration(worst.late_ms)} late.")
+    grids = (_late_grid(shown),) if shown else ()
+    return Section("dropped", title, intro=intro, grids=grids, notes=tuple(notes))
+
+
+def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
+    names = list(dict.fromkeys(name for event in events for name in event.id))
+    head = (
+        " · ".join(names) or "Event",
+        "How late",
+        "Window it belongs to",
+        "Event time",
+        "Known when",
+        "Watermark then",
+        "Micro-batch",
+        "Where in Kafka",
+    )
+    rows = tuple(
+        row(
+            _event_name(event),
+            Cell(duration(event.late_ms), "time"),
+            Cell(span(event.window_start_ms, event.window_end_ms), "time"),
+            Cell(instant(event.event_time_ms), "time"),
+            Cell(instant(event.known_at_ms), "time"),
+            Cell(instant(event.watermark_ms), "time"),
+            str(event.micro_batch),
+            Cell(f"{event.topic}-{event.partition} at {event.offset}", "code"),
+        )
+        for event in events
+    )
+    return Grid("Dropped events, all times UTC", head, rows, numeric=(6,), open_rows=OPEN_ROWS)
+
+
+def _event_name(event: LateEvent) -> Cell:
+    text = shorten(joined(event.id), 80)
+    return Cell(text, "time" if len(text) <= 32 else "")
+
+
+def samples(verdict: Verdict) -> Section:
+    """Differing rows, batch beside stream, one small table per row."""
+    title = "Rows side by side"
+    if not verdict.samples:
+        return Section("rows", title, empty="No differing rows to show.")
+    shown = verdict.samples[:MAX_SAMPLES]
+    grids = tuple(_sample(sample) for sample in shown)
+    total = verdict.rows_explained + verdict.rows_unexplained
+    notes = [f"{number(total)} rows differ; {number(len(shown))} are shown."] if total > len(shown) else []
+    return Section(
+        "rows",
+        title,
+        intro="Columns that differ carry a ≠ and a background; the change is stream minus batch. "
+        "Window starts are UTC.",
+        grids=grids[:OPEN_SAMPLES],
+        folded=grids[OPEN_SAMPLES:],
+        folded_title=f"{plural(max(len(grids) - OPEN_SAMPLES, 0), 'more row')}",
+        layout="cards",
+        notes=tuple(notes),
+    )
+
+
+def _sample(sample: RowSample) -> Grid:
+    batch, stream = sample.batch, sample.stream
+    names = list(dict.fromkeys([*sample.columns, *(batch or {}), *(stream or {})]))
+    names = [name for name in names if name not in sample.key or name in sample.columns]
+    rows = [_pair(name, sample) for name in names[:MAX_COLUMNS]]
+    if len(names) > MAX_COLUMNS:
+        rows.append(row(f"… {len(names) - MAX_COLUMNS} more columns", "", "", ""))
+    key = [f"{name} {value(cell)}" for name, cell in sample.key.items() if not _is_start(cell, sample)]
+    if sample.window_start_ms is not None:
+        key.append(instant(sample.window_start_ms))
+    because = ", ".join(f"{cause} ({number(count)})" for cause, count in sample.causes.items())
+    tag = f"{sample.verdict}: {because}" if because else sample.verdict
+    return Grid(
+        shorten(" · ".join(key), 100),
+        ("Column", "Batch", "Stream", "Change"),
+        tuple(rows),
+        numeric=(1, 2, 3),
+        tag=tag if batch is not None and stream is not None else f"{tag}; {_side(sample)}",
+        tag_tone="bad" if sample.verdict == "unexplained" else "fair",
+    )
+
+
+def _is_start(cell: Any, sample: RowSample) -> bool:
+    """The window start among the key columns: a sample has it as an instant already."""
+    if sample.window_start_ms is None or not isinstance(cell, str):
+        return False
+    return cell.replace("T", " ").startswith(instant(sample.window_start_ms)[:16])
+
+
+def _side(sample: RowSample) -> str:
+    return "only in batch" if sample.stream is None else "only in stream"
+
+
+def _pair(name: str, sample: RowSample) -> tuple[Cell, ...]:
+    left, right = (_cell(side, name) for side in (sample.batch, sample.stream))
+    if name not in sample.columns and sample.batch is not None and sample.stream is not None:
+        return row(name, Cell(left, "quiet"), Cell(right, "quiet"), "")
+    delta = difference((sample.batch or {}).get(name), (sample.stream or {}).get(name))
+    return row(f"≠ {name}", Cell(left, "mark"), Cell(right, "mark"), delta)
+
+
+def _cell(side: dict[str, Any] | None, name: str) -> str:
+    return "no row" if side is None else value(side[name]) if name in side else "no column"

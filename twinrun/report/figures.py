@@ -1,0 +1,81 @@
+"""The handful of counts that every report leads with, worked out once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinrun.results.verdict import CauseCount, Verdict
+
+NOT_A_CAUSE = ("pending", "unexplained")
+"""Names that may stand among the causes but have a figure of their own."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Counts that add up: compared = equal + explained + unexplained. ``unit`` says what is counted."""
+
+    unit: str
+    compared: int
+    equal: int
+    explained: int
+    unexplained: int
+    pending: int
+    events_batch: int
+    events_stream: int
+
+    @property
+    def different(self) -> int:
+        """What is compared and not equal."""
+        return self.explained + self.unexplained
+
+
+def figures(verdict: Verdict) -> Figures:
+    """Count in windows where the verdict tells how many of them are unexplained, else in result rows."""
+    events_batch = sum(source.events_batch for source in verdict.cut.sources)
+    events_stream = sum(source.events_in_cut for source in verdict.cut.sources)
+    unexplained = _windows_unexplained(verdict)
+    if unexplained is None:
+        return Figures(
+            "row",
+            verdict.rows_compared,
+            verdict.rows_equal,
+            verdict.rows_explained,
+            verdict.rows_unexplained,
+            verdict.rows_pending,
+            events_batch,
+            events_stream,
+        )
+    return Figures(
+        "window",
+        verdict.windows_compared,
+        verdict.windows_equal,
+        verdict.windows_different - unexplained,
+        unexplained,
+        verdict.windows_pending,
+        events_batch,
+        events_stream,
+    )
+
+
+def _windows_unexplained(verdict: Verdict) -> int | None:
+    """Windows with an unexplained row, or None where the verdict does not tell or has no windows."""
+    if not verdict.windows_compared + verdict.windows_pending:
+        return None
+    if not verdict.rows_unexplained:
+        return 0
+    for cause in verdict.causes:
+        if cause.cause == "unexplained":
+            return cause.windows
+    one_row_each = verdict.windows_different == verdict.rows_explained + verdict.rows_unexplained
+    if one_row_each and verdict.windows_compared == verdict.rows_compared:
+        return verdict.rows_unexplained
+    differing = [point for point in verdict.timeline if point.explained + point.unexplained]
+    if len(differing) == verdict.windows_different:
+        return sum(1 for point in differing if point.unexplained)
+    return None
+
+
+def causes(verdict: Verdict) -> list[CauseCount]:
+    """The causes of differences, the one with most rows first."""
+    real = [cause for cause in verdict.causes if cause.cause not in NOT_A_CAUSE]
+    return sorted(real, key=lambda cause: (-cause.rows, cause.cause))

@@ -1,0 +1,56 @@
+"""What a page is made of: sections of tables of plain text. HTML and Markdown render the same ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Tone = Literal["", "good", "bad", "mark", "quiet", "code", "time"]
+"""How a cell is set: ``mark`` is a differing cell, ``time`` is never broken. The text says it too."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell: finished text and how it is set."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table: the first cell of each row is its header. ``numeric`` are the right-aligned columns.
+
+    On a narrow screen a table scrolls sideways, or each row becomes a stack of labelled lines.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: tuple[int, ...] = ()
+    open_rows: int = 1_000
+    tag: str = ""
+    tag_tone: str = ""
+    narrow: Literal["scroll", "stack"] = "scroll"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One chapter. ``empty`` is the one line that stands where there is nothing to show."""
+
+    anchor: str
+    title: str
+    intro: str = ""
+    empty: str = ""
+    chart: str = ""
+    grids: tuple[Grid, ...] = ()
+    folded: tuple[Grid, ...] = ()
+    folded_title: str = ""
+    layout: Literal["plain", "cards"] = "plain"
+    items: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def row(*cells: str | Cell) -> tuple[Cell, ...]:
+    """One table row from texts and cells."""
+    return tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)

@@ -1,0 +1,106 @@
+"""Text of unknown origin, made harmless before any renderer sees it.
+
+Every text of a verdict may come from data: it can hold terminal escapes, bidirectional overrides, null bytes
+or a megabyte of one letter. Here each such character becomes visible (``\\x1b``, ``\\u202e``) and each text
+bounded. What a target format treats as markup is escaped by that format's renderer.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import fields, replace
+from typing import Any
+
+from twinrun.results.verdict import Verdict
+
+MAX_TEXT = 400
+"""Characters kept of one text; the full text is in the JSON report."""
+
+ELLIPSIS = "…"
+
+
+def visible(text: str) -> str:
+    r"""Replace each character that does not show as itself by its escape, such as ``\x1b`` or ``\u202e``.
+
+    That covers control and format characters, surrogates, unassigned code points and every separator but
+    the plain space, so that two texts which differ also look different.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    named = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char)
+    if named:
+        return named
+    code = ord(char)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut a text to ``limit`` characters and say how many characters it has."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit].rstrip()}{ELLIPSIS} ({len(text):,} characters)"
+
+
+def fit(text: str, columns: int) -> str:
+    """Cut a text to so many terminal columns; wide characters count as two, combining ones as none."""
+    used = 0
+    for position, char in enumerate(text):
+        used += _columns(char)
+        if used > columns:
+            kept = text[:position]
+            while kept and sum(map(_columns, kept)) > columns - 1:
+                kept = kept[:-1]
+            return kept + ELLIPSIS
+    return text
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def neutral(verdict: Verdict) -> Verdict:
+    """The same verdict with every text (also keys and cells) visible and bounded; numbers are untouched."""
+    return replace(verdict, **_fields(verdict))
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    return {field.name: _clean(getattr(item, field.name)) for field in fields(item)}
+
+
+def _clean(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _clean_text(value)
+    if isinstance(value, dict):
+        return _clean_dict(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(_clean(cell) for cell in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return replace(value, **_fields(value))
+    return _clean_text(str(value))
+
+
+def _clean_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    cleaned: dict[Any, Any] = {}
+    for key, cell in value.items():
+        name = _clean(key)
+        # two long keys may have the same beginning; neither may hide the other
+        while name in cleaned:
+            name = f"{name}+"
+        cleaned[name] = _clean(cell)
+    return cleaned
+
+
+def _clean_text(text: str) -> str:
+    # cut first: a text of many megabytes must not be walked character by character
+    head = visible(text[:MAX_TEXT])
+    return head if len(text) <= MAX_TEXT else f"{head.rstrip()}{ELLIPSIS} ({len(text):,} characters)"

@@ -1,0 +1,108 @@
+"""The whole report as headline, figures and sections: what HTML and Markdown both render."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinrun.report import evidence, surroundings
+from twinrun.report.cells import duration, instant, number
+from twinrun.report.figures import Figures, figures
+from twinrun.report.grid import Grid, Section, row
+from twinrun.report.neutral import neutral
+from twinrun.report.words import Headline, headline, story
+from twinrun.results.verdict import Verdict
+
+MAX_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the top row. ``role`` is the verdict that it counts."""
+
+    role: str
+    name: str
+    count: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report without a format. Every text in it is visible and bounded, none is escaped yet."""
+
+    verdict: Verdict
+    counts: Figures
+    headline: Headline
+    problems: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    modes: Grid
+    story: str
+    sections: tuple[Section, ...]
+    taken_at: str
+    took: str
+
+
+def build_page(verdict: Verdict) -> Page:
+    """Lay a verdict out. The texts of the verdict are made harmless here, for every format."""
+    clean = neutral(verdict)
+    counts = figures(clean)
+    problems = clean.problems[:MAX_PROBLEMS]
+    if len(clean.problems) > MAX_PROBLEMS:
+        problems = (*problems, f"{len(clean.problems) - MAX_PROBLEMS} more are in the JSON report.")
+    return Page(
+        verdict=clean,
+        counts=counts,
+        headline=headline(clean, counts),
+        problems=problems,
+        figures=_figures(clean, counts),
+        modes=_modes(clean, counts),
+        story=story(clean, counts),
+        sections=(
+            evidence.timeline(clean),
+            evidence.causes_section(clean),
+            evidence.dropped(clean),
+            evidence.samples(clean),
+            surroundings.progress(clean),
+            surroundings.cut(clean),
+            surroundings.quarantine(clean),
+            surroundings.audit(clean),
+            surroundings.expectations(clean),
+            surroundings.schema(clean),
+            surroundings.notes(clean),
+        ),
+        taken_at=instant(clean.cut.taken_at_ms),
+        took=duration(clean.duration_ms),
+    )
+
+
+def _figures(verdict: Verdict, counts: Figures) -> tuple[Figure, ...]:
+    rows = (
+        verdict.rows_compared,
+        verdict.rows_equal,
+        verdict.rows_explained,
+        verdict.rows_unexplained,
+        verdict.rows_pending,
+    )
+    names = (
+        ("compared", f"{counts.unit}s compared", counts.compared, "closed by the stream"),
+        ("equal", "equal", counts.equal, "the same in both"),
+        ("explained", "explained", counts.explained, "differ, cause proven"),
+        ("unexplained", "unexplained", counts.unexplained, "differ, no proven cause"),
+        ("pending", "pending", counts.pending, "not closed yet, left out"),
+    )
+    result = []
+    for (role, name, count, detail), in_rows in zip(names, rows, strict=True):
+        same = counts.unit == "row" or in_rows == count
+        result.append(Figure(role, name, number(count), detail if same else f"{detail} ({number(in_rows)} rows)"))
+    return tuple(result)
+
+
+def _modes(verdict: Verdict, counts: Figures) -> Grid:
+    return Grid(
+        "What each mode saw",
+        ("Mode", "Events read", "Result rows"),
+        (
+            row("Batch", number(counts.events_batch), number(verdict.rows_batch)),
+            row("Stream", number(counts.events_stream), number(verdict.rows_stream)),
+        ),
+        numeric=(1, 2),
+    )

@@ -1,0 +1,182 @@
+"""The sentences of a report: what an outcome and a cause mean, for a reader who does not know twinrun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinrun.report.cells import duration, number, plural
+from twinrun.report.figures import Figures, causes
+from twinrun.results.verdict import CauseCount, Verdict
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict in words. ``tone`` is good, fair or bad; ``mark`` a sign that carries it without colour."""
+
+    label: str
+    title: str
+    lead: str
+    tone: str
+    mark: str
+
+
+_CAUSES = {
+    "late_dropped": (
+        "Late events, dropped by the stream",
+        "{events} reached the stream after it had closed their window. The batch counts them, the stream could not.",
+    ),
+    "late_split": (
+        "Sessions split by a late event",
+        "{events} arrived after the session that they belong to had been given out, so the stream has two "
+        "sessions where the batch has one.",
+    ),
+    "pending": ("Not closed yet", "The stream's watermark has not passed these windows yet."),
+    "before_start": (
+        "Before the stream's start",
+        "{events} lie before the offsets at which the stream started.",
+    ),
+    "beyond_cut": ("Beyond the cut", "{events} were in the batch but not yet in the stream at the cut."),
+    "quarantined": (
+        "Refused events",
+        "{events} could not be decoded and went to quarantine in one of the two modes.",
+    ),
+    "duplicate_event": (
+        "Duplicate events",
+        "{events} came more than once and only one of the modes removed the copies.",
+    ),
+    "sink_duplicate": (
+        "Rows written twice",
+        "The stream's table holds rows twice: the sink is wrong, not the logic.",
+    ),
+    "sink_missing": ("Rows not written", "The stream's table lacks rows that its micro-batches produced."),
+    "offset_gap": (
+        "Holes in the events",
+        "{events} are missing from the events at rest although the broker had them.",
+    ),
+    "static_version": (
+        "Another version of a static table",
+        "The two modes joined different versions of a static table.",
+    ),
+    "float_order": (
+        "Order of floating-point sums",
+        "The sums are equal when added exactly; only the order differs.",
+    ),
+    "nondeterministic": (
+        "The job is not deterministic",
+        "The batch, run twice over the same events, differs from itself.",
+    ),
+    "mode_dependent_logic": (
+        "The logic depends on the mode",
+        "The job computes something else as a stream than as a batch.",
+    ),
+    "logic_changed": ("The logic has changed", "The two tables were written by different versions of the job."),
+    "schema_drift": ("The schemas differ", "The two tables do not have the same columns or types."),
+    "evidence_expired": (
+        "Evidence is gone",
+        "The log, events or table versions that a proof needs are no longer kept.",
+    ),
+}
+
+
+def cause_title(cause: str) -> str:
+    """A cause as a short heading; an unknown one keeps its name."""
+    return _CAUSES[cause][0] if cause in _CAUSES else cause
+
+
+def cause_sentence(count: CauseCount) -> str:
+    """What the cause did, with its number of events; empty for a cause that is not known here."""
+    if count.cause not in _CAUSES:
+        return ""
+    events = "Some events" if count.events is None else plural(count.events, "event")
+    return _CAUSES[count.cause][1].format(events=events)
+
+
+def headline(verdict: Verdict, counts: Figures) -> Headline:
+    """The verdict as label, one-sentence title and the reason in a sentence or two."""
+    passed = verdict.exit_code == 0
+    titles = {
+        "agree": (f"Batch and stream agree in {_all(counts)}.", "AGREE"),
+        "explained": (f"{_differ(counts)}, and every difference is proven.", "EXPLAINED"),
+        "differ": (_differ_title(counts), "DIFFER"),
+        "stale": ("The stream has fallen behind, so this comparison says little.", "STALE"),
+        "input_behind": ("The batch side does not cover the comparison yet.", "INPUT BEHIND"),
+        "nothing_compared": ("Nothing was compared, so nothing is known to be equal.", "NOTHING COMPARED"),
+    }
+    title, label = titles.get(verdict.outcome, (verdict.outcome, verdict.outcome.upper()))
+    tone = "bad" if not passed else "good" if verdict.outcome == "agree" else "fair"
+    return Headline(label, title, _lead(verdict, counts), tone, _SIGNS.get(verdict.outcome, "!"))
+
+
+def _differ(counts: Figures) -> str:
+    unit = "window" if counts.compared == 1 else f"{counts.unit}s"
+    return f"Batch and stream differ in {number(counts.different)} of {number(counts.compared)} {unit}"
+
+
+def _all(counts: Figures) -> str:
+    return f"the only {counts.unit}" if counts.compared == 1 else f"all {number(counts.compared)} {counts.unit}s"
+
+
+def _differ_title(counts: Figures) -> str:
+    if counts.unexplained:
+        return f"{_differ(counts)}, and {number(counts.unexplained)} of them without a proven cause."
+    if counts.different:
+        return f"{_differ(counts)}; the cause is proven, but this job does not accept it."
+    return "The results do not pass, although the compared values are equal."
+
+
+def _lead(verdict: Verdict, counts: Figures) -> str:
+    if verdict.outcome == "agree":
+        return "Batch and stream computed the same result from the same events."
+    if verdict.outcome == "stale":
+        behind = "" if verdict.stream_lag_events is None else _behind(verdict.stream_lag_events)
+        age = "" if verdict.stream_age_ms is None else f"Its last micro-batch is {duration(verdict.stream_age_ms)} old."
+        return " ".join(part for part in (behind, age, compared_so_far(counts)) if part)
+    if verdict.outcome == "input_behind":
+        return "Run ingest and batch, then verify again."
+    if verdict.outcome == "nothing_compared":
+        pending = plural(counts.pending, counts.unit)
+        return f"{pending} still open in the stream." if counts.pending else "Neither mode has a final result yet."
+    because = " ".join(filter(None, map(cause_sentence, causes(verdict)[:2])))
+    if because and counts.unexplained:
+        return f"The other {number(counts.explained)} are explained: {because}"
+    return because
+
+
+def _behind(lag_events: int) -> str:
+    verb = "is" if lag_events == 1 else "are"
+    return f"{plural(lag_events, 'event')} {verb} waiting that the stream has not read."
+
+
+def compared_so_far(counts: Figures) -> str:
+    """What the comparison says about the part that the stream did finish."""
+    if not counts.compared:
+        return "No finished part could be compared."
+    return f"Of the finished part, {number(counts.equal)} of {plural(counts.compared, counts.unit)} are equal."
+
+
+def story(verdict: Verdict, counts: Figures) -> str:
+    """What was compared, in one paragraph for a stranger."""
+    seen = f"the same {plural(counts.events_stream, 'event')}" if counts.events_stream else "the same events"
+    if counts.events_batch != counts.events_stream:
+        seen = f"events, {number(counts.events_batch)} in batch and {number(counts.events_stream)} in stream"
+    micro = len(verdict.micro_batches)
+    steps = f" in {plural(micro, 'micro-batch')}" if micro else ""
+    return (
+        f"The same job ran twice over {seen}: once as a batch, with all events at rest, and once as a "
+        f"stream, as they arrived{steps}. twinrun compares the two result tables row by row. A cause counts "
+        "as proven when recomputing the batch with only the blamed input changed gives exactly the stream's rows."
+    )
+
+
+_SIGNS = {"agree": "=", "explained": "≈", "differ": "≠"}
+
+GLOSSARY = (
+    ("Window", "The stretch of event time that one result row sums up, such as an hour."),
+    ("Event time", "When something was due or happened, as the event itself says; not when it arrived."),
+    ("Known when", "When the event could first be read: its timestamp in Kafka."),
+    ("Watermark", "The stream's clock: the newest event time seen so far, less the allowed lateness."),
+    ("Closed", "The watermark has passed the window's end; the stream takes no more events for it."),
+    ("Pending", "A window that the stream has not closed yet. It is left out of the comparison until it is final."),
+    ("Micro-batch", "One small step of the stream."),
+    ("Cut", "The exact events and table versions that this comparison covers, so that it can be repeated."),
+)

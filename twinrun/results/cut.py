@@ -1,0 +1,155 @@
+"""The cut: which offsets, versions and watermark a verify compares, pinned while everything else keeps running."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.errors import TableError
+from twinrun.job.job import Job
+from twinrun.results.state import BatchState, StreamState, batch_state, stream_state
+from twinrun.tables.checkpoint import query_id, start_offsets
+from twinrun.tables.delta import delta_table
+from twinrun.tables.micro_batches import logged
+from twinrun.tables.offsets import Offsets
+
+_RECENT = 50
+EMITTED_NONE = -1
+
+
+@dataclass(frozen=True)
+class Committed:
+    """One version of the stream's table and the micro-batch whose rows it holds last (-1: none yet)."""
+
+    version: int
+    micro_batch: int
+
+
+@dataclass(frozen=True)
+class StreamCut:
+    """The stream's side: a pinned version, and what the log says up to its micro-batch.
+
+    Attributes
+    ----------
+    start, end : dict
+        Offsets per source name and partition; ``end`` exclusive. Both empty when nothing was emitted.
+    watermark_ms : int or None
+        The watermark that micro-batch emitted by; None for a job without watermark.
+    micro_batches : DataFrame
+        The log up to the micro-batch; see `twinrun.tables.micro_batches.logged`.
+    missing : int
+        Micro-batches up to it that neither log nor checkpoint has any more.
+    static : dict
+        Versions of static tables that every micro-batch saw; empty when they are mixed.
+    """
+
+    state: StreamState
+    query_id: str
+    committed: Committed
+    start: dict[str, Offsets]
+    end: dict[str, Offsets]
+    watermark_ms: int | None
+    started_at_ms: int
+    micro_batches: DataFrame
+    missing: int
+    static: dict[str, int]
+    static_mixed: bool
+    taken_at_ms: int
+
+
+def both_states(spark: SparkSession, cfg: Config, job: Job) -> tuple[StreamState, BatchState]:
+    """The newest state of both modes.
+
+    Raises
+    ------
+    TableError
+        One of the modes never ran.
+    """
+    stream, batch = stream_state(spark, cfg, job.job_name), batch_state(spark, cfg, job.job_name)
+    missing = [mode for mode, state in (("stream", stream), ("batch", batch)) if state is None]
+    if stream is None or batch is None:
+        raise TableError(
+            f"there is nothing to verify for {job.job_name}: it has no {' and no '.join(missing)} result yet.",
+            fix="run: " + " and ".join(f"twinrun {mode} {job.job_name}" for mode in missing),
+        )
+    return stream, batch
+
+
+def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> StreamCut:
+    """Pin the stream's newest version and read what belongs to it. About five small Spark jobs."""
+    owner = state.query_id or query_id(spark, state.checkpoint) or ""
+    committed = newest_commit(spark, state.table, owner, job.emit)
+    log = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") <= committed.micro_batch)
+    facts = _facts(log, committed.micro_batch)
+    if committed.micro_batch > EMITTED_NONE and facts["end_offsets"] is None:
+        raise TableError(
+            f"the log has no row for micro-batch {committed.micro_batch}, which the stream's table version "
+            f"{committed.version} belongs to: the evidence has expired.",
+            expected="the micro-batch log of this query, complete",
+            fix=f"restore the log table, or start anew: twinrun stream {job.job_name} --new-checkpoint",
+        )
+    topics = {cfg.source(source.name).topic: source.name for source in job.sources}
+    ends: dict[str, Offsets] = {name: {} for name in topics.values()}
+    for entry in facts["end_offsets"] or []:
+        ends[topics[entry["topic"]]][entry["partition"]] = entry["offset"]
+    starts = start_offsets(spark, state.checkpoint)
+    versions = facts["statics"] or []
+    return StreamCut(
+        state=state,
+        query_id=owner,
+        committed=committed,
+        start={name: starts.get(topic, {}) for topic, name in topics.items()},
+        end=ends,
+        watermark_ms=_watermark(job, facts["watermark_ms"]),
+        started_at_ms=facts["started_at_ms"] or 0,
+        micro_batches=log,
+        missing=committed.micro_batch + 1 - facts["known"],
+        static=json.loads(versions[0]) if len(versions) == 1 else state.static,
+        static_mixed=len(versions) > 1,
+        taken_at_ms=int(time.time() * 1000),
+    )
+
+
+def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Committed:
+    """The table's newest version, and the last micro-batch of the query that is in it. One or two small Spark jobs.
+
+    ``final``: Delta's sink keeps query and micro-batch in the commit. ``updates``: the MERGE's user metadata.
+    """
+    history = delta_table(spark, table)
+    for limit in (_RECENT, None):
+        commits = history.history(limit) if limit else history.history()
+        if emit == "final":
+            parameters = F.col("operationParameters")
+            ours = (F.col("operation") == "STREAMING UPDATE") & (parameters["queryId"] == owner)
+            number = F.when(ours, parameters["epochId"].cast("bigint"))
+        else:
+            number = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
+        found = commits.agg(F.max("version").alias("v"), F.max(number).alias("m"), F.min("version").alias("o"))
+        row = found.collect()[0]
+        if row["m"] is not None or row["o"] == 0:
+            return Committed(row["v"], EMITTED_NONE if row["m"] is None else row["m"])
+    return Committed(row["v"], EMITTED_NONE)
+
+
+def _facts(log: DataFrame, micro_batch: int) -> dict[str, Any]:
+    """One row about the log: the newest micro-batch, how many are known, and the static versions that occur."""
+    newest = F.col("micro_batch") == micro_batch
+    statics = F.when(F.col("static_versions").isNotNull(), F.to_json("static_versions"))
+    row = log.agg(
+        F.max(F.when(newest, F.col("watermark_ms"))).alias("watermark_ms"),
+        F.max(F.when(newest, F.col("started_at_ms"))).alias("started_at_ms"),
+        F.max_by(F.when(newest, F.col("end_offsets")), F.when(newest, F.lit(1)).otherwise(0)).alias("end_offsets"),
+        F.count_distinct("micro_batch").alias("known"),
+        F.collect_set(statics).alias("statics"),
+    ).collect()[0]
+    return dict(row.asDict())
+
+
+def _watermark(job: Job, watermark_ms: int | None) -> int | None:
+    return watermark_ms if any(source.lateness_ms is not None for source in job.sources) else None

@@ -1,0 +1,144 @@
+"""Where a job's results live now, in each mode, and under which definition they were made.
+
+Both modes keep a numbered version of their table. A change of logic makes a new version in the stream (new checkpoint,
+new table, the old ones kept) and a full recomputation in the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from twinrun.config.model import Config
+from twinrun.errors import CheckpointError
+from twinrun.job.fingerprint import changed_parts
+from twinrun.tables.checkpoint import last_committed, query_id
+from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.offsets import Offsets, plain
+from twinrun.tables.static import Pins
+
+STREAM, BATCH = "stream", "batch"
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """The current version of a job's stream.
+
+    Attributes
+    ----------
+    version : int
+        Counts from 1; each ``--new-checkpoint`` adds one.
+    starting : str
+        Where its first micro-batch began to read: ``earliest``, ``latest`` or an ISO time.
+    fingerprint : dict
+        See `twinrun.job.fingerprint.fingerprint`.
+    query_id : str or None
+        Spark's id of the query; None before its first start.
+    static : dict
+        Versions of the static tables that the last run used.
+    """
+
+    version: int
+    checkpoint: str
+    table: str
+    starting: str
+    fingerprint: dict[str, Any]
+    query_id: str | None
+    static: Pins
+    decoders: dict[str, str]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """The last complete batch run of a job: what it read and where its result is."""
+
+    version: int
+    table: str
+    table_version: int
+    fingerprint: dict[str, Any]
+    ends: dict[str, Offsets]
+    decoded_seq: dict[str, int]
+    events_version: dict[str, int]
+    static: Pins
+    run_id: str
+    finished_at_ms: int
+
+
+def stream_state(spark: SparkSession, cfg: Config, job: str) -> StreamState | None:
+    """The newest stream version of a job, or None when it never ran. One small Spark job."""
+    record = latest_record(spark, cfg, STREAM, job)
+    return StreamState(**record.payload) if record else None
+
+
+def save_stream_state(spark: SparkSession, cfg: Config, job: str, state: StreamState) -> None:
+    """Append the state to the control table."""
+    add_record(spark, cfg, STREAM, job, asdict(state))
+
+
+def batch_state(spark: SparkSession, cfg: Config, job: str) -> BatchState | None:
+    """The last complete batch run of a job, or None. One small Spark job."""
+    record = latest_record(spark, cfg, BATCH, job)
+    if record is None:
+        return None
+    payload = dict(record.payload)
+    payload["ends"] = {source: plain(ends) for source, ends in payload["ends"].items()}
+    return BatchState(**payload)
+
+
+def save_batch_state(spark: SparkSession, cfg: Config, job: str, state: BatchState) -> None:
+    """Append the state to the control table."""
+    add_record(spark, cfg, BATCH, job, asdict(state))
+
+
+def next_stream_version(cfg: Config, job: str, last: StreamState | None, starting: str) -> StreamState:
+    """A fresh checkpoint and table beside the ones of ``last``; nothing is created yet."""
+    version = last.version + 1 if last else 1
+    return StreamState(
+        version=version,
+        checkpoint=cfg.checkpoint("stream", job, version),
+        table=cfg.table("stream_results", job=job, version=version),
+        starting=starting,
+        fingerprint={},
+        query_id=None,
+        static={},
+        decoders={},
+        run_id="",
+    )
+
+
+def check_continues(spark: SparkSession, job: str, state: StreamState, new: dict[str, Any]) -> StreamState:
+    """Refuse to continue a checkpoint that another definition or another query made.
+
+    Returns
+    -------
+    StreamState
+        The state with the query id that the checkpoint holds. Up to two small Spark jobs.
+    """
+    way_out = f"twinrun stream {job} --new-checkpoint (the old table is kept; then run: twinrun batch {job} --full)"
+    changed = changed_parts(state.fingerprint, new)
+    if changed:
+        raise CheckpointError(
+            f"the definition of {job} changed since its checkpoint was made: {', '.join(changed)}.",
+            expected="the definition that the checkpoint's state belongs to",
+            fix=f"undo the change, or start anew: {way_out}",
+        )
+    found = query_id(spark, state.checkpoint)
+    if state.query_id is not None and found != state.query_id:
+        what = "is empty or was removed" if found is None else "belongs to another query"
+        raise CheckpointError(
+            f"the checkpoint at {state.checkpoint} {what}.",
+            expected=f"the checkpoint of query {state.query_id}",
+            fix=f"restore it, or start anew: {way_out}",
+        )
+    return replace(state, query_id=found)
+
+
+def has_open_micro_batch(spark: SparkSession, state: StreamState, planned: int | None) -> bool:
+    """Whether a micro-batch was planned but not committed, so that the next run repeats it."""
+    if planned is None:
+        return False
+    committed = last_committed(spark, state.checkpoint)
+    return committed is None or committed < planned

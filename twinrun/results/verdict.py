@@ -1,0 +1,196 @@
+"""The result of one verify: frozen, JSON-friendly, without any live DataFrame.
+
+All instants are UTC epoch milliseconds (``_ms``); result cells are JSON values (numbers, text, null), with
+decimals and timestamps as text so that no digit is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+"""Version of the JSON form; raised when a field changes its meaning or goes."""
+
+EXPECTED_CAUSES = ("late_dropped", "late_split", "pending", "before_start", "beyond_cut", "quarantined")
+"""Proven causes that a correct pair of runs may show: they do not fail a verify within the job's limits."""
+
+Outcome = Literal["agree", "explained", "differ", "stale", "input_behind", "nothing_compared"]
+"""``agree``: no difference. ``explained``: all proven and expected. ``differ``: something else, exit code 1."""
+
+
+@dataclass(frozen=True)
+class SourceCut:
+    """Which offsets of one source the comparison covers, per Kafka partition; end offsets are exclusive."""
+
+    source: str
+    topic: str
+    start: dict[int, int]
+    end: dict[int, int]
+    bronze_end: dict[int, int]
+    batch_end: dict[int, int]
+    broker_end: dict[int, int] | None
+    events_in_cut: int
+    events_batch: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Everything that is pinned, so that the same verify can be rerun."""
+
+    job: str
+    micro_batch: int
+    watermark_ms: int | None
+    query_id: str
+    batch_table: str
+    batch_version: int
+    stream_table: str
+    stream_version: int
+    batch_static: dict[str, int]
+    stream_static: dict[str, int]
+    sources: tuple[SourceCut, ...]
+    taken_at_ms: int
+
+
+@dataclass(frozen=True)
+class CauseCount:
+    """How much one cause explains. ``events`` is null where a cause is not about events."""
+
+    cause: str
+    rows: int
+    windows: int
+    events: int | None
+    proof: str
+
+
+@dataclass(frozen=True)
+class LateEvent:
+    """One event that the stream dropped: a row of evidence."""
+
+    id: dict[str, Any]
+    topic: str
+    partition: int
+    offset: int
+    event_time_ms: int
+    known_at_ms: int
+    window_start_ms: int | None
+    window_end_ms: int | None
+    watermark_ms: int
+    micro_batch: int
+    late_ms: int
+
+
+@dataclass(frozen=True)
+class RowSample:
+    """One differing result row, side by side. ``columns`` are the cells that differ."""
+
+    key: dict[str, Any]
+    window_start_ms: int | None
+    kind: str
+    columns: tuple[str, ...]
+    batch: dict[str, Any] | None
+    stream: dict[str, Any] | None
+    verdict: str
+    causes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WindowPoint:
+    """Result rows of one window start by verdict; for the timeline."""
+
+    window_start_ms: int
+    equal: int
+    explained: int
+    unexplained: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class MicroBatchPoint:
+    """One micro-batch of the stream: progress, watermark and how far it lay behind."""
+
+    micro_batch: int
+    events: int
+    watermark_ms: int
+    newest_event_ms: int | None
+    started_at_ms: int
+    duration_ms: int | None
+
+
+@dataclass(frozen=True)
+class QuarantineCount:
+    """Events of one source refused by one rule, with the coordinates of one of them."""
+
+    source: str
+    rule: str
+    events: int
+    example: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Conservation of one source: bronze = valid + quarantine, and offsets without holes."""
+
+    source: str
+    bronze_rows: int
+    valid_rows: int
+    quarantined_rows: int
+    missing_offsets: int
+    repeated_offsets: int
+    gaps_allowed: bool
+    ok: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class ExpectationResult:
+    """One Great Expectations expectation on one table."""
+
+    table: str
+    expectation: str
+    success: bool
+    observed: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one verify found. ``problems`` are the sentences that make the exit code 1."""
+
+    job: str
+    outcome: Outcome
+    exit_code: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    cut: Cut
+    keys: tuple[str, ...]
+    shape: str
+    window_ms: int | None
+    lateness_ms: int | None
+    rows_batch: int
+    rows_stream: int
+    rows_compared: int
+    rows_equal: int
+    rows_explained: int
+    rows_unexplained: int
+    windows_compared: int
+    windows_equal: int
+    windows_different: int
+    windows_pending: int
+    rows_pending: int
+    schema_differences: tuple[str, ...]
+    causes: tuple[CauseCount, ...]
+    late_events: tuple[LateEvent, ...]
+    samples: tuple[RowSample, ...]
+    timeline: tuple[WindowPoint, ...]
+    micro_batches: tuple[MicroBatchPoint, ...]
+    quarantine: tuple[QuarantineCount, ...]
+    audits: tuple[Audit, ...]
+    expectations: tuple[ExpectationResult, ...]
+    stream_lag_events: int | None
+    stream_age_ms: int | None
+    duration_ms: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, with its schema version first."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}

@@ -1,0 +1,70 @@
+"""Read ``conf/spark/*.conf``: the syntax of Spark's own ``spark-defaults.conf``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twinrun.errors import ConfigError
+
+_SEPARATOR = re.compile(r"\s*[=:]\s*|\s+")
+
+
+def read_spark_conf(path: Path) -> dict[str, str]:
+    """Read a file of ``key value`` lines.
+
+    A key ends at the first white space, ``=`` or ``:``; empty lines and lines that start with ``#`` or ``!``
+    are passed over, a trailing backslash continues a line, and the last of two equal keys wins, as in Spark.
+
+    Parameters
+    ----------
+    path : Path
+        A local file.
+
+    Returns
+    -------
+    dict of str to str
+        In file order.
+
+    Raises
+    ------
+    ConfigError
+        The file is absent, or it has lines without a value or with a key that does not start with ``spark.``;
+        all of them are named together.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"The Spark configuration {path} cannot be read ({error.strerror}).") from None
+    settings: dict[str, str] = {}
+    wrong: list[str] = []
+    for number, line in _logical_lines(text):
+        key, value = (*_SEPARATOR.split(line, maxsplit=1), "")[:2]
+        if not value:
+            wrong.append(f"line {number} has no value for {key!r}")
+        elif not key.startswith("spark."):
+            wrong.append(f"line {number} has the key {key!r}")
+        else:
+            settings[key] = value
+    if wrong:
+        raise ConfigError(
+            f"{path} cannot be used: {'; '.join(wrong)}.", expected="lines such as: spark.driver.memory 2g"
+        )
+    return settings
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """Lines with a setting, each with the number of its first physical line."""
+    lines: list[tuple[int, str]] = []
+    held, first = "", 0
+    for number, raw in enumerate(text.splitlines(), start=1):
+        part = raw.strip()
+        if not held and (not part or part[0] in "#!"):
+            continue
+        first = first if held else number
+        if part.endswith("\\"):
+            held += part[:-1]
+        else:
+            lines.append((first, held + part))
+            held = ""
+    return [*lines, (first, held)] if held else lines

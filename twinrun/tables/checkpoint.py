@@ -1,0 +1,106 @@
+"""What Spark wrote into a streaming checkpoint, read through Spark as data: offsets, watermarks, the query's id."""
+
+from __future__ import annotations
+
+import json
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.errors import CheckpointError
+from twinrun.session.plain import plain_cause
+from twinrun.tables.offsets import Offsets, plain
+
+_MISSING = "PATH_NOT_FOUND"
+_OFFSETS_TYPE = "map<string,map<string,bigint>>"
+PLANNED_SCHEMA = (
+    "micro_batch BIGINT, watermark_ms BIGINT, started_at_ms BIGINT, "
+    "end_offsets ARRAY<STRUCT<topic: STRING, partition: INT, offset: BIGINT>>"
+)
+
+
+def query_id(spark: SparkSession, checkpoint: str) -> str | None:
+    """Id of the query that owns the checkpoint; None when no query ever started on it. One small Spark job."""
+    text = _read_file(spark, f"{checkpoint}/metadata")
+    if text is None:
+        return None
+    try:
+        return str(json.loads(text)["id"])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            f"the checkpoint's metadata file {checkpoint}/metadata is damaged.",
+            expected='JSON such as {"id": "..."}',
+            fix="restore the file from a backup, or start anew with --new-checkpoint",
+        ) from None
+
+
+def start_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
+    """First offset per topic and partition that the query read; empty before its first micro-batch."""
+    text = _read_file(spark, f"{checkpoint}/sources/0/0")
+    if text is None:
+        return {}
+    # Spark writes a zero byte and a version line before the JSON.
+    found = json.loads(text[text.index("{") :])
+    return {topic: plain(partitions) for topic, partitions in found.items()}
+
+
+def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
+    """One row per micro-batch whose offsets file is still there (Spark keeps the last 100): `PLANNED_SCHEMA`.
+
+    ``watermark_ms`` is the watermark that the micro-batch emits by; it drops by that of the one before it. The file
+    is written before the micro-batch runs, and a repeated micro-batch keeps it byte for byte.
+    """
+    try:
+        files = spark.read.text(f"{checkpoint}/offsets", wholetext=True, pathGlobFilter="[0-9]*")
+    except Exception as error:
+        if _MISSING not in str(error):
+            raise
+        return spark.createDataFrame([], PLANNED_SCHEMA)
+    lines = F.split("value", "\n")
+    header = F.from_json(lines[1], "batchWatermarkMs BIGINT, batchTimestampMs BIGINT")
+    sources = F.filter(F.slice(lines, F.lit(3), F.greatest(F.size(lines) - 2, F.lit(0))), lambda line: line != "-")
+    return files.select(
+        F.col("_metadata.file_name").cast("bigint").alias("micro_batch"),
+        header["batchWatermarkMs"].alias("watermark_ms"),
+        header["batchTimestampMs"].alias("started_at_ms"),
+        F.flatten(F.transform(sources, _entries)).alias("end_offsets"),
+    )
+
+
+def _entries(line: Column) -> Column:
+    topics = F.map_entries(F.from_json(line, _OFFSETS_TYPE))
+    return F.flatten(
+        F.transform(
+            topics,
+            lambda topic: F.transform(
+                F.map_entries(topic["value"]),
+                lambda part: F.struct(
+                    topic["key"].alias("topic"),
+                    part["key"].cast("int").alias("partition"),
+                    part["value"].alias("offset"),
+                ),
+            ),
+        )
+    )
+
+
+def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
+    """Number of the newest micro-batch that Spark has committed; None before the first. One small Spark job."""
+    try:
+        files = spark.read.text(f"{checkpoint}/commits", wholetext=True, pathGlobFilter="[0-9]*")
+        newest = files.agg(F.max(F.col("_metadata.file_name").cast("bigint"))).collect()[0][0]
+        return None if newest is None else int(newest)
+    except Exception as error:
+        if _MISSING in str(error):
+            return None
+        raise
+
+
+def _read_file(spark: SparkSession, path: str) -> str | None:
+    try:
+        rows = spark.read.text(path, wholetext=True).limit(1).collect()
+    except Exception as error:
+        if _MISSING in str(error):
+            return None
+        raise CheckpointError(f"the checkpoint file {path} cannot be read: {plain_cause(error)}") from error
+    return rows[0]["value"] if rows else ""

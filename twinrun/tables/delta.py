@@ -1,0 +1,121 @@
+"""Read and write Delta tables by reference: a Spark path, or a catalog name such as ``main.flights.bronze``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+
+from twinrun.errors import TableError
+from twinrun.session.plain import plain_errors
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What makes a write idempotent and self-describing.
+
+    Attributes
+    ----------
+    app_id, version : str, int
+        Delta's transaction id: a second write with the same app id and the same or a lower version does nothing,
+        and of two concurrent ones exactly one succeeds.
+    metadata : dict
+        Stored as JSON in the commit's user metadata.
+    """
+
+    app_id: str | None = None
+    version: int | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def is_path(ref: str) -> bool:
+    """Whether a table reference is a path (it has a slash) and not a catalog name."""
+    return "/" in ref
+
+
+def table_exists(spark: SparkSession, ref: str) -> bool:
+    """Whether a Delta table exists at the reference. No Spark job."""
+    if is_path(ref):
+        return bool(DeltaTable.isDeltaTable(spark, ref))
+    return bool(spark.catalog.tableExists(ref))
+
+
+def delta_table(spark: SparkSession, ref: str) -> DeltaTable:
+    """Handle for history and MERGE.
+
+    Raises
+    ------
+    TableError
+        There is no Delta table.
+    """
+    if not table_exists(spark, ref):
+        raise TableError(
+            f"there is no Delta table at {ref}.", fix="run the step that writes it first, or correct conf/"
+        )
+    return DeltaTable.forPath(spark, ref) if is_path(ref) else DeltaTable.forName(spark, ref)
+
+
+def read_table(spark: SparkSession, ref: str, version: int | None = None) -> DataFrame:
+    """The table as a lazy DataFrame, pinned to a version if one is given.
+
+    Raises
+    ------
+    TableError
+        There is no Delta table, or the version is no longer there.
+    """
+    if not table_exists(spark, ref):
+        raise TableError(
+            f"there is no Delta table at {ref}.", fix="run the step that writes it first, or correct conf/"
+        )
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    with plain_errors(f"reading {ref}"):
+        return reader.load(ref) if is_path(ref) else reader.table(ref)
+
+
+def latest_version(spark: SparkSession, ref: str) -> int:
+    """Newest version of the table. One small Spark job."""
+    with plain_errors(f"reading the history of {ref}"):
+        return int(delta_table(spark, ref).history(1).collect()[0]["version"])
+
+
+def append(df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = ()) -> None:
+    """Append rows; the table is created by the first write. One Spark job."""
+    _save(_writer(df.write.mode("append"), commit, partition_by), ref)
+
+
+def replace(
+    df: DataFrame,
+    ref: str,
+    where: str | None = None,
+    commit: Commit | None = None,
+    partition_by: Sequence[str] = (),
+) -> None:
+    """Replace the rows for which ``where`` holds, or the whole table with its schema, in one transaction."""
+    writer = df.write.mode("overwrite")
+    writer = writer.option("replaceWhere", where) if where else writer.option("overwriteSchema", "true")
+    _save(_writer(writer, commit, partition_by), ref)
+
+
+def _writer(writer: DataFrameWriter, commit: Commit | None, partition_by: Sequence[str]) -> DataFrameWriter:
+    writer = writer.format("delta")
+    if partition_by:
+        writer = writer.partitionBy(*partition_by)
+    if commit and commit.app_id is not None:
+        writer = writer.option("txnAppId", commit.app_id).option("txnVersion", str(commit.version))
+    if commit and commit.metadata is not None:
+        writer = writer.option("userMetadata", json.dumps(commit.metadata, sort_keys=True))
+    return writer
+
+
+def _save(writer: DataFrameWriter, ref: str) -> None:
+    with plain_errors(f"writing {ref}"):
+        if is_path(ref):
+            writer.save(ref)
+        else:
+            writer.saveAsTable(ref)

@@ -1,0 +1,50 @@
+"""Static tables: pinned to one Delta version per run, so that both modes can be told apart by version."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+
+from twinrun.config.model import Config
+from twinrun.config.sections import TableBinding
+from twinrun.errors import ConfigError
+from twinrun.job.job import Job
+from twinrun.session.plain import plain_errors
+from twinrun.tables.delta import latest_version, read_table, replace
+
+Pins = dict[str, int]
+"""Name of a static table to its Delta version."""
+
+
+def static_ref(cfg: Config, name: str) -> str:
+    """Where the table is read from: its own place, or its Delta copy when it has no versions."""
+    binding = _binding(cfg, name)
+    return binding.path if binding.format == "delta" else cfg.table("static", table=name)
+
+
+def pin_tables(spark: SparkSession, cfg: Config, job: Job) -> Pins:
+    """Pin every static table of a job to its newest version. One small Spark job per table.
+
+    A table that has no versions (Parquet) is copied to Delta first, each time, so that a change is a new version.
+    """
+    for table in job.tables:
+        binding = _binding(cfg, table.name)
+        if binding.format != "delta":
+            with plain_errors(f"reading the static table {table.name} at {binding.path}"):
+                frame = spark.read.format(binding.format).load(binding.path)
+            replace(frame, cfg.table("static", table=table.name))
+    return {table.name: latest_version(spark, static_ref(cfg, table.name)) for table in job.tables}
+
+
+def read_static(spark: SparkSession, cfg: Config, pins: Pins) -> dict[str, DataFrame]:
+    """The pinned static tables as lazy frames."""
+    return {name: read_table(spark, static_ref(cfg, name), version) for name, version in pins.items()}
+
+
+def _binding(cfg: Config, name: str) -> TableBinding:
+    if name not in cfg.tables:
+        raise ConfigError(
+            f"the job reads the static table {name!r}, which {cfg.file.name} does not bind.",
+            expected="an entry under tables: with a path",
+            fix=f"add to {cfg.file.name}:  tables: {{{name}: {{path: ..., format: delta}}}}",
+        )
+    return cfg.tables[name]
