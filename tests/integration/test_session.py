@@ -24,10 +24,8 @@ ROUND_TRIP = """
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 spark.range(4).write.format("delta").save(folder)
-spark.range(4, 6).write.format("delta").mode("append").save(folder)
-assert spark.read.format("delta").load(folder).count() == 6
-assert spark.read.format("delta").option("versionAsOf", 0).load(folder).count() == 4
-assert DeltaTable.forPath(spark, folder).history().count() == 2
+assert spark.read.format("delta").load(folder).count() == 4
+assert DeltaTable.isDeltaTable(spark, folder)
 kafka = spark.readStream.format("kafka").option("kafka.bootstrap.servers", "127.0.0.1:1").option("subscribe", "x")
 assert "timestampType" in kafka.load().columns
 assert spark.conf.get("spark.sql.session.timeZone") == "UTC"

@@ -63,11 +63,13 @@ def row_digests(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
         The columns of :func:`digest`; ``rows`` is 1.
     """
     first, second = row_hashes(plan, range(len(plan.columns)))
-    group = F.when(~F.col(PENDING), F.col(GROUP))
-    hashed = frame.select(PENDING, group.alias(GROUP), first.alias("h1"), second.alias("h2"))
-    halves = [_low("h1"), _high("h1"), _low("h2"), _high("h2")]
-    named = [half.alias(name) for half, name in zip(halves, _SUMS, strict=True)]
-    return hashed.select(PENDING, GROUP, F.lit(1).cast("bigint").alias("rows"), *named)
+    halves = [_low(first), _high(first), _low(second), _high(second)]
+    return frame.select(
+        PENDING,
+        F.when(~F.col(PENDING), F.col(GROUP)).alias(GROUP),
+        F.lit(1).cast("bigint").alias("rows"),
+        *(half.alias(name) for half, name in zip(halves, _SUMS, strict=True)),
+    )
 
 
 def digest(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
@@ -164,9 +166,9 @@ def _signed(side: DataFrame, sign: int) -> DataFrame:
     )
 
 
-def _low(name: str) -> Column:
-    return F.col(name).bitwiseAND(F.lit(_LOW_HALF))
+def _low(hashed: Column) -> Column:
+    return hashed.bitwiseAND(F.lit(_LOW_HALF))
 
 
-def _high(name: str) -> Column:
-    return F.shiftrightunsigned(F.col(name), 32)
+def _high(hashed: Column) -> Column:
+    return F.shiftrightunsigned(hashed, 32)

@@ -67,19 +67,25 @@ def prepare(
         If ``ready_until`` is an instant without a time zone, or cannot be compared with the window column.
     """
     width = plan.batch_width if side == "batch" else plan.stream_width
-    given = ready_until if isinstance(ready_until, Column) else F.lit(True)
-    places = [f"p{place}" for place in range(width)]
-    positional = table.select("*", given.alias("ready")).toDF(*places, "ready")
+    given = [ready_until.alias("ready")] if isinstance(ready_until, Column) else []
+    # Few steps on purpose: on small tables Spark's analysis of each step costs more than the rows.
+    positional = (table.select("*", *given) if given else table).toDF(
+        *(f"p{place}" for place in range(width)), *("ready" for _ in given)
+    )
     columns = [
         F.col(f"p{column.batch_position if side == 'batch' else column.stream_position}")
         .cast(anonymous(column.dtype))
         .alias(column_name(place))
         for place, column in enumerate(plan.columns)
     ]
-    frame = positional.select(*columns, "ready")
-    ready = _until(plan, ready_until) if isinstance(ready_until, datetime) else F.col("ready")
-    pending = ~F.coalesce(ready, F.lit(True)) if ready_until is not None else F.lit(False)
-    return frame.select("*", pending.alias(PENDING), _group(plan, buckets).alias(GROUP)).drop("ready")
+    pending = F.lit(False)
+    if given:
+        pending = ~F.coalesce("ready", F.lit(True))
+    elif isinstance(ready_until, datetime):
+        pending = ~F.coalesce(_until(plan, ready_until), F.lit(True))
+    names = [column_name(place) for place in range(len(columns))]
+    group = _group(plan, buckets).alias(GROUP)
+    return positional.select(*columns, *("ready" for _ in given)).select(*names, pending.alias(PENDING), group)
 
 
 def group_type(plan: SchemaPlan) -> T.DataType:

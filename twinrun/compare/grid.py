@@ -19,8 +19,8 @@ from twinrun.compare.types import FLOATS
 from twinrun.compare.within import decimal_type
 
 _EXACT_INTEGERS = float(2**53)
-_RAW = 9999
-"""Stands where a cell's exponent stands, for a value that is hashed as it is; no double has this exponent."""
+_CELL, _RAW = 0, 1
+"""Flags that keep the numbers of cells apart from values that are hashed as they are."""
 
 
 def hash_terms(column: Column, dtype: T.DataType, tolerance: Tolerance | None) -> list[Column]:
@@ -44,23 +44,21 @@ def _absolute_cell(number: Column, tolerance: Tolerance) -> list[Column]:
         return [number]
     scaled = number * F.lit(math.ldexp(1.0, exponent))
     inside = F.abs(scaled) < F.lit(_EXACT_INTEGERS)
-    return [F.when(inside, F.lit(0)).otherwise(F.lit(_RAW)), F.when(inside, F.rint(scaled)).otherwise(number)]
+    return [F.when(inside, F.lit(_CELL)).otherwise(F.lit(_RAW)), F.when(inside, F.rint(scaled)).otherwise(number)]
 
 
 def _relative_cell(number: Column, tolerance: Tolerance) -> list[Column]:
-    # Within a binade the distance allowed is at least tolerance * 2^e, so a grid on the mantissa serves. log2() may
-    # be off by one next to a power of two; that moves the cell's edges but breaks nothing, since 2^-e is exact.
+    # Within a binade the distance allowed is at least tolerance * 2^e, so a grid on the mantissa serves. A cell is named
+    # by its middle, and not by e and a number, so that 1.0 and the double just below it share one although their e
+    # differs. log2() may be off by one next to a power of two; then cells grow by half, and are still small enough.
     exponent = 2 - math.frexp(tolerance.value)[1]
     if exponent > 50:
         return [number]
     size = F.abs(number)
-    inside = (size >= F.lit(2.0**-1000)) & (size < F.lit(2.0**1000))
-    binade = F.floor(F.log2(size)).cast("int")
-    mantissa = number * F.pow(F.lit(2.0), -binade)
-    return [
-        F.when(inside, binade).otherwise(F.lit(_RAW)),
-        F.when(inside, F.rint(mantissa * F.lit(math.ldexp(1.0, exponent)))).otherwise(number),
-    ]
+    inside = (size >= F.lit(2.0**-900)) & (size < F.lit(2.0**900))
+    binade = F.pow(F.lit(2.0), F.floor(F.log2(size)))
+    middle = F.rint(number / binade * F.lit(math.ldexp(1.0, exponent))) * binade
+    return [F.when(inside, F.lit(_CELL)).otherwise(F.lit(_RAW)), F.when(inside, middle).otherwise(number)]
 
 
 def _decimal_cell(column: Column, dtype: T.DataType, tolerance: Tolerance) -> list[Column]:
@@ -72,4 +70,4 @@ def _decimal_cell(column: Column, dtype: T.DataType, tolerance: Tolerance) -> li
     fitting = column.try_cast(narrow)
     cell = F.round(fitting, max(places, -narrow.precision))
     raw = F.when(fitting.isNull(), column)
-    return [F.when(fitting.isNull(), F.lit(_RAW)).otherwise(F.lit(0)), cell, raw]
+    return [F.when(fitting.isNull(), F.lit(_RAW)).otherwise(F.lit(_CELL)), cell, raw]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.compare.frame import PENDING, groupable_value
@@ -37,15 +37,12 @@ def repeated_keys(batch: DataFrame, stream: DataFrame, plan: SchemaPlan, unequal
     """
     keys = [groupable_value(plan, place).alias(f"k{place}") for place in plan.keys]
     inside = F.coalesce(unequal.condition, F.lit(False))
-    ready = batch.where(~F.col(PENDING))
-    counted = ready.select(*keys, _tally(F.lit(1), "in_batch"), _tally(F.when(inside, 0).otherwise(1), "in_stream"))
+    once, not_once = F.lit(1).cast("bigint"), F.lit(0).cast("bigint")
+    shared = F.when(inside, not_once).otherwise(once)
+    counted = batch.where(~F.col(PENDING)).select(*keys, once.alias("in_batch"), shared.alias("in_stream"))
     rest = stream.where(~F.col(PENDING) & unequal.condition)
-    counted = counted.unionByName(rest.select(*keys, _tally(F.lit(0), "in_batch"), _tally(F.lit(1), "in_stream")))
+    counted = counted.unionByName(rest.select(*keys, not_once.alias("in_batch"), once.alias("in_stream")))
     names = [f"k{place}" for place in plan.keys]
     sums = counted.groupBy(*names).agg(F.sum("in_batch").alias("in_batch"), F.sum("in_stream").alias("in_stream"))
     row = sums.agg(*(F.count_if(F.col(f"in_{side}") > 1).alias(side) for side in ("batch", "stream"))).collect()[0]
     return RepeatedKeys(batch=row["batch"], stream=row["stream"])
-
-
-def _tally(count: Column, name: str) -> Column:
-    return count.cast("bigint").alias(name)

@@ -23,9 +23,11 @@ def intervals(cut: StreamCut, topic: str, start: Offsets) -> DataFrame:
     ``_read_at_ms``.
     """
     in_order = Window.orderBy("micro_batch")
-    judged = cut.micro_batches.select(
+    # In a step of its own: next to an explode, lag would count the exploded rows.
+    lagged = cut.micro_batches.withColumn("_late_ms", F.coalesce(F.lag("watermark_ms").over(in_order), F.lit(0)))
+    judged = lagged.select(
         "micro_batch",
-        F.coalesce(F.lag("watermark_ms").over(in_order), F.lit(0)).alias("_late_ms"),
+        "_late_ms",
         F.col("started_at_ms").alias("_read_at_ms"),
         F.explode(F.filter("end_offsets", lambda end: end["topic"] == topic)).alias("end"),
     )

@@ -8,7 +8,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, DecimalType, TimestampNTZType, TimestampType
 
-from twinrun.compare.tables import compare_frames
+from twinrun.compare.drilldown import differing_pairs, public_rows
+from twinrun.compare.frame import prepare
+from twinrun.compare.schema import plan_schema
 from twinrun.config.model import Config
 from twinrun.events.decode import event_schema
 from twinrun.events.json_ import quoted
@@ -56,36 +58,34 @@ def explain(
         What this verify wrote to ``differences``: ``key_id``, ``batch`` and ``stream`` (JSON), ``window_start`` (null
         without windows), ``kind``, ``columns``, ``verdict``, ``causes`` (events by cause).
     """
-    keyed = found.rows.withColumn("key_id", F.to_json("key", EXACT_TIMES))
+    keyed = found.rows.withColumn("key_id", F.to_json("key", EXACT_TIMES)).localCheckpoint()
     if cut.missing > 0:
         return _keep(spark, cfg, job, found, _verdict(keyed, "evidence_expired"))
     source = job.sources[0]
     events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
     ranges: list[TimeRange] = []
     if job.windowed:
-        starts = found.rows.select(F.unix_millis("window").alias("s")).filter(F.col("s").isNotNull()).distinct()
+        starts = keyed.select(F.unix_millis("window").alias("s")).filter(F.col("s").isNotNull()).distinct()
         ranges = join_ranges(starts, job.slide_ms or 1)
         if not ranges:  # only rows without a window: nothing that events could prove
             return _keep(spark, cfg, job, found, _verdict(keyed, "unexplained"))
         events = events_of(events, job, ranges)
     topic = cfg.source(source.name).topic
-    marked = mark_events(events, _requeued(spark, cfg, job), job, cut, topic).persist()
+    # Cut off from its plan: five later plans stand on it, and planning them anew costs more than their data.
+    marked = mark_events(events, _requeued(spark, cfg, job), job, cut, topic).localCheckpoint()
     names = [field.name for field in event_schema(source)]
-    try:
-        used_by_stream = stream_rows(job, marked, names, read_static(spark, cfg, cut.static))
-        used_by_batch = batch_rows(job, marked, names, read_static(spark, cfg, batch.static))
-        wrong_stream = _differing_keys(job, used_by_stream, sides.stream, ranges)
-        wrong_batch = _differing_keys(job, used_by_batch, sides.batch, ranges)
-        wrong = wrong_stream.unionByName(wrong_batch).distinct().withColumn("_wrong", F.lit(True))
-        with_causes = causes_of(keyed, count_causes(marked, job)).join(wrong, "key_id", "left")
-        static_differs = bool(job.tables) and cut.static != batch.static and not cut.static_mixed
-        causes = F.map_concat("causes", _static_cause(static_differs))
-        proven = F.col("_wrong").isNull() & (F.size(causes) > 0)
-        verdict = F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained"))
-        judged = with_causes.withColumn("verdict", verdict).withColumn("causes", causes)
-        return _keep(spark, cfg, job, found, judged)
-    finally:
-        marked.unpersist(blocking=False)
+    used_by_stream = stream_rows(job, marked, names, read_static(spark, cfg, cut.static))
+    used_by_batch = batch_rows(job, marked, names, read_static(spark, cfg, batch.static))
+    wrong_stream = _differing_keys(job, used_by_stream, sides.stream, ranges)
+    wrong_batch = _differing_keys(job, used_by_batch, sides.batch, ranges)
+    wrong = wrong_stream.unionByName(wrong_batch).distinct().withColumn("_wrong", F.lit(True))
+    with_causes = causes_of(keyed, count_causes(marked, job)).join(wrong, "key_id", "left")
+    static_differs = bool(job.tables) and cut.static != batch.static and not cut.static_mixed
+    causes = F.map_concat("causes", _static_cause(static_differs))
+    proven = F.col("_wrong").isNull() & (F.size(causes) > 0)
+    verdict = F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained"))
+    judged = with_causes.withColumn("verdict", verdict).withColumn("causes", causes)
+    return _keep(spark, cfg, job, found, judged)
 
 
 def closed(job: Job, results: DataFrame, watermark_ms: int | None) -> DataFrame:
@@ -116,15 +116,11 @@ def _differing_keys(job: Job, expected: DataFrame, actual: DataFrame, ranges: li
     if ranges:
         expected = expected.filter(in_ranges(job.window_column, ranges))
         actual = actual.filter(in_ranges(job.window_column, ranges))
-    _, rows = compare_frames(
-        expected,
-        actual,
-        keys=job.keys,
-        window_column=job.window_column if job.windowed else None,
-        tolerances=job.tolerances,
-        sample_rows=0,
-    )
-    return rows.select(F.to_json("key", EXACT_TIMES).alias("key_id")).distinct()
+    window = job.window_column if job.windowed else None
+    plan = plan_schema(expected.schema, actual.schema, job.keys, window, job.tolerances)
+    sides = prepare(expected, plan, "batch", None, 1), prepare(actual, plan, "stream", None, 1)
+    rows = public_rows(differing_pairs(*sides, plan), plan)
+    return rows.select(F.to_json("key", EXACT_TIMES).alias("key_id"))
 
 
 def _requeued(spark: SparkSession, cfg: Config, job: Job) -> DataFrame | None:
@@ -149,8 +145,8 @@ def _keep(spark: SparkSession, cfg: Config, job: Job, found: Found, judged: Data
         "kind",
         "copy",
         "columns",
-        as_text(found.rows, "batch").alias("batch"),
-        as_text(found.rows, "stream").alias("stream"),
+        as_text(judged, "batch").alias("batch"),
+        as_text(judged, "stream").alias("stream"),
         "verdict",
         F.col("causes").cast("map<string,bigint>").alias("causes"),
     )

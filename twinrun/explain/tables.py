@@ -20,7 +20,7 @@ from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
 from twinrun.tables.offsets import at_or_after, before
 
-LATE_DONE = "late_events"
+LATE_DONE = "late_done"
 
 
 def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> int:

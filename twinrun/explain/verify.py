@@ -114,12 +114,12 @@ def verify(
         judged = None
         if comparison.rows_different:
             say(f"explaining {comparison.rows_different} differing rows")
-            judged = explain(spark, cfg, job, cut, batch, ready, Found(verify_id, differences)).persist()
+            judged = explain(spark, cfg, job, cut, batch, ready, Found(verify_id, differences))
         say("naming late and duplicate events")
         late_pairs = write_late_events(spark, cfg, job, cut, batch)
         duplicates = write_duplicate_events(spark, cfg, job, batch)
         say("writing the ledger and checking expectations")
-        windows = windows_frame(job, sides.batch, sides.stream, cut, judged).persist()
+        windows = windows_frame(job, sides.batch, sides.stream, cut, judged).localCheckpoint()
         write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
         expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
         checks = Checks(
@@ -148,9 +148,6 @@ def verify(
         notes = notes_of(job, cut, checks, batch)
         duration_ms = int((time.monotonic() - began) * 1000)
         verdict = assemble(job, cut, checks, shown, pinned, decision, notes, duration_ms)
-        for frame in (windows, judged):
-            if frame is not None:
-                frame.unpersist()
     return verdict
 
 

@@ -85,7 +85,9 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
     """Pin the stream's newest version and read what belongs to it. About five small Spark jobs."""
     owner = state.query_id or query_id(spark, state.checkpoint) or ""
     committed = newest_commit(spark, state.table, owner, job.emit)
-    log = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") <= committed.micro_batch)
+    known = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") <= committed.micro_batch)
+    # Read once: the checkpoint goes on forgetting while the verify runs, and every proof reads the log.
+    log = known.localCheckpoint()
     facts = _facts(log, committed.micro_batch)
     if committed.micro_batch > EMITTED_NONE and facts["end_offsets"] is None:
         raise TableError(

@@ -25,6 +25,9 @@ _ANYWHERE = {
     # A SQL expression must not be able to read any file of the machine; paths go through the reader.
     "spark.sql.runSQLOnFiles": "false",
     "spark.ui.showConsoleProgress": "false",
+    # The plan's text is made for each query even without a UI; the formatted kind costs seconds for large plans.
+    "spark.sql.ui.explainMode": "simple",
+    "spark.sql.maxPlanStringLength": "20000",
 }
 
 _ONE_MACHINE = {
@@ -34,6 +37,8 @@ _ONE_MACHINE = {
     # Delta's vacuum starts this many tasks; the default of 10,000 takes minutes for a small table.
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
     "spark.sql.catalogImplementation": "in-memory",
+    # Re-planning after each stage costs more than it gains for data of one machine.
+    "spark.sql.adaptive.enabled": "false",
     "spark.ui.enabled": "false",
     "spark.driver.host": LOOPBACK,
     "spark.driver.bindAddress": LOOPBACK,

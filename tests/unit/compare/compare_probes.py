@@ -81,14 +81,16 @@ PROBES: list[Probe] = [
     *_probes("bigint abs", [BIG, ("1", "6"), ("-2", "3")], [("1", "7"), ("0", "null")]),
     *_probes("bigint abs", [], [("9223372036854775807", "-9223372036854775808")]),
     *_probes("bigint rel", [("100", "99"), ("-100", "-99")], [("100", "98"), ("1", "-1"), ("0", "1")]),
-    *_probes("decimal", [("1.1", "1.10")], [("1.1", "1.11"), ("0", "null"), ("1e35", "1e35 + 0.01")]),
+    *_probes("decimal", [("1.1", "1.10")], [("1.1", "1.11"), ("0", "null"), ("1e35BD", "1e35BD + 0.01")]),
     *_probes("decimal abs", [("1.1", "1.11"), ("null", "null")], [("1.1", "1.12"), ("0", "null")]),
     *_probes("decimal abs", [("1e34BD", "1e34BD + 0.01")], [("1e34BD", "1e34BD + 0.02"), ("9e35BD", "9e35BD+0.01")]),
     *_probes("decimal rel", [("1000", "999"), ("0", "0")], [("1000", "998.99"), ("0", "0.01"), ("1", "null")]),
     *_probes("boolean", [("true", "true")], [("true", "false"), ("false", "null")]),
     *_probes("string", [("'a'", "'a'")], [("'a'", "'A'"), ("''", "null"), ("'a'", "'a '"), ("'a  b'", "'a b'")]),
     *_probes("binary", [("X'00ff'", "X'00ff'")], [("X'00'", "X'0000'"), ("X''", "null")]),
-    *_probes("date", [("date'2013-01-06'",) * 2], [("date'2013-01-06'", "date'2013-01-07'"), ("date'1970-01-01'", "null")]),
+    *_probes(
+        "date", [("date'2013-01-06'",) * 2], [("date'2013-01-06'", "date'2013-01-07'"), ("date'1970-01-01'", "null")]
+    ),
     *_probes(
         "timestamp",
         [("timestamp'2013-01-06T00:00:00Z'", "timestamp'2013-01-06T01:00:00+01:00'")],
@@ -103,7 +105,12 @@ PROBES: list[Probe] = [
     *_probes(
         "ints",
         [("array(1,null)", "array(1,null)"), ("array()", "array()")],
-        [("array(1,null)", "array(null,1)"), ("array(1,null)", "array(1)"), ("array()", "null"), ("array(1,2)", "array(2,1)")],
+        [
+            ("array(1,null)", "array(null,1)"),
+            ("array(1,null)", "array(1)"),
+            ("array()", "null"),
+            ("array(1,2)", "array(2,1)"),
+        ],
     ),
     *_probes(
         "doubles",
@@ -140,7 +147,12 @@ PROBES: list[Probe] = [
     ),
     *_probes(
         "mapped",
-        [("named_struct('m',map(1,named_struct('x',1D),2,null),'n',1)", "named_struct('m',map(2,null,1,named_struct('x',1D)),'n',1)")],
+        [
+            (
+                "named_struct('m',map(1,named_struct('x',1D),2,null),'n',1)",
+                "named_struct('m',map(2,null,1,named_struct('x',1D)),'n',1)",
+            )
+        ],
         [
             ("named_struct('m',map(1,null),'n',1)", "named_struct('m',map(1,named_struct('x',null)),'n',1)"),
             ("named_struct('m',null,'n',1)", "named_struct('m',map(),'n',1)"),
@@ -157,4 +169,4 @@ def probe_table(spark: SparkSession, side: str) -> DataFrame:
         cells = [f"cast({sql if name == probe.column else 'null'} as {kind})" for name, (kind, _) in COLUMNS.items()]
         rows.append(f"({number}, {', '.join(cells)})")
     names = ", ".join(f"`{name}`" for name in COLUMNS)
-    return spark.sql(f"select * from values {', '.join(rows)} as t(probe, {names})")  # noqa: S608
+    return spark.sql(f"select * from values {', '.join(rows)} as t(probe, {names})")

@@ -42,7 +42,7 @@ def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(mine, theirs, abs_tol=1e-9, rel_tol=1e-9)
 
 
-def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:
     flights = flights_of(DAY)
     batches = [flights[start : start + 200] for start in range(0, flights.height, 200)]
     result = run(load("carrier_delays"), mode, batches)
@@ -53,7 +53,7 @@ def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:  # type:
         assert_same(result, oracle(flights[1:]))
 
 
-def test_a_flight_stands_in_three_windows(mode, run, load, events_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_flight_stands_in_three_windows(mode, run, load, events_of) -> None:
     events = events_of(
         ("AA1", "10:59", "EWR", "IAH", 10),
         ("AA2", "11:00", "JFK", "IAH", 30),
@@ -72,7 +72,7 @@ def test_a_flight_stands_in_three_windows(mode, run, load, events_of) -> None:  
     ]
 
 
-def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, tmp_path: Path) -> None:
     flights_of(DAY)[:1].write_parquet(tmp_path / "one.parquet")
     result = load("carrier_delays").apply({"flights": spark_session.read.parquet(str(tmp_path))})
     assert result.schema.simpleString() == SCHEMA

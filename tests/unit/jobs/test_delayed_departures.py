@@ -33,7 +33,7 @@ def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(actual.sort("flight_id"), expected.sort("flight_id"), check_exact=True)
 
 
-def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:
     flights = flights_of(DAY, 2)
     batches = [flights[start : start + 600] for start in range(0, flights.height, 600)]
     result = run(load("delayed_departures"), mode, batches)
@@ -43,7 +43,7 @@ def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:  # type:
         assert_same(result, oracle(flights.with_columns(pl.col("dep_delay") + 1)))
 
 
-def test_limits_belong_to_the_lower_class(mode, run, load, events_of) -> None:  # type: ignore[no-untyped-def]
+def test_limits_belong_to_the_lower_class(mode, run, load, events_of) -> None:
     minutes = [60, 61, 180, 181, 720, 721, None, -5]
     events = events_of(*((f"AA{number}", "23:59", "EWR", "IAH", delay) for number, delay in enumerate(minutes)))
     result = run(load("delayed_departures"), mode, [events[:4], events[4:]]).sort("flight_id")
@@ -57,7 +57,7 @@ def test_limits_belong_to_the_lower_class(mode, run, load, events_of) -> None:  
     assert str(result["departure"][0]) == "2013-03-02 01:00:00+00:00"
 
 
-def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, tmp_path: Path) -> None:
     flights_of(DAY)[:1].write_parquet(tmp_path / "one.parquet")
     result = load("delayed_departures").apply({"flights": spark_session.read.parquet(str(tmp_path))})
     assert result.schema.simpleString() == SCHEMA

@@ -61,7 +61,7 @@ def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(scaled.sort(order), expected.sort(order), abs_tol=1e-9, rel_tol=0)
 
 
-def test_a_day_of_snow_agrees_with_polars(mode, run, load, flights_of, weather) -> None:  # type: ignore[no-untyped-def]
+def test_a_day_of_snow_agrees_with_polars(mode, run, load, flights_of, weather) -> None:
     flights = flights_of(SNOW)
     batches = [flights[start : start + 200] for start in range(0, flights.height, 200)]
     result = run(load("departures_per_hour"), mode, batches, {"weather": weather})
@@ -77,7 +77,7 @@ def test_a_day_of_snow_agrees_with_polars(mode, run, load, flights_of, weather) 
         assert_same(result, oracle(one_changed))
 
 
-def test_hand_written_hours(mode, run, load, events_of, spark_session: SparkSession) -> None:  # type: ignore[no-untyped-def]
+def test_hand_written_hours(mode, run, load, events_of, spark_session: SparkSession) -> None:
     events = events_of(
         ("AA1", "10:00", "EWR", "IAH", 0),
         ("AA2", "10:30", "EWR", "IAH", None),
@@ -103,14 +103,14 @@ def test_hand_written_hours(mode, run, load, events_of, spark_session: SparkSess
     assert (result["window_end"] - result["window_start"]).dt.total_minutes().to_list() == [60, 60, 60]
 
 
-def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, weather, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, weather, tmp_path: Path) -> None:
     flights_of(SNOW)[:1].write_parquet(tmp_path / "one.parquet")
     job = load("departures_per_hour")
     result = job.apply({"flights": spark_session.read.parquet(str(tmp_path)), "weather": weather})
     assert result.schema.simpleString() == SCHEMA
 
 
-def test_the_stream_really_streams(run, load, flights_of, weather) -> None:  # type: ignore[no-untyped-def]
+def test_the_stream_really_streams(run, load, flights_of, weather) -> None:
     """With a short lateness the same run loses late flights: equality above is no accident of one micro-batch."""
     flights = flights_of(SNOW)
     batches = [flights[start : start + 100] for start in range(0, flights.height, 100)]

@@ -37,7 +37,7 @@ def assert_same(actual: pl.DataFrame, expected: pl.DataFrame) -> None:
     assert_frame_equal(actual.sort(ROUTE), expected.sort(ROUTE), check_exact=True)
 
 
-def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_day_agrees_with_polars(mode, run, load, flights_of) -> None:
     flights = flights_of(DAY)
     batches = [flights[start : start + 200] for start in range(0, flights.height, 200)]
     result = run(load("route_totals"), mode, batches)
@@ -52,7 +52,7 @@ def arrival_order_decides(flights: DataFrame) -> DataFrame:
     return flights.groupBy(*ROUTE).agg(F.last("flight_id").alias("latest_flight"))
 
 
-def test_ties_and_repeats_do_not_depend_on_arrival(mode, run, load, events_of) -> None:  # type: ignore[no-untyped-def]
+def test_ties_and_repeats_do_not_depend_on_arrival(mode, run, load, events_of) -> None:
     events = events_of(
         ("AA2", "10:00", "EWR", "IAH", 5),
         ("AA1", "10:00", "EWR", "IAH", 9),
@@ -69,7 +69,7 @@ def test_ties_and_repeats_do_not_depend_on_arrival(mode, run, load, events_of) -
     assert len({run(control, "stream", order)["latest_flight"][0] for order in orders}) == 2
 
 
-def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_schema_is_the_contract(load, flights_of, spark_session: SparkSession, tmp_path: Path) -> None:
     flights_of(DAY)[:1].write_parquet(tmp_path / "one.parquet")
     result = load("route_totals").apply({"flights": spark_session.read.parquet(str(tmp_path))})
     assert result.schema.simpleString() == SCHEMA

@@ -25,7 +25,7 @@ from twinrun.produce.flights import (
 )
 
 WEEK = date(2013, 1, 6)
-DATA = Path(str(find_spec(module.DATASET).origin)).parent / "data"  # type: ignore[union-attr]
+DATA = Path(str(find_spec(module.DATASET).origin)).parent / "data"
 
 
 @pytest.fixture(scope="module")

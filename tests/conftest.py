@@ -1,0 +1,40 @@
+"""What every test may use: temporary configurations, raw records, and pytest-spark's session with Delta and Kafka.
+
+pytest-spark starts the session; its settings come from here, since the jars' paths depend on the machine's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give pytest-spark the same settings as a local run; they must be known before its first fixture."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    from pytest_spark.config import SparkConfigBuilder
+
+    from twinrun.session.defaults import session_conf
+    from twinrun.session.jars import jar_paths
+    from twinrun.session.java import export_java, find_java
+
+    export_java(find_java())
+    settings = session_conf({}, master="local[2]", jars=jar_paths("spark"))
+    settings |= {"spark.master": "local[2]", "spark.sql.catalogImplementation": "in-memory"}
+    settings["spark.sql.warehouse.dir"] = str(Path(os.environ.get("TMPDIR", "/tmp")) / "twinrun-test-warehouse")
+    SparkConfigBuilder.DEFAULTS.update(settings)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty project folder with conf/ and jobs/ of its own."""
+    (tmp_path / "conf").mkdir()
+    return tmp_path

@@ -1,0 +1,144 @@
+"""A comparison of two tables as text for people and as a document for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from twinrun.cli.output import columns
+from twinrun.compare.result import Comparison, Sample
+from twinrun.report.cells import difference, joined, plural, value
+from twinrun.report.neutral import fit, visible
+
+MAX_SAMPLES = 10
+MAX_COLUMNS = 10
+_CELL = 40
+_COMMA = ","
+_WORDS = {
+    "changed": "changed",
+    "only_batch": "only in batch",
+    "only_stream": "only in stream",
+    "duplicate_in_batch": "repeated in batch",
+    "duplicate_in_stream": "repeated in stream",
+}
+
+
+def comparison_lines(found: Comparison, refs: tuple[str, str], notes: Sequence[str]) -> list[str]:
+    """The outcome, the counts, the columns that differ, and a few rows side by side."""
+    lines = [f"{found.verdict.replace('_', ' ')}: {_outcome(found)}"]
+    lines += columns(
+        [(side, ref, f"({note})") for side, ref, note in zip(("batch", "stream"), refs, notes, strict=True)]
+    )
+    lines += columns([(name, text) for name, text in _counts(found) if text])
+    if found.columns:
+        lines.append("columns that differ:")
+        lines += columns([_column(each) for each in found.columns[:MAX_COLUMNS]])
+        lines += _more(len(found.columns) - MAX_COLUMNS, "column")
+    if found.schema_differences:
+        lines.append("schemas:")
+        lines += [f"  {_schema(each)}" for each in found.schema_differences]
+    if found.samples:
+        lines.append("rows:")
+        rows = [row for sample in found.samples[:MAX_SAMPLES] for row in _sample_rows(sample)]
+        lines += columns([("key", "what", "column", "batch", "stream", "difference"), *rows])
+        lines += _more(found.rows_different - min(len(found.samples), MAX_SAMPLES), "row")
+    return lines
+
+
+def comparison_payload(found: Comparison, refs: tuple[str, str], notes: Sequence[str]) -> dict[str, Any]:
+    """Everything that was found; samples as objects."""
+    return {
+        "verdict": found.verdict,
+        "batch": {"table": refs[0], "read": notes[0], "rows": found.rows_batch, "pending": found.pending_batch},
+        "stream": {"table": refs[1], "read": notes[1], "rows": found.rows_stream, "pending": found.pending_stream},
+        "windows": {
+            "compared": found.windows_compared,
+            "equal": found.windows_equal,
+            "different": found.windows_different,
+        },
+        "keys_repeated": {"batch": found.keys_repeated_batch, "stream": found.keys_repeated_stream},
+        "rows_different": dict(found.counts),
+        "columns": [vars(each) for each in found.columns],
+        "schema_differences": [vars(each) for each in found.schema_differences],
+        "samples": [_sample_payload(sample) for sample in found.samples],
+        "audit": found.audit,
+    }
+
+
+def _outcome(found: Comparison) -> str:
+    if found.verdict == "nothing_compared":
+        return "neither table has a row to compare, which is never called equal"
+    parts = [f"{plural(count, 'row', _COMMA)} {_WORDS[kind]}" for kind, count in found.counts.items() if count]
+    if found.schema_differences:
+        parts.append(f"{plural(len(found.schema_differences), 'column', _COMMA)} of only one table or of two types")
+    if found.audit == "disagrees":
+        parts.append("the exact audit found other rows than the digests")
+    return "; ".join(parts) or f"{plural(found.rows_batch, 'row', _COMMA)} on each side"
+
+
+def _counts(found: Comparison) -> list[tuple[str, str]]:
+    pending = found.pending_batch + found.pending_stream
+    repeated = found.keys_repeated_batch + found.keys_repeated_stream
+    audit = {"not_run": "", "agrees": "every row looked at: agrees", "disagrees": "every row looked at: disagrees"}
+    windows = (
+        f"{found.windows_compared:,} compared, {found.windows_equal:,} equal, {found.windows_different:,} different"
+    )
+    return [
+        ("rows", f"batch {found.rows_batch:,}, stream {found.rows_stream:,}"),
+        ("windows", windows if found.windows_compared else ""),
+        ("pending", f"batch {found.pending_batch:,}, stream {found.pending_stream:,}" if pending else ""),
+        (
+            "repeated keys",
+            f"batch {found.keys_repeated_batch:,}, stream {found.keys_repeated_stream:,}" if repeated else "",
+        ),
+        ("audit", audit[found.audit]),
+    ]
+
+
+def _column(each: Any) -> tuple[str, ...]:
+    largest = "" if each.max_abs is None else f"by at most {each.max_abs:.6g}"
+    return each.name, f"{each.different:,} rows", largest
+
+
+def _schema(each: Any) -> str:
+    if each.kind == "type_differs":
+        return f"{each.name}: {each.batch_type} in batch, {each.stream_type} in stream"
+    where = "only in batch" if each.kind == "missing_in_stream" else "only in stream"
+    return f"{each.name}: {where}" + (f" (the nearest of the other is {each.nearest})" if each.nearest else "")
+
+
+def _sample_rows(sample: Sample) -> list[tuple[str, ...]]:
+    """A changed row has a line per differing column; a row of one side has one."""
+    key, what = fit(visible(joined(json.loads(sample.key))), 2 * _CELL), _WORDS[sample.kind]
+    batch, stream = (json.loads(side) if side else {} for side in (sample.batch, sample.stream))
+    if not sample.columns:
+        return [(key, what, "", "", "", "")]
+    return [
+        (
+            key,
+            what,
+            name,
+            _cell(batch.get(name)),
+            _cell(stream.get(name)),
+            difference(batch.get(name), stream.get(name)),
+        )
+        for name in sample.columns
+    ]
+
+
+def _cell(content: Any) -> str:
+    return fit(visible(value(content)), _CELL)
+
+
+def _sample_payload(sample: Sample) -> dict[str, Any]:
+    read = {name: json.loads(text) if text else None for name, text in _texts(sample).items()}
+    return {"kind": sample.kind, "copy": sample.copy, "columns": list(sample.columns), **read}
+
+
+def _texts(sample: Sample) -> dict[str, str | None]:
+    return {"key": sample.key, "window": sample.window, "batch": sample.batch, "stream": sample.stream}
+
+
+def _more(count: int, noun: str) -> list[str]:
+    return [f"  and {plural(count, f'more {noun}', _COMMA)}"] if count > 0 else []

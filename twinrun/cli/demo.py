@@ -1,0 +1,183 @@
+"""``twinrun demo``: the main job end to end, on real flights, a real broker and real tables."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinrun.broker.process import start_broker, stop_broker
+from twinrun.broker.topics import create_topic
+from twinrun.cli.call import Call, command
+from twinrun.cli.inputs import job_named
+from twinrun.cli.live import Say, progress_text, step
+from twinrun.cli.runs import batch_once, runner
+from twinrun.cli.session import with_spark
+from twinrun.cli.verify import report_folder, show_verdict
+from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
+from twinrun.config.model import Config
+from twinrun.errors import InputError
+from twinrun.job.job import Job
+from twinrun.produce.producer import produce
+from twinrun.results.run import RunSummary
+from twinrun.results.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pandas import DataFrame as Flights
+    from pyspark.sql import SparkSession
+
+commands = typer.Typer()
+JOB = "departures_per_hour"
+TOPIC = "flights"
+PARTITIONS = 3
+FIRST_DAY, NEW_YEAR = date(2013, 1, 6), date(2013, 1, 1)
+LONGEST = (date(2013, 12, 31) - FIRST_DAY).days + 1
+PER_MICRO_BATCH = 120
+MOST_MICRO_BATCHES = 175
+_FOLDER = Path(".data/demo")
+
+
+@dataclass
+class Steps:
+    """What was done so far, each step with its seconds; told as it happens."""
+
+    call: Call
+    done: list[tuple[str, float]] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def doing(self, name: str) -> Iterator[Say]:
+        """Time one step; what the block appends to ``details`` is printed after it."""
+        began = time.monotonic()
+        with step(self.call.out, name) as say:
+            yield say
+        seconds = time.monotonic() - began
+        self.done.append((name, seconds))
+        self.call.out.note(f"  {seconds:6.1f} s  {name:<8} {'; '.join(self.details)}".rstrip())
+        self.details.clear()
+
+
+@command(commands, "demo", "twinrun demo --days 7")
+def demo(call: Call, days: Annotated[int, typer.Option(min=1, max=365, help="Days of flights to replay.")] = 7) -> int:
+    """Replay real flights through Kafka, run the main job in both modes, verify, and explain every difference.
+
+    Needs the checkout (conf/ and jobs/). Everything is written below .data/demo, fresh on each run.
+    """
+    if not call.conf_file.exists():
+        raise InputError(
+            f"the demo needs the checkout of twinrun: there is no {call.conf_file} here.",
+            expected="the folder that holds conf/ and jobs/",
+            fix="change to it, or start a project of your own: twinrun init FOLDER",
+        )
+    job_named(call.config(), JOB)
+    flights = chosen_flights(days)
+    size = micro_batch_size(len(flights))
+    with fresh_folder(call.config().root / _FOLDER) as folder:
+        steps = Steps(call)
+        try:
+            verdict, cfg = _run(call, steps, folder, flights, days, size)
+        finally:
+            # The session is stopped by now, also after a failure; the broker is what would stay.
+            with without_interruption():
+                stop_broker(broker_folder(folder))
+    took = [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.done]
+    more = {"days": days, "stream.max_offsets_per_trigger": cfg.stream.max_offsets_per_trigger, "steps": took}
+    return show_verdict(call, verdict, report_folder(cfg, verdict.job), more)
+
+
+def chosen_flights(days: int) -> Flights:
+    """The flights of so many days from 6 January, or from 1 January where there are too many."""
+    from twinrun.produce.flights import flight_records
+
+    return flight_records(first_day(days), days)
+
+
+def first_day(days: int) -> date:
+    """The first day that is replayed."""
+    return FIRST_DAY if days <= LONGEST else NEW_YEAR
+
+
+def micro_batch_size(flights: int) -> int:
+    """Flights per micro-batch: few enough that hours close while flights are still on their way, up to a year."""
+    least = -(-flights // MOST_MICRO_BATCHES)
+    return max(PER_MICRO_BATCH, -(-least // 10) * 10)
+
+
+def demo_overrides(folder: Path, servers: str, size: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Settings of a demo: those that a user's ``--set`` may change, and those that keep it in its own folder."""
+    free = ("stream.trigger=available-now", f"stream.max_offsets_per_trigger={size}")
+    fixed = (
+        f"kafka.bootstrap_servers={servers}",
+        f"warehouse={folder}/warehouse",
+        f"checkpoints={folder}/checkpoints",
+        f"sources.flights.topic={TOPIC}",
+        f"tables.weather.path={folder}/static/weather",
+        "tables.weather.format=delta",
+        f"report.folder={folder}/reports",
+        f"broker.data_dir={broker_folder(folder)}",
+    )
+    return free, fixed
+
+
+def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, size: int) -> tuple[Verdict, Config]:
+    from twinrun.produce.flights import flight_events
+
+    with steps.doing("broker"):
+        servers = start_broker(broker_folder(folder)).bootstrap_servers
+        free, fixed = demo_overrides(folder, servers, size)
+        cfg = Call(call.out, call.conf_file, (*free, *call.overrides)).config(fixed)
+        options = cfg.kafka.confluent_options()
+        create_topic(servers, TOPIC, PARTITIONS, options)
+        steps.details.append(f"{servers}, topic {TOPIC} with {PARTITIONS} partitions")
+    with steps.doing("produce") as say:
+        sent = produce(flight_events(flights), TOPIC, options, on_progress=lambda n: say(f"{n.acked:,} flights"))
+        steps.details.append(f"{sent.acked:,} flights of {days} days from {first_day(days)}, as they became known")
+    job = job_named(cfg, JOB)
+
+    def on_death() -> None:
+        stop_broker(broker_folder(folder))
+
+    return with_spark(cfg, "demo", lambda spark, stop: _on_spark(spark, cfg, job, steps, stop), on_death=on_death), cfg
+
+
+def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
+    from twinrun.explain.verify import verify
+    from twinrun.produce.flights import write_weather
+
+    with steps.doing("weather"):
+        write_weather(spark, cfg.tables["weather"].path)
+        steps.details.append("the static table, hourly")
+    with steps.doing("ingest") as say:
+        _tell(steps, runner("streaming.ingest")(spark, cfg, job.sources[0], stop, _shown(say)), "landed in bronze")
+    _go_on(stop)
+    with steps.doing("stream") as say:
+        done = runner("streaming.runner")(spark, cfg, job, None, stop, _shown(say))
+        size = cfg.stream.max_offsets_per_trigger
+        _tell(steps, done, f"in {done.micro_batches} micro-batches (stream.max_offsets_per_trigger {size})")
+    _go_on(stop)
+    with steps.doing("batch"):
+        _tell(steps, batch_once(spark, cfg, job, False, stop), "computed at rest")
+    _go_on(stop)
+    with steps.doing("verify") as say:
+        return verify(spark, cfg, job, on_step=say)
+
+
+def _shown(say: Say) -> Any:
+    return lambda progress: say(progress_text(progress))
+
+
+def _tell(steps: Steps, done: RunSummary, what: str) -> None:
+    steps.details.append(f"{done.events:,} events {what}")
+
+
+def _go_on(stop: threading.Event) -> None:
+    """End between two steps where a signal came: a stream that was asked to stop returns as if it were done."""
+    if stop.is_set():
+        raise KeyboardInterrupt

@@ -1,0 +1,148 @@
+"""What a user named, found or refused before Spark starts: jobs, sources, topics, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from twinrun.broker.topics import describe_topic
+from twinrun.config.model import Config
+from twinrun.config.nearest import listed, nearest
+from twinrun.errors import InputError, TableError
+from twinrun.events.source import Source
+from twinrun.job.check import check_definition
+from twinrun.job.job import Job
+from twinrun.job.loader import find_job, list_jobs
+from twinrun.session.defaults import is_local
+
+
+def job_named(cfg: Config, name: str) -> Job:
+    """The job of that name or file, with a definition that has no problems that show without Spark.
+
+    Raises
+    ------
+    JobError
+        There is none (with the nearest name), its file fails, or its definition has problems (all of them).
+    """
+    job = find_job(cfg, name)
+    check_definition(job)
+    return job
+
+
+def sources_named(cfg: Config, name: str) -> list[Source]:
+    """The source of that name, or every source of the job of that name or file.
+
+    Raises
+    ------
+    InputError
+        There is neither, or jobs declare the source in different ways.
+    """
+    is_file = name.endswith(".py") or "/" in name
+    if name in cfg.jobs or is_file:
+        return job_named(cfg, name).sources
+    declared = [source for file in list_jobs(cfg) if file.job for source in file.job.sources]
+    found = [source for source in declared if source.name == name]
+    if not found:
+        known = {*cfg.jobs, *(source.name for source in declared)}
+        match = nearest(name, known)
+        raise InputError(
+            f"there is no source and no job {name!r} in {cfg.file}.",
+            expected=f"one of {listed(known)}, or the path of a job file",
+            fix=f"write {match}" if match else "",
+        )
+    if any(source != found[0] for source in found):
+        raise InputError(
+            f"jobs of {cfg.file} declare the source {name!r} in different ways.",
+            fix="name the job whose source is meant",
+        )
+    return found[:1]
+
+
+def need_topics(cfg: Config, sources: Iterable[Source]) -> None:
+    """Ask the broker for every topic; a few requests.
+
+    Raises
+    ------
+    BrokerError
+        No broker answers, or it lacks a topic.
+    """
+    for source in sources:
+        describe_topic(cfg.kafka.bootstrap_servers, cfg.source(source.name).topic, cfg.kafka.confluent_options())
+
+
+def need_static(cfg: Config, job: Job) -> None:
+    """Refuse a job whose static table is not bound, or is bound to a local folder that is not there."""
+    for table in job.tables:
+        binding = cfg.tables.get(table.name)
+        if binding is None:
+            raise InputError(
+                f"the job {job.job_name} reads the static table {table.name!r}, which {cfg.file} does not bind.",
+                expected="an entry under tables: with a path",
+                fix=f"add it, or --set tables.{table.name}.path=PATH",
+            )
+        need_table(cfg, binding.path, fix=f"write it, or correct tables.{table.name}.path in {cfg.file}")
+
+
+def need_landed(cfg: Config, job: Job) -> None:
+    """Refuse a batch run for which nothing was landed yet."""
+    for source in job.sources:
+        bronze = cfg.table("bronze", topic=cfg.source(source.name).topic)
+        need_table(cfg, bronze, fix=f"land the topic first: twinrun ingest {source.name}")
+
+
+def need_runs(cfg: Config, job: Job) -> None:
+    """Refuse to verify where no mode has ever run."""
+    need_table(
+        cfg,
+        cfg.table("control"),
+        fix=f"run both modes first: twinrun stream {job.job_name}, twinrun batch {job.job_name}",
+    )
+
+
+def need_table(cfg: Config | None, ref: str, *, fix: str) -> None:
+    """Refuse a table whose folder is surely absent; whatever is not on this machine is left to Spark.
+
+    Raises
+    ------
+    TableError
+        There is no such folder.
+    """
+    folder = local_path(cfg, ref)
+    if folder is not None and not folder.exists():
+        raise TableError(f"there is no table at {ref}.", expected="a Delta or Parquet table", fix=fix)
+
+
+def local_path(cfg: Config | None, ref: str) -> Path | None:
+    """The folder on this machine that a table reference means; None for a catalog name or another file system."""
+    if "/" not in ref:
+        return None
+    parts = urlsplit(ref)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    if parts.scheme:
+        return None
+    # Spark reads a bare path from its default file system, which is this machine's unless somebody says otherwise.
+    if cfg is not None and (not is_local(cfg.spark.master) or "spark.hadoop.fs.defaultFS" in cfg.spark.conf):
+        return None
+    return Path(ref)
+
+
+def instant(text: str, option: str) -> datetime:
+    """An ISO time with a zone, as UTC.
+
+    Raises
+    ------
+    InputError
+        It is not one.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise InputError(
+            f"{option} {text!r} is not a time with a zone.", expected="such as 2013-01-06T00:00:00Z", fix="add the zone"
+        )
+    return at.astimezone(UTC)

@@ -1,0 +1,166 @@
+"""The only place of the command line that prints: text for people, one JSON document for machines, errors.
+
+Every text passes here through two filters: secrets are masked, and characters that could steer a terminal become
+visible escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from twinrun.config.secrets import redact_text
+from twinrun.errors import EXIT_INTERRUPTED, TwinrunError
+from twinrun.report.neutral import visible
+
+
+class Output:
+    """Where one command prints. Nothing but one JSON document reaches standard output when ``as_json`` is set.
+
+    Attributes
+    ----------
+    as_json : bool
+        Whether machines read the result.
+    secrets : tuple of str
+        Values that are masked in everything printed; set as soon as the configuration is known.
+    """
+
+    def __init__(self, stdout: TextIO, *, as_json: bool = False, debug: bool = False) -> None:
+        self.as_json = as_json
+        self.debug = debug
+        self.secrets: tuple[str, ...] = ()
+        self._has_result = False
+        self._stdout = stdout
+        self._plain = Console(file=self._stdout, highlight=False, markup=False, emoji=False)
+        self.errors = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+    def clean(self, text: str) -> str:
+        """The text without secrets and without characters that steer a terminal; line feeds stay."""
+        return "\n".join(visible(line) for line in redact_text(text, self.secrets).split("\n"))
+
+    def result(self, payload: dict[str, Any], lines: Iterable[str]) -> None:
+        """What the command found: the payload as one JSON document, or the lines as text."""
+        if not self.as_json:
+            for line in lines:
+                self._print(self._plain, line)
+            return
+        self._write_json(payload, indent=2)
+
+    def event(self, payload: dict[str, Any], line: str) -> None:
+        """One of many results, as it happens: a line of text, or of JSON."""
+        if self.as_json:
+            self._write_json(payload, indent=None)
+        else:
+            self._print(self._plain, line)
+
+    def note(self, line: str) -> None:
+        """Say something beside the result, on standard error."""
+        self._print(self.errors, line)
+
+    def error(self, error: TwinrunError) -> None:
+        """One block: what was found, what was expected, what to do. With JSON also as a document."""
+        self._block(f"error: {error.sentence()}")
+        self._error_document(
+            type(error).__name__, error.exit_code, found=error.found, expected=error.expected, fix=error.fix
+        )
+
+    def interrupted(self) -> None:
+        """Say that the user ended the command."""
+        self._block("interrupted: the command was ended before it was done; what was committed stays")
+        self._error_document("Interrupted", EXIT_INTERRUPTED, found="interrupted", expected="", fix="")
+
+    def unexpected(self, error: TwinrunError, cause: BaseException) -> None:
+        """An error that nobody foresaw: one sentence; the traceback only with ``--debug``."""
+        self.error(error)
+        if self.debug:
+            for line in "".join(traceback.format_exception(cause)).rstrip().split("\n"):
+                self._print(self.errors, line)
+
+    def _error_document(self, kind: str, exit_code: int, **words: str) -> None:
+        if self.as_json and not self._has_result:
+            self._write_json({"error": {"type": kind, "exit_code": exit_code, **words}}, indent=2)
+
+    def _write_json(self, payload: dict[str, Any], indent: int | None) -> None:
+        self._has_result = True
+        text = json.dumps(self._strict(payload), indent=indent, allow_nan=False, ensure_ascii=True)
+        with _reader_may_be_gone(self._stdout):
+            self._stdout.write(text + "\n")
+            self._stdout.flush()
+
+    def _strict(self, value: Any) -> Any:
+        """The payload as strict JSON, with secrets masked in every text before it is quoted."""
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else str(value)
+        if isinstance(value, dict):
+            return {redact_text(str(key), self.secrets): self._strict(cell) for key, cell in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._strict(cell) for cell in value]
+        return redact_text(str(value), self.secrets)
+
+    def _block(self, text: str) -> None:
+        first, *rest = self.clean(text).split("\n")
+        head, _, sentence = first.partition(": ")
+        self._print(self.errors, Text.assemble((f"{head}: ", "bold red"), (sentence, "red")))
+        for line in rest:
+            self._print(self.errors, Text(line, "red"))
+
+    def _print(self, console: Console, line: str | Text) -> None:
+        text = line if isinstance(line, Text) else Text(self.clean(line))
+        with _reader_may_be_gone(console.file):
+            # A long line is the terminal's to wrap: a path or command that is cut cannot be copied.
+            console.print(text, soft_wrap=True)
+
+
+@contextmanager
+def _reader_may_be_gone(stream: Any) -> Iterator[None]:
+    """A reader such as ``head`` that has enough must not change the exit code."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python flushes the stream again at exit, so that it must lead somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@contextmanager
+def standard_output(*, only_json: bool) -> Iterator[TextIO]:
+    """The stream for results. With ``only_json`` all else that prints (job files, Java) is led to standard error."""
+    if not only_json:
+        yield sys.stdout
+        return
+    stream = sys.stdout
+    with redirect_stdout(sys.stderr):
+        try:
+            own, errors = stream.fileno(), sys.stderr.fileno()
+        except (OSError, ValueError):
+            # A stream in memory: no child process can write to it.
+            yield stream
+            return
+        stream.flush()
+        with os.fdopen(os.dup(own), "w", encoding="utf-8") as kept:
+            os.dup2(errors, own)
+            try:
+                yield kept
+            finally:
+                os.dup2(kept.fileno(), own)
+
+
+def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Rows as lines with aligned columns; the last column is not padded."""
+    if not rows:
+        return []
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    return [
+        indent + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]

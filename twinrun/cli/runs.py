@@ -1,0 +1,207 @@
+"""``twinrun ingest|batch|stream|requeue``: the runs that move data."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinrun.cli.call import Call, command
+from twinrun.cli.inputs import instant, job_named, need_landed, need_static, need_table, need_topics, sources_named
+from twinrun.cli.live import progress_text, step
+from twinrun.cli.session import until_stopped, with_spark
+from twinrun.config.model import Config
+from twinrun.config.nearest import listed, nearest
+from twinrun.errors import EXIT_OK, InputError, TwinrunError
+from twinrun.events.rules import RULES
+from twinrun.job.job import Job
+from twinrun.results.run import RunSummary
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+commands = typer.Typer()
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name in the configuration, or its file.")]
+SourceName = Annotated[
+    str, typer.Argument(metavar="SOURCE_OR_JOB", help="A source's name, or a job whose sources are meant.")
+]
+
+
+@command(commands, "ingest", "twinrun ingest flights")
+def ingest(call: Call, name: SourceName) -> int:
+    """Land topics in bronze, every record once; with the trigger processing-time until it is stopped."""
+    cfg = call.config()
+    sources = sources_named(cfg, name)
+    if len(sources) > 1 and cfg.stream.trigger == "processing-time":
+        each = "; ".join(f"twinrun ingest {source.name}" for source in sources)
+        raise InputError(f"{name} has {len(sources)} sources, each a run that does not end.", fix=f"start each: {each}")
+    need_topics(cfg, sources)
+    run = runner("streaming.ingest")
+
+    def work(spark: SparkSession, stop: threading.Event) -> None:
+        for source in sources:
+            with step(call.out, f"ingesting {source.name}") as say:
+                done = run(spark, cfg, source, stop, on_progress=lambda so_far: say(progress_text(so_far)))
+            show_run(call, done)
+
+    until_stopped(cfg, f"ingest {name}", work)
+    return EXIT_OK
+
+
+@command(commands, "batch", 'twinrun batch departures_per_hour --schedule "5 * * * *"')
+def batch(
+    call: Call,
+    name: JobName,
+    full: Annotated[bool, typer.Option("--full", help="Decode and compute everything anew.")] = False,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="CRON", help="Run again and again by a cron expression, in UTC.")
+    ] = None,
+) -> int:
+    """Run a job at rest: recompute what new events touch, in one transaction."""
+    cfg = call.config()
+    job = job_named(cfg, name)
+    need_static(cfg, job)
+    if schedule is not None:
+        return _scheduled(call, cfg, job, schedule, full)
+    need_landed(cfg, job)
+
+    def work(spark: SparkSession, stop: threading.Event) -> RunSummary:
+        with step(call.out, f"batch {job.job_name}"):
+            return batch_once(spark, cfg, job, full, stop)
+
+    show_run(call, with_spark(cfg, f"batch {job.job_name}", work))
+    return EXIT_OK
+
+
+@command(commands, "stream", "twinrun stream departures_per_hour --new-checkpoint --from earliest")
+def stream(
+    call: Call,
+    name: JobName,
+    new_checkpoint: Annotated[
+        bool, typer.Option("--new-checkpoint", help="Start over beside the old checkpoint and table, which are kept.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="earliest|latest|TIME",
+            help="Where a new checkpoint begins. [default: starting_offsets of the source]",
+        ),
+    ] = None,
+) -> int:
+    """Run a job in motion: to the end of its topic, or with the trigger processing-time until it is stopped."""
+    if start is not None and not new_checkpoint:
+        raise InputError(
+            "--from says where a new checkpoint begins.", fix="give --new-checkpoint too, or leave out --from"
+        )
+    if start not in (None, "earliest", "latest"):
+        start = instant(str(start), "--from").isoformat()
+    cfg = call.config()
+    job = job_named(cfg, name)
+    need_static(cfg, job)
+    need_topics(cfg, job.sources)
+    fresh = (start or cfg.source(job.sources[0].name).starting_offsets) if new_checkpoint else None
+    run = runner("streaming.runner")
+
+    def work(spark: SparkSession, stop: threading.Event) -> None:
+        with step(call.out, f"stream {job.job_name}") as say:
+            done = run(spark, cfg, job, fresh, stop, lambda so_far: say(progress_text(so_far)))
+        show_run(call, done)
+
+    until_stopped(cfg, f"stream {job.job_name}", work)
+    return EXIT_OK
+
+
+@command(commands, "requeue", "twinrun requeue flights --rule event_time_ahead")
+def requeue(
+    call: Call,
+    name: SourceName,
+    rule: Annotated[str, typer.Option("--rule", metavar="RULE", help="The rule whose records are decoded again.")],
+) -> int:
+    """Decode quarantined records again, after a change of the source's declaration; a second time changes nothing."""
+    if rule not in RULES:
+        match = nearest(rule, RULES)
+        raise InputError(
+            f"there is no quarantine rule {rule!r}.",
+            expected=f"one of {listed(RULES)}",
+            fix=f"write {match}" if match else "",
+        )
+    cfg = call.config()
+    sources = sources_named(cfg, name)
+    for source in sources:
+        need_table(cfg, cfg.table("quarantine", source=source.name), fix="run the batch first: twinrun batch JOB")
+    run = runner("batch.requeue")
+
+    def work(spark: SparkSession, stop: threading.Event) -> list[Any]:
+        with step(call.out, f"requeue {name}"):
+            return [run(spark, cfg, source, rule) for source in sources]
+
+    done = with_spark(cfg, f"requeue {name}", work)
+    lines = [
+        f"{each.source}: {each.examined:,} records of {each.rule} decoded again, "
+        f"{each.accepted:,} accepted, {each.refused:,} still refused"
+        for each in done
+    ]
+    call.out.result({"requeued": [asdict(each) for each in done]}, lines)
+    return EXIT_OK
+
+
+def runner(module: str) -> Callable[..., Any]:
+    """The ``run`` of a module of batch/ or streaming/, loaded by name so that both stay replaceable."""
+    run: Callable[..., Any] = importlib.import_module(f"twinrun.{module}").run
+    return run
+
+
+def batch_once(spark: SparkSession, cfg: Config, job: Job, full: bool, stop: threading.Event) -> RunSummary:
+    """One batch run."""
+    done: RunSummary = runner("batch.runner")(spark, cfg, job, "full" if full else None, stop)
+    return done
+
+
+def show_run(call: Call, done: RunSummary) -> None:
+    """Print what a run did."""
+    call.out.result({**asdict(done)}, run_lines(done))
+
+
+def run_lines(done: RunSummary) -> list[str]:
+    """A finished run in a few lines."""
+    batches = f" in {done.micro_batches:,} micro-batches" if done.mode != "batch" else ""
+    lines = [f"{done.mode} {done.name}: {done.events:,} new events{batches}, {done.duration_ms / 1000:.1f} s"]
+    version = "" if done.version is None else f" version {done.version}"
+    lines.append(f"  table      {done.table}{version}")
+    if done.details.get("watermark"):
+        lines.append(f"  watermark  {done.details['watermark']}")
+    lines += [f"  note       {note}" for note in done.notes]
+    if done.stopped_by:
+        lines.append(f"  stopped    by {done.stopped_by}; the next run continues")
+    return lines
+
+
+def _scheduled(call: Call, cfg: Config, job: Job, cron: str, full: bool) -> int:
+    """Run the batch by a cron expression until the process is stopped; a firing that fails does not end that."""
+    schedule = importlib.import_module("twinrun.batch.schedule")
+    schedule.cron_trigger(cron)
+
+    def work(spark: SparkSession, stop: threading.Event) -> None:
+        def firing() -> None:
+            try:
+                need_landed(cfg, job)
+                done = batch_once(spark, cfg, job, full, stop)
+            except TwinrunError as error:
+                call.out.note(f"this firing failed: {error.sentence()}")
+                raise
+            call.out.event(asdict(done), run_lines(done)[0])
+
+        done = schedule.run_schedule(cron, firing, stop=stop, on_refused=lambda: call.out.note(_OVERLAP))
+        call.out.note(f"schedule ended: {done.fired} run, {done.failed} failed, {done.refused} refused")
+
+    call.out.note(f"batch {job.job_name} by cron {cron!r} (UTC); end it with Ctrl-C")
+    until_stopped(cfg, f"batch {job.job_name}", work)
+    return EXIT_OK
+
+
+_OVERLAP = "a firing was refused: the run before it has not ended; make the interval longer"

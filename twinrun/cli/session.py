@@ -1,0 +1,196 @@
+"""Run work on a Spark session, and end both in order when the user or the system says so.
+
+The work runs in a thread of its own: a signal that breaks into a call to Java leaves that connection unusable, so
+that neither the lease nor the session could be given back. The main thread only waits for signals.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from twinrun.config.model import Config
+from twinrun.errors import ConfigError
+from twinrun.session.defaults import is_local
+from twinrun.session.sparkconf import read_spark_conf
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+T = TypeVar("T")
+Work = Callable[["SparkSession", threading.Event], T]
+GRACE_S = 20.0
+"""How long work may take to end after a signal, before its Spark is stopped under it."""
+
+_LOOK_S = 0.2
+_AGAIN_S = 5.0
+_LOCAL_CONF = Path("spark/local.conf")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class _Running(Generic[T]):
+    """What the two threads share."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    spark: SparkSession | None = None
+    result: list[T] = field(default_factory=list)
+    error: BaseException | None = None
+    signals: list[int] = field(default_factory=list)
+
+
+def with_spark(
+    cfg: Config | None,
+    name: str,
+    work: Work[T],
+    *,
+    on_signal: Callable[[SparkSession], None] | None = None,
+    on_death: Callable[[], None] | None = None,
+) -> T:
+    """Start a session, do the work, stop the session.
+
+    Parameters
+    ----------
+    cfg : Config or None
+        Says master and settings; None takes twinrun's defaults.
+    name : str
+        Shown by Spark and in the history of tables.
+    work : function of SparkSession and Event
+        The event is set when the work should end.
+    on_signal : function of SparkSession, optional
+        Called after SIGINT or SIGTERM, besides setting the event. By default all Spark jobs are cancelled.
+    on_death : function, optional
+        Called when the JVM dies, before this process ends with exit code 2.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        A signal came; the session is stopped.
+    MachineError, ConfigError
+        The session could not start.
+    """
+    running: _Running[T] = _Running()
+    settings = session_settings(cfg)
+
+    def run() -> None:
+        from twinrun.session.spark import build_session, stop_session, watch_jvm
+
+        try:
+            running.spark = build_session(f"twinrun {name}", settings, master=settings.get("spark.master", "local[2]"))
+            try:
+                watch_jvm(running.spark, on_death)
+                if not running.stop.is_set():
+                    running.result.append(work(running.spark, running.stop))
+            finally:
+                stop_session(running.spark)
+        except BaseException as error:
+            running.error = error
+        finally:
+            running.done.set()
+
+    with _noted_signals(running):
+        threading.Thread(target=run, name="twinrun-work", daemon=True).start()
+        _wait(running, on_signal or cancel_jobs)
+    if running.signals:
+        raise KeyboardInterrupt(running.signals[0])
+    if running.error is not None:
+        raise running.error
+    return running.result[0]
+
+
+def until_stopped(cfg: Config, name: str, work: Work[T], *, on_death: Callable[[], None] | None = None) -> T:
+    """As `with_spark`, for work that ends in order by itself: SIGTERM is then a normal end, and no job is cancelled."""
+    finished: list[T] = []
+
+    def keep(spark: SparkSession, stop: threading.Event) -> T:
+        finished.append(work(spark, stop))
+        return finished[0]
+
+    try:
+        return with_spark(cfg, name, keep, on_signal=lambda _: None, on_death=on_death)
+    except KeyboardInterrupt as interrupt:
+        if finished and interrupt.args == (signal.SIGTERM,):
+            return finished[0]
+        raise
+
+
+def cancel_jobs(spark: SparkSession) -> None:
+    """End every Spark job that runs, so that the work gets an error instead of waiting."""
+    spark.sparkContext.cancelAllJobs()
+
+
+def session_settings(cfg: Config | None) -> dict[str, str]:
+    """The Spark settings of a configuration: ``spark.conf`` over ``spark.master`` over the file of settings.
+
+    The file is ``spark.conf_file``; for a local master without one it is ``spark/local.conf`` beside the YAML file,
+    where there is one.
+
+    Raises
+    ------
+    ConfigError
+        There is no master, or the file cannot be read.
+    """
+    if cfg is None:
+        return {}
+    file = Path(cfg.spark.conf_file) if cfg.spark.conf_file else cfg.folder / _LOCAL_CONF
+    settings: dict[str, str] = {}
+    if cfg.spark.conf_file or (is_local(cfg.spark.master) and file.exists()):
+        settings = read_spark_conf(file)
+    if cfg.spark.master is not None:
+        settings["spark.master"] = cfg.spark.master
+    settings |= cfg.spark.session_conf()
+    if "spark.master" not in settings:
+        raise ConfigError(
+            f"{cfg.file} names no Spark master.",
+            expected="spark.master, or a run under spark-submit",
+            fix="add --set 'spark.master=local[2]', or use spark-submit as docs/how_it_works.md shows",
+        )
+    return settings
+
+
+@contextmanager
+def _noted_signals(running: _Running[T]) -> Iterator[None]:
+    """Note signals instead of raising: the thread that is interrupted must not be one that talks to Java."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, _: object) -> None:
+        running.signals.append(number)
+        running.stop.set()
+
+    wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(running: _Running[T], on_signal: Callable[[SparkSession], None]) -> None:
+    """Wait for the work; after a signal ask it to end, and after `GRACE_S` or a second signal stop Spark under it."""
+    while not running.done.wait(_LOOK_S):
+        if running.signals:
+            break
+    deadline = time.monotonic() + GRACE_S
+    asked_at = -_AGAIN_S
+    while not running.done.is_set() and time.monotonic() < deadline and len(running.signals) < 2:
+        # Asked more than once, since work between two jobs would not notice; not often, since giving a lease back
+        # is a job too.
+        if running.spark is not None and time.monotonic() - asked_at >= _AGAIN_S:
+            on_signal(running.spark)
+            asked_at = time.monotonic()
+        running.done.wait(_LOOK_S)
+    if not running.done.is_set() and running.spark is not None:
+        from twinrun.session.spark import stop_session
+
+        stop_session(running.spark)
+        running.done.wait(GRACE_S)

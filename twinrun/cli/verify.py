@@ -1,0 +1,88 @@
+"""``twinrun verify`` and ``twinrun report``: the verdict, and where its report is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinrun.cli.call import Call, command
+from twinrun.cli.inputs import job_named, need_runs
+from twinrun.cli.live import step
+from twinrun.cli.reread import read_verdict
+from twinrun.cli.runs import JobName
+from twinrun.cli.session import with_spark
+from twinrun.config.model import Config
+from twinrun.errors import InputError
+from twinrun.results.verdict import Verdict
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+commands = typer.Typer()
+
+
+@command(commands, "verify", "twinrun verify departures_per_hour --wait 60")
+def verify(
+    call: Call,
+    name: JobName,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for any difference, also a proven one.")] = False,
+    wait_s: Annotated[
+        float | None,
+        typer.Option(
+            "--wait", min=0, metavar="SECONDS", help="Wait for the batch to cover the cut. [default: verify.wait_s]"
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also compare every row exactly, without digests.")] = False,
+) -> int:
+    """Compare both results of a job at one cut and prove why rows differ; exit code 0 or 1 is the verdict."""
+    cfg = call.config()
+    job = job_named(cfg, name)
+    need_runs(cfg, job)
+
+    def work(spark: SparkSession, _: threading.Event) -> Verdict:
+        from twinrun.explain.verify import verify as run
+
+        with step(call.out, f"verify {job.job_name}") as say:
+            return run(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say)
+
+    verdict = with_spark(cfg, f"verify {job.job_name}", work)
+    return show_verdict(call, verdict, report_folder(cfg, verdict.job))
+
+
+@command(commands, "report", "twinrun report departures_per_hour")
+def report(call: Call, name: JobName) -> int:
+    """Render the reports of the last verify again from its JSON, and say where they are."""
+    cfg = call.config()
+    job_name = name if name in cfg.jobs else job_named(cfg, name).job_name
+    folder = report_folder(cfg, job_name)
+    if not (folder / "report.json").exists() and name in cfg.jobs:
+        # The name in the configuration may be another than the job's own.
+        folder = report_folder(cfg, job_named(cfg, name).job_name)
+    file = folder / "report.json"
+    if not file.exists():
+        raise InputError(f"there is no report of {name} in {folder}.", fix=f"make one: twinrun verify {name}")
+    return show_verdict(call, read_verdict(file), folder)
+
+
+def report_folder(cfg: Config, job_name: str) -> Path:
+    """Where the reports of a job are: one folder per job, holding the last verify."""
+    return Path(cfg.report.folder) / job_name
+
+
+def show_verdict(call: Call, verdict: Verdict, folder: Path, more: dict[str, Any] | None = None) -> int:
+    """Write the reports, print the summary, and return the verdict's exit code."""
+    # Charts and templates take a second to load: only what renders pays for it.
+    from twinrun.report.json_ import render_json
+    from twinrun.report.terminal import render_summary
+    from twinrun.report.write import write_report
+
+    with step(call.out, "writing the report"):
+        files = write_report(verdict, folder)
+    payload = json.loads(render_json(verdict))
+    paths = {"html": files.html, "json": files.json, "markdown": files.markdown}
+    call.out.result({**payload, "report": paths, **(more or {})}, render_summary(verdict, path=str(files.html)))
+    return verdict.exit_code
