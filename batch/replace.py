@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from delta.tables import DeltaTable
@@ -20,7 +21,7 @@ from twinrun.results.touched import (
     ranges_sql,
     touched_ranges,
 )
-from twinrun.tables.delta import append, is_path, replace
+from twinrun.tables.delta import USER_METADATA, Commit, append, is_path, replace
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,15 @@ def write_work(results: DataFrame, job: Job, state: BatchState, work: Work) -> N
     """Write the recomputed part. A rerun after a crash gives the same table."""
     if work.kind == "nothing":
         return
+    mark = Commit(metadata={"run_id": state.run_id})
     if work.kind == "full":
-        replace(results, state.table, partition_by=())
+        replace(results, state.table, commit=mark)
     elif work.kind == "windows":
         ranges = list(work.ranges)
         kept = results.filter(in_ranges(job.window_column, ranges))
-        replace(kept, state.table, where=ranges_sql(job.window_column, ranges))
+        replace(kept, state.table, where=ranges_sql(job.window_column, ranges), commit=mark)
     elif work.kind == "events":
-        append(results, state.table)
+        append(results, state.table, mark)
     else:
         _replace_keys(results, job, state, work)
 
@@ -98,6 +100,7 @@ def write_work(results: DataFrame, job: Job, state: BatchState, work: Work) -> N
 def _replace_keys(results: DataFrame, job: Job, state: BatchState, work: Work) -> None:
     """Upsert the recomputed keys; a touched key that has no row any more is removed."""
     spark = results.sparkSession
+    spark.conf.set(USER_METADATA, json.dumps({"run_id": state.run_id}))
     touched = work.events[job.sources[0].name].select(*[F.col(quoted(key)) for key in job.keys]).distinct()
     marked = results.withColumn("_kept", F.lit(True))
     source = touched.join(marked, job.keys, "left") if job.keys else marked
@@ -112,6 +115,7 @@ def _replace_keys(results: DataFrame, job: Job, state: BatchState, work: Work) -
         .whenNotMatchedInsert("source._kept", values=cells)
         .execute()
     )
+    spark.conf.unset(USER_METADATA)
 
 
 def _why_full(job: Job, last: BatchState | None, now: BatchState, fresh: str | None) -> str | None:

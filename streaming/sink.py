@@ -13,9 +13,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 from twinrun.results.state import StreamState
-from twinrun.tables.delta import is_path
-
-USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+from twinrun.tables.delta import USER_METADATA, is_path
 
 
 def start_final(writer: DataStreamWriter, table: str) -> StreamingQuery:

@@ -28,7 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     export_java(find_java())
     settings = session_conf({}, master="local[2]", jars=jar_paths("spark"))
-    settings |= {"spark.master": "local[2]", "spark.sql.catalogImplementation": "in-memory"}
+    # One compiler tier and no generated code: tests run many small queries, where compiling costs more than running.
+    settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    settings |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     settings["spark.sql.warehouse.dir"] = str(Path(os.environ.get("TMPDIR", "/tmp")) / "twinrun-test-warehouse")
     SparkConfigBuilder.DEFAULTS.update(settings)
 

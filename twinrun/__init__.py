@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from twinrun.compare.tolerance import Tolerance, absolute, rel
 from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.job.table import Table
+from twinrun.tolerance import Tolerance, absolute, rel
 
 __all__ = ["Job", "Source", "Table", "Tolerance", "absolute", "rel"]

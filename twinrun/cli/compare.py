@@ -17,10 +17,10 @@ from twinrun.cli.inputs import instant, local_path, need_table
 from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
 from twinrun.compare.result import Comparison
-from twinrun.compare.tolerance import Tolerance, absolute, rel
 from twinrun.config.model import Config
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from twinrun.results.run import LINEAGE
+from twinrun.tolerance import Tolerance, absolute, rel
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -22,6 +22,8 @@ from twinrun.config.secrets import redact_text
 from twinrun.errors import EXIT_INTERRUPTED, TwinrunError
 from twinrun.report.neutral import visible
 
+_STDOUT, _STDERR = 1, 2  # as child processes know them
+
 
 class Output:
     """Where one command prints. Nothing but one JSON document reaches standard output when ``as_json`` is set.
@@ -40,8 +42,7 @@ class Output:
         self.secrets: tuple[str, ...] = ()
         self._has_result = False
         self._stdout = stdout
-        self._plain = Console(file=self._stdout, highlight=False, markup=False, emoji=False)
-        self.errors = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        self.errors: Console = _Errors(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
     def clean(self, text: str) -> str:
         """The text without secrets and without characters that steer a terminal; line feeds stay."""
@@ -50,21 +51,20 @@ class Output:
     def result(self, payload: dict[str, Any], lines: Iterable[str]) -> None:
         """What the command found: the payload as one JSON document, or the lines as text."""
         if not self.as_json:
-            for line in lines:
-                self._print(self._plain, line)
-            return
-        self._write_json(payload, indent=2)
+            self._write("".join(f"{self.clean(line)}\n" for line in lines))
+        else:
+            self._write_json(payload, indent=2)
 
     def event(self, payload: dict[str, Any], line: str) -> None:
         """One of many results, as it happens: a line of text, or of JSON."""
         if self.as_json:
             self._write_json(payload, indent=None)
         else:
-            self._print(self._plain, line)
+            self._write(f"{self.clean(line)}\n")
 
     def note(self, line: str) -> None:
         """Say something beside the result, on standard error."""
-        self._print(self.errors, line)
+        self._print(line)
 
     def error(self, error: TwinrunError) -> None:
         """One block: what was found, what was expected, what to do. With JSON also as a document."""
@@ -83,7 +83,7 @@ class Output:
         self.error(error)
         if self.debug:
             for line in "".join(traceback.format_exception(cause)).rstrip().split("\n"):
-                self._print(self.errors, line)
+                self._print(line)
 
     def _error_document(self, kind: str, exit_code: int, **words: str) -> None:
         if self.as_json and not self._has_result:
@@ -91,10 +91,15 @@ class Output:
 
     def _write_json(self, payload: dict[str, Any], indent: int | None) -> None:
         self._has_result = True
-        text = json.dumps(self._strict(payload), indent=indent, allow_nan=False, ensure_ascii=True)
-        with _reader_may_be_gone(self._stdout):
-            self._stdout.write(text + "\n")
+        self._write(json.dumps(self._strict(payload), indent=indent, allow_nan=False, ensure_ascii=True) + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stdout.write(text)
             self._stdout.flush()
+        except BrokenPipeError:
+            # A reader such as head has enough: that must not change the exit code, nor may the flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
 
     def _strict(self, value: Any) -> Any:
         """The payload as strict JSON, with secrets masked in every text before it is quoted."""
@@ -111,25 +116,22 @@ class Output:
     def _block(self, text: str) -> None:
         first, *rest = self.clean(text).split("\n")
         head, _, sentence = first.partition(": ")
-        self._print(self.errors, Text.assemble((f"{head}: ", "bold red"), (sentence, "red")))
+        self._print(Text.assemble((f"{head}: ", "bold red"), (sentence, "red")))
         for line in rest:
-            self._print(self.errors, Text(line, "red"))
+            self._print(Text(line, "red"))
 
-    def _print(self, console: Console, line: str | Text) -> None:
+    def _print(self, line: str | Text) -> None:
         text = line if isinstance(line, Text) else Text(self.clean(line))
-        with _reader_may_be_gone(console.file):
-            # A long line is the terminal's to wrap: a path or command that is cut cannot be copied.
-            console.print(text, soft_wrap=True)
+        # A long line is the terminal's to wrap: a path or command that is cut cannot be copied.
+        self.errors.print(text, soft_wrap=True)
 
 
-@contextmanager
-def _reader_may_be_gone(stream: Any) -> Iterator[None]:
-    """A reader such as ``head`` that has enough must not change the exit code."""
-    try:
-        yield
-    except BrokenPipeError:
-        # Python flushes the stream again at exit, so that it must lead somewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+class _Errors(Console):
+    """Standard error with colours where it is a terminal."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on without a word: rich would end the process with exit code 1, which here means a difference."""
+        self.quiet = True
 
 
 @contextmanager
@@ -141,18 +143,20 @@ def standard_output(*, only_json: bool) -> Iterator[TextIO]:
     stream = sys.stdout
     with redirect_stdout(sys.stderr):
         try:
-            own, errors = stream.fileno(), sys.stderr.fileno()
+            own = os.dup(stream.fileno())
         except (OSError, ValueError):
             # A stream in memory: no child process can write to it.
             yield stream
             return
         stream.flush()
-        with os.fdopen(os.dup(own), "w", encoding="utf-8") as kept:
-            os.dup2(errors, own)
+        before = os.dup(_STDOUT)
+        with os.fdopen(own, "w", encoding="utf-8") as kept:
+            os.dup2(_STDERR, _STDOUT)
             try:
                 yield kept
             finally:
-                os.dup2(kept.fileno(), own)
+                os.dup2(before, _STDOUT)
+                os.close(before)
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:

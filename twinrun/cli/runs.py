@@ -19,6 +19,7 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError, TwinrunError
 from twinrun.events.rules import RULES
 from twinrun.job.job import Job
+from twinrun.report.cells import plural
 from twinrun.results.run import RunSummary
 
 if TYPE_CHECKING:
@@ -169,8 +170,9 @@ def show_run(call: Call, done: RunSummary) -> None:
 
 def run_lines(done: RunSummary) -> list[str]:
     """A finished run in a few lines."""
-    batches = f" in {done.micro_batches:,} micro-batches" if done.mode != "batch" else ""
-    lines = [f"{done.mode} {done.name}: {done.events:,} new events{batches}, {done.duration_ms / 1000:.1f} s"]
+    batches = "" if done.mode == "batch" else f" in {plural(done.micro_batches, 'micro-batch', ',')}"
+    events = plural(done.events, "new event", ",")
+    lines = [f"{done.mode} {done.name}: {events}{batches}, {done.duration_ms / 1000:.1f} s"]
     version = "" if done.version is None else f" version {done.version}"
     lines.append(f"  table      {done.table}{version}")
     if done.details.get("watermark"):

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -186,7 +186,9 @@ def _wait(running: _Running[T], on_signal: Callable[[SparkSession], None]) -> No
         # Asked more than once, since work between two jobs would not notice; not often, since giving a lease back
         # is a job too.
         if running.spark is not None and time.monotonic() - asked_at >= _AGAIN_S:
-            on_signal(running.spark)
+            # It may end by itself at this very moment.
+            with suppress(Exception):
+                on_signal(running.spark)
             asked_at = time.monotonic()
         running.done.wait(_LOOK_S)
     if not running.done.is_set() and running.spark is not None:

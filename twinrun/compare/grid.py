@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from twinrun.compare.canonical import hash_form
-from twinrun.compare.tolerance import Tolerance
 from twinrun.compare.types import FLOATS
 from twinrun.compare.within import decimal_type
+from twinrun.tolerance import Tolerance
 
 _EXACT_INTEGERS = float(2**53)
 _CELL, _RAW = 0, 1
@@ -48,9 +48,9 @@ def _absolute_cell(number: Column, tolerance: Tolerance) -> list[Column]:
 
 
 def _relative_cell(number: Column, tolerance: Tolerance) -> list[Column]:
-    # Within a binade the distance allowed is at least tolerance * 2^e, so a grid on the mantissa serves. A cell is named
-    # by its middle, and not by e and a number, so that 1.0 and the double just below it share one although their e
-    # differs. log2() may be off by one next to a power of two; then cells grow by half, and are still small enough.
+    # Within a binade the distance allowed is at least tolerance * 2^e, so a grid on the mantissa serves. A cell is
+    # named by its middle, and not by e and a number, so that 1.0 and the double just below it share one although their
+    # e differs. log2() may be off by one next to a power of two: such cells grow by half, still small enough.
     exponent = 2 - math.frexp(tolerance.value)[1]
     if exponent > 50:
         return [number]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pyspark.sql import types as T
 
-from twinrun.compare.tolerance import Tolerance
+from twinrun.tolerance import Tolerance
 
 DifferenceKind = Literal["missing_in_batch", "missing_in_stream", "type_differs"]
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pyspark.sql import types as T
 
 from twinrun.compare.plan import PlannedColumn, SchemaDifference, SchemaPlan
-from twinrun.compare.tolerance import Tolerance, as_tolerance
 from twinrun.compare.types import common_type, incomparable
 from twinrun.compare.within import tolerance_problem
 from twinrun.errors import TableError
+from twinrun.tolerance import Tolerance, as_tolerance
 
 
 def plan_schema(

@@ -18,8 +18,8 @@ from twinrun.compare.plan import SchemaPlan
 from twinrun.compare.result import Audit, Comparison
 from twinrun.compare.schema import plan_schema
 from twinrun.compare.stats import Details, count_details, no_details
-from twinrun.compare.tolerance import Tolerance
 from twinrun.errors import TableError
+from twinrun.tolerance import Tolerance
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from twinrun.compare.canonical import groupable
-from twinrun.compare.tolerance import Tolerance
 from twinrun.compare.types import FLOATS, INTEGRALS, MAX_PRECISION, NUMERICS
+from twinrun.tolerance import Tolerance
 
 _INFINITY = float("inf")
 _WIDE = Context(prec=400)

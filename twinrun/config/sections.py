@@ -46,8 +46,8 @@ class Stream(Section):
     max_offsets_per_trigger: Count | None = None
     log_flush_micro_batches: Count = 50
     log_flush_s: Count = 30
-    lease_ttl_s: Count = 60
-    heartbeat_s: Count = 15
+    lease_ttl_s: Count = 180
+    heartbeat_s: Count = 60
     state_store: Literal["rocksdb", "hdfs"] = "rocksdb"
 
     @model_validator(mode="after")
@@ -69,8 +69,8 @@ class Verify(Section):
     """Limits of a verify; null: no limit."""
 
     wait_s: NotNegative = 0
-    max_lag_events: NotNegative | None = None
-    max_age_s: NotNegative | None = None
+    max_lag_events: NotNegative | None = 10_000
+    max_age_s: NotNegative | None = 3_600
     sample_rows: NotNegative = 20
     max_late_samples: NotNegative = 200
 

@@ -7,13 +7,18 @@ times.
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from twinrun.results.cut import StreamCut
 from twinrun.tables.offsets import Offsets
 
 _BIN_OFFSETS = 1_000
+
+
+def dropping_watermark(in_order: WindowSpec) -> Column:
+    """The watermark by which a micro-batch drops: that of the one before it, 0 before the first."""
+    return F.coalesce(F.lag("watermark_ms").over(in_order), F.lit(0))
 
 
 def intervals(cut: StreamCut, topic: str, start: Offsets) -> DataFrame:
@@ -24,7 +29,7 @@ def intervals(cut: StreamCut, topic: str, start: Offsets) -> DataFrame:
     """
     in_order = Window.orderBy("micro_batch")
     # In a step of its own: next to an explode, lag would count the exploded rows.
-    lagged = cut.micro_batches.withColumn("_late_ms", F.coalesce(F.lag("watermark_ms").over(in_order), F.lit(0)))
+    lagged = cut.micro_batches.withColumn("_late_ms", dropping_watermark(in_order))
     judged = lagged.select(
         "micro_batch",
         "_late_ms",

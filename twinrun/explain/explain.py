@@ -95,13 +95,6 @@ def closed(job: Job, results: DataFrame, watermark_ms: int | None) -> DataFrame:
     return results.filter(window_end_ms(job) <= F.lit(watermark_ms or 0))
 
 
-def still_open(job: Job, results: DataFrame, watermark_ms: int | None) -> DataFrame:
-    """Rows of windows that the stream must not have emitted yet."""
-    if not waits_for_close(job):
-        return results.limit(0)
-    return results.filter(window_end_ms(job) > F.lit(watermark_ms or 0))
-
-
 def waits_for_close(job: Job) -> bool:
     """Whether rows come out only when their window closes."""
     return job.windowed and job.emit == "final"

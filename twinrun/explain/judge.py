@@ -44,6 +44,7 @@ class Checks:
     age_ms: int | None
     covered: bool
     broker_seen: bool
+    foreign: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
     changed = changed_parts(cut.state.fingerprint, batch.fingerprint)
     if changed:
         problems.append(f"logic_changed: the two results come from different definitions: {', '.join(changed)}")
+    if checks.foreign:
+        problems.append(
+            f"the batch's table was changed by something else than a batch run: {', '.join(checks.foreign)}"
+        )
     for difference in checks.comparison.schema_differences:
         problems.append(f"schema: {difference}")
     unexplained = checks.totals["rows_unexplained"]

@@ -97,6 +97,7 @@ def _ledger_rows(joined: DataFrame) -> DataFrame:
         F.col("explained").alias("rows_explained"),
         (F.col("unexplained") + F.col("expired")).alias("rows_unexplained"),
         F.coalesce("causes", F.create_map().cast("map<string,bigint>")).alias("causes"),
+        "n_stream",
     )
 
 
@@ -111,17 +112,17 @@ def totals(windows: DataFrame) -> dict[str, int]:
         F.sum("rows_equal").alias("rows_equal"),
         F.sum("rows_explained").alias("rows_explained"),
         F.sum("rows_unexplained").alias("rows_unexplained"),
+        F.sum(F.when(F.col("verdict") == "pending", F.col("n_stream")).otherwise(0)).alias("early_rows"),
+        F.unix_millis(F.min("window_start")).alias("first_ms"),
+        F.unix_millis(F.max("window_start")).alias("last_ms"),
     ]
     row = windows.agg(*counts).collect()[0]
     return {name: int(value or 0) for name, value in row.asDict().items()}
 
 
-def timeline(windows: DataFrame, slide_ms: int) -> tuple[WindowPoint, ...]:
-    """Rows by verdict over event time, at most `MOST_POINTS` points. Two Spark jobs."""
+def timeline(windows: DataFrame, low: int, high: int, slide_ms: int) -> tuple[WindowPoint, ...]:
+    """Rows by verdict over event time, at most `MOST_POINTS` points from ``low`` to ``high``. One Spark job."""
     start = F.unix_millis("window_start")
-    low, high = windows.agg(F.min(start), F.max(start)).collect()[0]
-    if low is None:
-        return ()
     width = max(1, -(-(high - low) // slide_ms // MOST_POINTS)) * slide_ms
     point = F.lit(low) + F.floor((start - F.lit(low)) / width) * F.lit(width)
     pending = F.col("verdict") == "pending"

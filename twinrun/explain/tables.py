@@ -16,11 +16,8 @@ from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import LateEvent
-from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
+from twinrun.tables.delta import Commit, append, read_table, replace, table_exists
 from twinrun.tables.offsets import at_or_after, before
-
-LATE_DONE = "late_done"
 
 
 def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> int:
@@ -31,9 +28,7 @@ def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut
     if not drops_late(job) or cut.committed.micro_batch < 0 or cut.missing:
         return 0
     ref, source = cfg.table("late_events"), job.sources[0]
-    subject = f"{job.job_name}:{cut.query_id}"
-    done = latest_record(spark, cfg, LATE_DONE, subject)
-    last = int(done.payload["micro_batch"]) if done else -1
+    last = _last_verified(spark, cfg, job, cut) if table_exists(spark, ref) else -1
     if last < cut.committed.micro_batch:
         events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
         inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
@@ -45,8 +40,16 @@ def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut
             replace(rows, ref, where=where)
         else:
             append(rows, ref)
-        add_record(spark, cfg, LATE_DONE, subject, {"micro_batch": cut.committed.micro_batch})
     return late_events(spark, cfg, job, cut).count()
+
+
+def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
+    """The newest micro-batch of this query that the ledger has: its late events are complete."""
+    if not table_exists(spark, cfg.table("ledger")):
+        return -1
+    mine = (F.col("query_id") == cut.query_id) & (F.col("job") == job.job_name)
+    newest = read_table(spark, cfg.table("ledger")).filter(mine).agg(F.max("micro_batch")).collect()[0][0]
+    return -1 if newest is None else int(newest)
 
 
 def late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> DataFrame:
@@ -98,15 +101,17 @@ def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: Ba
     ref = cfg.table("duplicate_events")
     if table_exists(spark, ref):
         replace(repeated, ref, where=f"source = '{source.name}'")
-    else:
+    elif repeated.limit(1).count():
         append(repeated, ref)
+    else:
+        return 0
     return read_table(spark, ref).filter(F.col("source") == source.name).count()
 
 
 def write_ledger(
     spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, verify_id: str, windows: DataFrame
-) -> int:
-    """Append a row per (job, cut, window); returns the ledger's Delta version. Two Spark jobs.
+) -> None:
+    """Append a row per (job, cut, window). One Spark job.
 
     Parameters
     ----------
@@ -126,5 +131,5 @@ def write_ledger(
     kinds = {"verify_id": "string", "job": "string", "query_id": "string"}
     fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
     offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
-    append(windows.select(*fixed, offsets, "*"), cfg.table("ledger"), Commit(f"ledger:{verify_id}", 1))
-    return latest_version(spark, cfg.table("ledger"))
+    rows = windows.drop("n_stream").select(*fixed, offsets, "*")
+    append(rows, cfg.table("ledger"), Commit(f"ledger:{verify_id}", 1))

@@ -17,7 +17,7 @@ from twinrun.config.model import Config
 from twinrun.errors import BrokerError
 from twinrun.events.json_ import quoted
 from twinrun.explain.assign import with_micro_batch
-from twinrun.explain.explain import Found, Sides, closed, explain, still_open
+from twinrun.explain.explain import Found, Sides, closed, explain
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.summary import (
     cause_counts,
@@ -37,7 +37,7 @@ from twinrun.explain.tables import (
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, check_ledger
 from twinrun.results.audit import audit_source, quarantine_counts
-from twinrun.results.cut import StreamCut, both_states, stream_cut
+from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
 from twinrun.results.verdict import Cut, SourceCut, Verdict
@@ -109,7 +109,6 @@ def verify(
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
         comparison, differences = _compare(job, ready, full)
-        early = still_open(job, sides.stream, cut.watermark_ms).count()
         verify_id = uuid.uuid4().hex[:16]
         judged = None
         if comparison.rows_different:
@@ -122,10 +121,11 @@ def verify(
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged).localCheckpoint()
         write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
         expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
+        counts = totals(windows)
         checks = Checks(
             comparison=comparison,
-            totals=totals(windows),
-            early_rows=early,
+            totals=counts,
+            early_rows=counts["early_rows"],
             causes=() if judged is None else cause_counts(judged),
             late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
             duplicates=duplicates,
@@ -134,13 +134,16 @@ def verify(
             lag_events=_lag(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
             covered=_covered(cut, batch, job),
+            foreign=foreign_commits(spark, batch.table, batch.table_version),
             broker_seen=all(ends is not None for ends in reach.broker.values()),
         )
         pinned = _pinned(cfg, job, cut, batch, reach)
         shown = Shown(
             late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
             samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
-            timeline=timeline(windows, job.slide_ms or 1) if job.windowed else (),
+            timeline=timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1)
+            if job.windowed
+            else (),
             micro_batches=micro_batch_points(cut, _newest_events(spark, cfg, job, cut, batch)),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import get_args
 
-from twinrun.compare.tolerance import Tolerance, as_tolerance
 from twinrun.config.nearest import listed, nearest
 from twinrun.durations import parse_ms
 from twinrun.errors import TableError
@@ -17,6 +16,7 @@ from twinrun.job.check_source import source_problems
 from twinrun.job.job import Emit, Job
 from twinrun.job.problem import Problem, job_error, wrong_choice, wrong_duration
 from twinrun.job.table import Table
+from twinrun.tolerance import Tolerance, as_tolerance
 
 __all__ = ["Problem", "check_definition", "definition_problems", "job_error"]
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pyspark.sql import DataFrame
 
-from twinrun.compare.tolerance import Tolerance
 from twinrun.durations import parse_ms
 from twinrun.events.source import Source
 from twinrun.job.table import Table
+from twinrun.tolerance import Tolerance
 
 Emit = Literal["final", "updates"]
 Shape = Literal["stateless", "tumbling", "sliding", "session", "latest"]

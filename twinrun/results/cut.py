@@ -20,6 +20,7 @@ from twinrun.tables.micro_batches import logged
 from twinrun.tables.offsets import Offsets
 
 _RECENT = 50
+_NO_CHANGE = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
 EMITTED_NONE = -1
 
 
@@ -137,6 +138,18 @@ def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Com
         if row["m"] is not None or row["o"] == 0:
             return Committed(row["v"], EMITTED_NONE if row["m"] is None else row["m"])
     return Committed(row["v"], EMITTED_NONE)
+
+
+def foreign_commits(spark: SparkSession, table: str, since: int) -> tuple[str, ...]:
+    """Changes of a batch table after version ``since`` that no batch run made, such as ``version 7 (UPDATE)``.
+
+    A run that is under way, or that died before it was recorded, has marked its commit. One small Spark job; at most
+    ten changes are collected.
+    """
+    later = delta_table(spark, table).history(_RECENT).filter(F.col("version") > since)
+    ours = F.get_json_object("userMetadata", "$.run_id").isNotNull() | F.col("operation").isin(*_NO_CHANGE)
+    rows = later.filter(~F.coalesce(ours, F.lit(False))).orderBy("version").limit(10).collect()
+    return tuple(f"version {row['version']} ({row['operation']})" for row in rows)
 
 
 def _facts(log: DataFrame, micro_batch: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _KNOWN = (
         "restore the topic, or start anew with --new-checkpoint: verify then names what lies before the start",
     ),
     (
-        r"TimeoutException.*(?:metadata|topic|node)|Failed to construct kafka|No resolvable bootstrap|Timed out waiting",
+        r"TimeoutException.*(?:metadata|topic|node)|Failed to construct kafka|No resolvable bootstrap|Timed out",
         "Kafka cannot be reached",
         "check kafka.bootstrap_servers in conf/ and that the broker runs (twinrun broker status)",
     ),

@@ -57,6 +57,19 @@ def try_append(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: i
     bool
         True when the record with this number is ours; False when another writer took the number.
     """
+    writer = offer(spark, cfg, kind, subject, seq, payload)
+    ours = (F.col("kind") == kind) & (F.col("subject") == subject) & (F.col("seq") == seq) & (F.col("writer") == writer)
+    return bool(read_table(spark, cfg.table("control")).filter(ours).limit(1).collect())
+
+
+def offer(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: int, payload: dict[str, Any]) -> str:
+    """Append record ``seq`` unless somebody else already did, without looking who won. One small Spark job.
+
+    Returns
+    -------
+    str
+        The writer's id that stands in the record, if it is ours.
+    """
     writer = uuid.uuid4().hex
     ref = cfg.table("control")
     row = spark.range(1).select(
@@ -76,8 +89,7 @@ def try_append(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: i
             if not any(word in f"{error} {error.__cause__}" for word in _CONFLICT) or attempt == _ATTEMPTS - 1:
                 raise
             time.sleep(0.2 * (attempt + 1))
-    newest = read_table(spark, ref).filter((F.col("kind") == kind) & (F.col("subject") == subject))
-    return bool(newest.filter((F.col("seq") == seq) & (F.col("writer") == writer)).limit(1).collect())
+    return writer
 
 
 def add_record(spark: SparkSession, cfg: Config, kind: str, subject: str, payload: dict[str, Any]) -> Record:

@@ -13,6 +13,9 @@ from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from twinrun.errors import TableError
 from twinrun.session.plain import plain_errors
 
+USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+"""Session setting by which a MERGE's commit gets its metadata."""
+
 
 @dataclass(frozen=True)
 class Commit:

@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
-from twinrun.tables.control import Record, latest_record, try_append
+from twinrun.tables.control import Record, latest_record, offer, try_append
 
 KIND = "lease"
 
@@ -84,7 +84,7 @@ def renew_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
 def release_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
     """Give the lease back; does nothing when it was lost."""
     if not lease.lost.is_set():
-        try_append(spark, cfg, KIND, lease.subject, lease.seq + 1, {**_payload(cfg, lease.owner), "released": True})
+        offer(spark, cfg, KIND, lease.subject, lease.seq + 1, {**_payload(cfg, lease.owner), "released": True})
 
 
 @contextmanager

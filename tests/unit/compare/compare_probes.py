@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
-from twinrun.compare.tolerance import Tolerance, absolute, rel
+from twinrun.tolerance import Tolerance, absolute, rel
 
 COLUMNS: dict[str, tuple[str, Tolerance | None]] = {
     "double": ("double", None),
@@ -149,8 +149,8 @@ PROBES: list[Probe] = [
         "mapped",
         [
             (
-                "named_struct('m',map(1,named_struct('x',1D),2,null),'n',1)",
-                "named_struct('m',map(2,null,1,named_struct('x',1D)),'n',1)",
+                "named_struct('m', map(1, named_struct('x', 1D), 2, null), 'n', 1)",
+                "named_struct('m', map(2, null, 1, named_struct('x', 1D)), 'n', 1)",
             )
         ],
         [

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from twinrun.compare.result import Comparison
 from twinrun.compare.tables import compare_frames
-from twinrun.compare.tolerance import Tolerance, rel
+from twinrun.tolerance import Tolerance, rel
 
 HOUR_MICROSECONDS = 3_600_000_000
 Rows = list[tuple[str | None, int | None, int | None, float | None]]
@@ -124,7 +124,7 @@ def test_without_faults_nothing_is_found(spark_session: SparkSession) -> None:
 
 
 def test_without_the_tolerance_the_last_bits_count(spark_session: SparkSession) -> None:
-    only = {name: [row for row in BATCH[name]] for name in ("none", "last bits")}
+    only = {name: BATCH[name] for name in ("none", "last bits")}
     other = {name: STREAM[name] for name in only}
     exact: dict[str, Tolerance] = {}
     comparison, differences = compare(table(spark_session, only), table(spark_session, other), tolerances=exact)

@@ -7,9 +7,9 @@ from pyspark.sql import types as T
 
 from twinrun.compare.plan import SchemaPlan
 from twinrun.compare.schema import plan_schema
-from twinrun.compare.tolerance import absolute, rel
 from twinrun.compare.types import common_type
 from twinrun.errors import TableError
+from twinrun.tolerance import absolute, rel
 
 pytestmark = pytest.mark.usefixtures("spark_session")  # reading DDL takes a session, though no job
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from twinrun.compare.tolerance import Tolerance, absolute, as_tolerance, rel
 from twinrun.errors import TableError
+from twinrun.tolerance import Tolerance, absolute, as_tolerance, rel
 
 
 @pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf, -math.inf, True, "1e-9", None])
@@ -39,5 +39,5 @@ def test_a_bare_number_is_absolute_and_zero_is_exact() -> None:
 
 
 def test_the_decimal_value_is_the_one_that_was_written() -> None:
-    assert absolute(0.1).decimal == Decimal("0.1") != Decimal(0.1)
+    assert absolute(0.1).decimal == Decimal("0.1") != Decimal.from_float(0.1)
     assert str(rel(1e-9)) == "rel(1e-09)"

@@ -44,8 +44,8 @@ def test_a_minimal_file_loads_with_the_defaults_of_the_contract(tmp_path: Path) 
         None,
     )
     assert (cfg.stream.log_flush_micro_batches, cfg.stream.log_flush_s) == (50, 30)
-    assert (cfg.stream.lease_ttl_s, cfg.stream.heartbeat_s, cfg.stream.state_store) == (60, 15, "rocksdb")
-    assert (cfg.verify.wait_s, cfg.verify.max_lag_events, cfg.verify.max_age_s) == (0, None, None)
+    assert (cfg.stream.lease_ttl_s, cfg.stream.heartbeat_s, cfg.stream.state_store) == (180, 60, "rocksdb")
+    assert (cfg.verify.wait_s, cfg.verify.max_lag_events, cfg.verify.max_age_s) == (0, 10_000, 3_600)
     assert (cfg.verify.sample_rows, cfg.verify.max_late_samples) == (20, 200)
     assert (cfg.spark.master, cfg.spark.conf_file, cfg.spark.conf) == (None, None, {})
     assert cfg.file == tmp_path / "conf/here.yaml"
@@ -176,7 +176,7 @@ def test_all_problems_are_told_together_each_with_its_origin(tmp_path: Path) -> 
         ("sources: [s]", "sources is a list; expected a section of keys and values"),
         ("tables: {t: {path: ./t, format: csv}}", "tables.t.format is 'csv'; expected 'delta' or 'parquet'"),
         ("tables: {'a/b': {path: ./t}}", "is not a name"),
-        ("stream: {heartbeat_s: 50}", "at most half of stream.lease_ttl_s"),
+        ("stream: {heartbeat_s: 100}", "at most half of stream.lease_ttl_s"),
         ("layout: {bronze: '{warehouse}/b'}", "layout.bronze lacks {topic}"),
         ("layout: {ledger: '{warehouse}/{job}'}", "layout.ledger has the placeholder {job}"),
         ("layout: {ledger: '{warehouse.__class__}'}", "layout.ledger has the placeholder {warehouse.__class__}"),

@@ -1,0 +1,108 @@
+"""Faults planted in the stream's table behind the stream's back: each is found, and none is called late data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from tests.integration.conftest import World, click
+from twinrun.results.verdict import Verdict
+from twinrun.tables.delta import replace
+
+FIRST = F.col("window_start") == F.lit("2013-01-06 10:00:00").cast("timestamp")
+SECOND = F.col("window_start") == F.lit("2013-01-06 10:01:00").cast("timestamp")
+PAGE_A = F.col("page") == "a"
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Any) -> World:
+    """Two pages over three minutes with one late event, so that an explained difference stands next to each fault."""
+    world = make_world(**{"stream.max_offsets_per_trigger": 8})
+    seconds = [s for minute in range(3) for s in (minute * 60 + 5, minute * 60 + 25)]
+    log = [click(s, page, amount=0) for s in seconds for page in "ab"]
+    log += [click(200, "a"), click(201, "b"), click(202, "a"), click(203, "b")]
+    log += [click(30, "a", name="late"), click(204, "a"), click(205, "b"), click(206, "a"), click(207, "a")]
+    verdict = world.run_all(log)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_explained) == ("explained", 0, 1)
+    return world
+
+
+@pytest.fixture
+def plant(world: World) -> Iterator[Callable[[Callable[[DataFrame], DataFrame]], Verdict]]:
+    """Rewrite the stream's table, verify, and put the table back."""
+    ref = str(world.table("stream"))
+    table = DeltaTable.forPath(world.spark, ref)
+    version = table.history(1).collect()[0]["version"]
+
+    def rewrite(change: Callable[[DataFrame], DataFrame]) -> Verdict:
+        rows = world.spark.read.format("delta").option("versionAsOf", version).load(ref)
+        replace(change(rows), ref)
+        return world.verify()
+
+    yield rewrite
+    table.restoreToVersion(version)
+
+
+def changed(column: str, value: Any, where: Any = FIRST & PAGE_A) -> Callable[[DataFrame], DataFrame]:
+    return lambda rows: rows.withColumn(column, F.when(where, F.lit(value)).otherwise(F.col(column)))
+
+
+def swapped(rows: DataFrame) -> DataFrame:
+    """Two windows exchange their rows of page b: counts per window stay as they were."""
+    other = F.when(FIRST, F.col("window_start") + F.expr("interval 1 minute")).when(
+        SECOND, F.col("window_start") - F.expr("interval 1 minute")
+    )
+    marked = rows.withColumn("clicks", F.when(FIRST & ~PAGE_A, F.lit(9)).otherwise(F.col("clicks")))
+    return marked.withColumn(
+        "window_start", F.when(~PAGE_A, F.coalesce(other, "window_start")).otherwise(F.col("window_start"))
+    )
+
+
+UNEXPLAINED = {
+    "a value changed": changed("clicks", 77),
+    "a row deleted": lambda rows: rows.filter(~(FIRST & ~PAGE_A)),
+    "a row doubled": lambda rows: rows.unionByName(rows.filter(SECOND & PAGE_A)),
+    "a micro-batch written twice": lambda rows: rows.unionByName(rows),
+    "two equal-count rows swapped between windows": swapped,
+    "NaN in place of a number": changed("weight", float("nan")),
+    "null in place of 0": changed("amount", None, SECOND & PAGE_A),
+    "a shift of one hour": lambda rows: rows.withColumn(
+        "window_start", F.col("window_start") - F.expr("interval 1 hour")
+    ),
+    "the late event counted after all, but with another amount": changed("clicks", 3),
+}
+
+
+@pytest.mark.parametrize("fault", UNEXPLAINED)
+def test_a_fault_in_the_rows_is_unexplained(fault: str, plant: Any) -> None:
+    verdict = plant(UNEXPLAINED[fault])
+    assert verdict.exit_code == 1
+    assert verdict.outcome == "differ"
+    assert verdict.rows_unexplained > 0
+
+
+SCHEMA = {
+    "a column renamed": lambda rows: rows.withColumnRenamed("amount", "total"),
+    "a column of another type": lambda rows: rows.withColumn("clicks", F.col("clicks").cast("int")),
+}
+
+
+@pytest.mark.parametrize("fault", SCHEMA)
+def test_a_fault_in_the_schema_is_named(fault: str, plant: Any) -> None:
+    verdict = plant(SCHEMA[fault])
+    assert verdict.exit_code == 1
+    assert verdict.schema_differences
+
+
+def test_a_batch_table_that_somebody_else_changed_is_reported(world: World) -> None:
+    ref = str(world.table("batch"))
+    rows = world.spark.read.format("delta").load(ref)
+    replace(changed("clicks", 78)(rows.localCheckpoint()), ref)
+    verdict = world.verify()
+    assert verdict.exit_code == 1
+    assert any("changed by something else" in problem for problem in verdict.problems)

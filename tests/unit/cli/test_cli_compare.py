@@ -1,0 +1,160 @@
+"""compare: what is asked reaches the comparator, and its answer reaches people and machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import types as T
+
+import twinrun.cli.compare
+from twinrun.cli.compare import Asked
+from twinrun.compare.drilldown import KINDS
+from twinrun.compare.result import ColumnStats, Comparison, Sample
+from twinrun.compare.schema import plan_schema
+from twinrun.tolerance import absolute, rel
+
+SCHEMA = T.StructType([T.StructField("k", T.StringType()), T.StructField("v", T.DoubleType())])
+RENAMED = T.StructType([T.StructField("k", T.StringType()), T.StructField("w", T.DoubleType())])
+
+
+def comparison(**changes: Any) -> Comparison:
+    values: dict[str, Any] = {
+        "schema": plan_schema(SCHEMA, SCHEMA, ["k"], None, {}),
+        "rows_batch": 10,
+        "rows_stream": 10,
+        "pending_batch": 0,
+        "pending_stream": 0,
+        "windows_compared": 0,
+        "windows_equal": 0,
+        "windows_different": 0,
+        "windows_suspected": 0,
+        "keys_repeated_batch": 0,
+        "keys_repeated_stream": 0,
+        "counts": dict.fromkeys(KINDS, 0),
+        "columns": (),
+        "samples": (),
+        "audit": "not_run",
+    }
+    return Comparison(**{**values, **changes})
+
+
+CHANGED = Sample("changed", 1, ("v",), '{"k":"a\\u001b[2J"}', None, '{"k":"a","v":1.5}', '{"k":"a","v":2.0}')
+LONE = Sample("only_batch", 1, (), '{"k":null}', None, '{"k":null,"v":1.0}', None)
+
+
+@pytest.fixture
+def comparator(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    class Comparator:
+        answer = comparison()
+        asked: Asked | None = None
+        refs: tuple[str, str] | None = None
+
+    for name in ("b", "s"):
+        (project / name).mkdir()
+
+    def compare_tables(_: Any, cfg: Any, refs: Any, asked: Asked) -> Any:
+        Comparator.asked, Comparator.refs = asked, refs
+        return Comparator.answer, ("Delta, version 3", "Parquet")
+
+    monkeypatch.setattr(twinrun.cli.compare, "compare_tables", compare_tables)
+    return Comparator
+
+
+def test_equal_is_0(run: Any, comparator: Any, project: Path) -> None:
+    done = run("compare", "b", "s", "--keys", "k")
+
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "equal: 10 rows on each side"
+    assert comparator.refs == (str(project / "b"), str(project / "s"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({"rows_batch": 0, "rows_stream": 0}, "nothing compared: neither table has a row to compare"),
+        ({"counts": {**dict.fromkeys(KINDS, 0), "changed": 2}}, "different: 2 rows changed"),
+        ({"schema": plan_schema(SCHEMA, RENAMED, ["k"], None, {})}, "different: 2 columns of only one table"),
+        ({"audit": "disagrees"}, "different: the exact audit found other rows"),
+    ],
+)
+def test_anything_else_is_1(changes: dict[str, Any], first: str, run: Any, comparator: Any) -> None:
+    comparator.answer = comparison(**changes)
+
+    done = run("compare", "./b", "./s", "--keys", "k")
+
+    assert done.code == 1
+    assert done.out.startswith(first)
+
+
+def test_rows_stand_side_by_side(run: Any, comparator: Any) -> None:
+    counts = {**dict.fromkeys(KINDS, 0), "changed": 12, "only_batch": 1}
+    columns = (ColumnStats("v", 12, 0.5, 0.25),)
+    comparator.answer = comparison(counts=counts, columns=columns, samples=(CHANGED, LONE))
+
+    lines = run("compare", "./b", "./s", "--keys", "k").out.splitlines()
+
+    assert lines == [
+        "different: 12 rows changed; 1 row only in batch",
+        "  batch   ./b  (Delta, version 3)",
+        "  stream  ./s  (Parquet)",
+        "  rows  batch 10, stream 10",
+        "columns that differ:",
+        "  v  12 rows  by at most 0.5",
+        "rows:",
+        "  key       what           column  batch  stream  difference",
+        "  a\\x1b[2J  changed        v       1.5    2.0     +0.5",
+        "  null      only in batch",
+        "  and 11 more rows",
+    ]
+
+
+def test_json_has_the_samples_as_objects(run: Any, comparator: Any) -> None:
+    comparator.answer = comparison(
+        counts={**dict.fromkeys(KINDS, 0), "changed": 1},
+        samples=(CHANGED,),
+        schema=plan_schema(SCHEMA, RENAMED, ["k"], None, {}),
+    )
+
+    found = json.loads(run("compare", "./b", "./s", "--keys", "k", "--json").out)
+
+    assert found["verdict"] == "different"
+    assert found["samples"][0]["stream"] == {"k": "a", "v": 2.0}
+    assert {each["name"] for each in found["schema_differences"]} == {"v", "w"}
+
+
+def test_what_is_asked_reaches_the_comparator(run: Any, comparator: Any) -> None:
+    options = [
+        "--window",
+        "h",
+        "--ready-until",
+        "2013-01-06T00:00:00+01:00",
+        "--full",
+        "--ignore",
+        "x,y",
+        "--ignore",
+        "z",
+    ]
+    run("compare", "b", "s", "--keys", "k, l", *options, "--tolerance", "v=1e-9", "--tolerance", "a=b=rel:1e-6")
+
+    asked = comparator.asked
+    assert asked.keys == ("k", "l")
+    assert asked.tolerances == {"v": absolute(1e-9), "a=b": rel(1e-6)}
+    assert asked.ignore == ("x", "y", "z", "_run_id", "_written_at", "_micro_batch")
+    assert (asked.window, asked.full) == ("h", True)
+    assert asked.ready_until.isoformat() == "2013-01-05T23:00:00+00:00"
+
+
+def test_no_configuration_is_needed(
+    run: Any, comparator: Any, spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path
+) -> None:
+    empty = tmp_path / "elsewhere"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+
+    assert run("compare", str(project / "b"), str(project / "s"), "--keys", "k").code == 0
+    assert spark.started == [{"name": "twinrun compare", "master": "local[2]"}]
+    assert "there is no conf/local.yaml here" in run("compare", "b", "s", "--keys", "k", "--set", "a=b").err
+    assert "cannot be read" in run("compare", "b", "s", "--keys", "k", "--conf", "none.yaml").err

@@ -1,0 +1,238 @@
+"""ingest, batch, stream and requeue: what reaches the runners, what is refused before, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import twinrun.cli.inputs
+import twinrun.cli.runs
+from twinrun.errors import BrokerError, QueryError
+from twinrun.results.run import Progress, RunSummary
+
+
+@dataclass(frozen=True)
+class RequeueSummary:
+    source: str
+    rule: str
+    examined: int
+    accepted: int
+    refused: int
+
+
+@dataclass
+class Runners:
+    """Records the calls of the runners and stands for them."""
+
+    calls: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    error: Exception | None = None
+    signal: int | None = None
+
+    def load(self, module: str) -> Any:
+        def run(spark: Any, cfg: Any, *rest: Any, on_progress: Any = None) -> Any:
+            self.calls.append((module, rest))
+            if self.error is not None:
+                raise self.error
+            if module == "batch.requeue":
+                return RequeueSummary(rest[0].name, rest[1], 3, 2, 1)
+            report = on_progress or (rest[3] if len(rest) > 3 else None)
+            if report:
+                report(Progress(1, 60, None))
+            stop = next((each for each in rest if isinstance(each, threading.Event)), threading.Event())
+            if self.signal is not None:
+                os.kill(os.getpid(), self.signal)
+                stop.wait(5)
+            mode = {"streaming.ingest": "ingest", "streaming.runner": "stream"}.get(module, "batch")
+            stopped = "request" if stop.is_set() else None
+            return RunSummary(mode, "first_job", "r1", 60, "/t", 3, 6, notes=("a note",), stopped_by=stopped)
+
+        return run
+
+
+@pytest.fixture
+def runners(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Runners:
+    fake = Runners()
+    monkeypatch.setattr(twinrun.cli.runs, "runner", fake.load)
+    monkeypatch.setattr(twinrun.cli.inputs, "describe_topic", lambda *_: None)
+    return fake
+
+
+@pytest.fixture
+def landed(project: Path) -> None:
+    for table in ("bronze/orders", "quarantine/orders"):
+        (project / ".data/warehouse" / table).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("name", ["orders", "first_job", "jobs/first_job.py"])
+def test_ingest_takes_a_source_a_job_or_a_job_file(name: str, run: Any, runners: Runners, spark: Any) -> None:
+    done = run("ingest", name)
+
+    assert done.code == 0
+    assert done.out.splitlines()[0] == "ingest first_job: 60 new events in 6 micro-batches, 0.0 s"
+    assert done.err == ""
+    [(module, (source, _))] = runners.calls
+    assert (module, source.name) == ("streaming.ingest", "orders")
+    assert spark.stopped == 1
+
+
+@pytest.mark.usefixtures("landed")
+@pytest.mark.parametrize(("option", "fresh"), [([], None), (["--full"], "full")])
+def test_batch(option: list[str], fresh: str | None, run: Any, runners: Runners) -> None:
+    done = run("batch", "first_job", *option, "--json")
+
+    assert done.code == 0
+    assert json.loads(done.out)["table"] == "/t"
+    [(module, (job, given, _))] = runners.calls
+    assert (module, job.job_name, given) == ("batch.runner", "first_job", fresh)
+
+
+@pytest.mark.parametrize(
+    ("options", "fresh"),
+    [
+        ([], None),
+        (["--new-checkpoint"], "earliest"),
+        (["--new-checkpoint", "--from", "latest"], "latest"),
+        (["--new-checkpoint", "--from", "2024-01-01T10:00:00+01:00"], "2024-01-01T09:00:00+00:00"),
+        (["--new-checkpoint", "--set", "sources.orders.starting_offsets=latest"], "latest"),
+    ],
+)
+def test_stream(options: list[str], fresh: str | None, run: Any, runners: Runners) -> None:
+    done = run("stream", "first_job", *options)
+
+    assert done.code == 0
+    assert runners.calls[0][1][1] == fresh
+    assert "  note       a note" in done.out
+
+
+@pytest.mark.usefixtures("landed")
+def test_requeue(run: Any, runners: Runners) -> None:
+    done = run("requeue", "orders", "--rule", "not_json")
+
+    assert done.code == 0
+    assert done.out == "orders: 3 records of not_json decoded again, 2 accepted, 1 still refused\n"
+    assert json.loads(run("requeue", "orders", "--rule", "not_json", "--json").out)["requeued"][0]["accepted"] == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_stream_that_is_ended_says_so(number: int, code: int, run: Any, runners: Runners, spark: Any) -> None:
+    runners.signal = number
+
+    done = run("stream", "first_job")
+
+    assert done.code == code
+    assert "stopped    by request; the next run continues" in done.out
+    assert done.err.startswith("interrupted: ") == (code == 130)
+    assert spark.stopped == 1
+
+
+@pytest.mark.usefixtures("landed")
+def test_an_interrupted_batch_is_130(run: Any, runners: Runners, spark: Any) -> None:
+    runners.signal = signal.SIGINT
+
+    done = run("batch", "first_job", "--json")
+
+    assert done.code == 130
+    assert json.loads(done.out)["error"]["type"] == "Interrupted"
+    assert spark.stopped == 1
+
+
+@pytest.mark.usefixtures("landed")
+def test_an_error_of_a_runner_is_2_and_the_session_is_stopped(run: Any, runners: Runners, spark: Any) -> None:
+    runners.error = QueryError("the batch run of first_job failed: the disk is full.", fix="free disk space")
+
+    done = run("batch", "first_job")
+
+    assert done.code == 2
+    assert done.err == "error: the batch run of first_job failed: the disk is full.\n  to fix: free disk space\n"
+    assert spark.stopped == 1
+
+
+def test_what_is_missing_is_refused_before_spark_starts(
+    run: Any, runners: Runners, spark: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "land the topic first: twinrun ingest orders" in run("batch", "first_job").err
+    assert "run the batch first" in run("requeue", "orders", "--rule", "not_json").err
+    assert "run both modes first" in run("verify", "first_job").err
+
+    def no_broker(*_: Any) -> None:
+        raise BrokerError("No Kafka broker answers at 127.0.0.1:9092.", fix="twinrun broker start")
+
+    monkeypatch.setattr(twinrun.cli.inputs, "describe_topic", no_broker)
+    for command in ("ingest", "stream"):
+        done = run(command, "first_job")
+        assert done.code == 2
+        assert "No Kafka broker answers" in done.err
+    text = (project / "jobs/first_job.py").read_text(encoding="utf-8")
+    with_table = text.replace("JOB = Job(first_job,", 'JOB = Job(first_job, tables=[Table("shops")],')
+    with_table = with_table.replace("import Job, Source", "import Job, Source, Table")
+    with_table = with_table.replace("(orders: DataFrame)", "(orders: DataFrame, shops: DataFrame)")
+    (project / "jobs/first_job.py").write_text(with_table, encoding="utf-8")
+    assert "does not bind" in run("stream", "first_job").err
+    assert "there is no table at" in run("stream", "first_job", "--set", "tables.shops.path=./none").err
+    assert runners.calls == []
+    assert spark.started == []
+
+
+def test_a_definition_with_problems_is_refused_with_all_of_them(run: Any, project: Path, spark: Any) -> None:
+    file = project / "jobs/first_job.py"
+    text = file.read_text(encoding="utf-8").replace(
+        'window="1 hour")', 'window="1 hour", slide="7 hours", emit="fnal")'
+    )
+    file.write_text(text, encoding="utf-8")
+
+    done = run("batch", "first_job")
+
+    assert done.code == 2
+    assert "slide" in done.err
+    assert "final" in done.err
+    assert spark.started == []
+
+
+def test_several_sources_that_never_end_are_refused(run: Any, project: Path, runners: Runners) -> None:
+    file = project / "jobs/first_job.py"
+    text = file.read_text(encoding="utf-8").replace(
+        "sources=[ORDERS]", "sources=[ORDERS, replace(ORDERS, name='more')]"
+    )
+    text = text.replace(
+        "from pyspark.sql import DataFrame", "from dataclasses import replace\n\nfrom pyspark.sql import DataFrame"
+    )
+    text = text.replace("(orders: DataFrame)", "(orders: DataFrame, more: DataFrame)")
+    file.write_text(text, encoding="utf-8")
+
+    assert run("ingest", "first_job").code == 0
+    assert len(runners.calls) == 2
+    done = run("ingest", "first_job", "--set", "stream.trigger=processing-time")
+    assert "twinrun ingest orders; twinrun ingest more" in done.err
+
+
+@pytest.mark.usefixtures("landed")
+def test_a_schedule_runs_until_it_is_ended_and_survives_a_failure(
+    run: Any, runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = twinrun.cli.runs.batch_once
+
+    def batch_once(*arguments: Any) -> RunSummary:
+        if len(runners.calls) == 1:
+            runners.calls.append(("failed", ()))
+            raise QueryError("this one fails")
+        done = once(*arguments)
+        if len(runners.calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(twinrun.cli.runs, "batch_once", batch_once)
+
+    done = run("batch", "first_job", "--schedule", "* * * * * *", "--json")
+
+    assert done.code == 0
+    assert [json.loads(line)["mode"] for line in done.out.splitlines()] == ["batch", "batch"]
+    assert "this firing failed: this one fails" in done.err
+    assert "schedule ended: 3 run, 1 failed, 0 refused" in done.err
+    assert "Traceback" not in done.err

@@ -1,0 +1,116 @@
+"""verify prints the summary, writes the reports and exits with the verdict; report does the same from its JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from verdicts import verdict
+
+from twinrun.cli.reread import read_verdict
+from twinrun.errors import CheckpointError, InputError
+from twinrun.report.json_ import render_json
+
+FOLDER = Path(".data/reports/first_job")
+
+
+@pytest.fixture
+def verifier(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stands for twinrun.explain.verify: returns or raises ``outcome`` and keeps what it was asked."""
+    (project / ".data/warehouse/twinrun/control").mkdir(parents=True)
+    fake: Any = types.ModuleType("twinrun.explain.verify")
+    fake.outcome, fake.asked = verdict(), []
+
+    def verify(_: Any, cfg: Any, job: Any, **options: Any) -> Any:
+        options.pop("on_step")("comparing")
+        fake.asked.append((job.job_name, options))
+        if isinstance(fake.outcome, Exception):
+            raise fake.outcome
+        return fake.outcome
+
+    fake.verify = verify
+    monkeypatch.setitem(sys.modules, "twinrun.explain.verify", fake)
+    return fake
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("explained", 0), ("differ", 1), ("stale", 1), ("nothing_compared", 1)])
+def test_the_exit_code_is_the_verdicts(outcome: Any, code: int, run: Any, verifier: Any, project: Path) -> None:
+    verifier.outcome = verdict(outcome=outcome, exit_code=code, problems=("one problem",) if code else ())
+
+    done = run("verify", "first_job")
+
+    assert done.code == code
+    assert len(done.out.splitlines()) <= 15
+    assert f"(exit code {code})" in done.out
+    assert str((project / FOLDER / "report.html").absolute()) in done.out
+    assert sorted(f.name for f in (project / FOLDER).iterdir()) == ["report.html", "report.json", "report.md"]
+    assert verifier.asked == [("first_job", {"strict": False, "wait_s": None, "full": False})]
+
+
+def test_options_reach_the_verify(run: Any, verifier: Any) -> None:
+    run("verify", "first_job", "--strict", "--wait", "30", "--full")
+
+    assert verifier.asked == [("first_job", {"strict": True, "wait_s": 30.0, "full": True})]
+
+
+def test_json_is_the_verdict_and_where_the_reports_are(run: Any, verifier: Any) -> None:
+    found = json.loads(run("verify", "first_job", "--json").out)
+
+    assert found["schema_version"] == 1
+    assert found["outcome"] == "explained"
+    assert found["report"]["html"].endswith("first_job/report.html")
+
+
+def test_an_error_is_2_and_writes_nothing(run: Any, verifier: Any, project: Path) -> None:
+    verifier.outcome = CheckpointError("verify:first_job is held by another run.", fix="wait")
+
+    assert run("verify", "first_job").code == 2
+    assert not (project / FOLDER).exists()
+
+
+def test_hostile_text_reaches_the_terminal_harmlessly(run: Any, verifier: Any) -> None:
+    verifier.outcome = verdict(exit_code=1, outcome="differ", problems=("\x1b[2J<script>alert(1)</script>",))
+
+    done = run("verify", "first_job")
+
+    assert "\x1b" not in done.out
+    assert "\\x1b[2J" in done.out
+
+
+@pytest.mark.usefixtures("verifier")
+def test_report_renders_the_last_verify_again(run: Any, project: Path) -> None:
+    first = run("verify", "first_job")
+    (project / FOLDER / "report.html").unlink()
+
+    done = run("report", "first_job")
+
+    assert done == first
+    assert (project / FOLDER / "report.html").exists()
+
+
+def test_a_verdict_survives_its_json(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(render_json(verdict()), encoding="utf-8")
+
+    assert read_verdict(file) == verdict()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "not a JSON report"),
+        ("[]", "not a JSON report"),
+        ('{"schema_version": 99}', "schema version 99"),
+        ('{"schema_version": 1, "job": "x"}', "does not fit"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(InputError, match=why):
+        read_verdict(file)

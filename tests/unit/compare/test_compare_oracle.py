@@ -1,0 +1,184 @@
+"""The comparator against Spark's own exceptAll, and tolerances against Python, on many small random tables at once.
+
+Each random table is one value of ``case``, so that one Spark job tries them all.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.compare.tables import compare_frames
+from twinrun.tolerance import Tolerance, absolute, rel
+
+SCHEMA = (
+    "case int, k int, name string, w int, x double, f float, n bigint, text string, raw binary, flag boolean, "
+    "xs array<double>, s struct<a:int,b:struct<c:string>>, amount_text string, micros bigint"
+)
+CASES = 120
+Row = tuple[Any, ...]
+
+VALUES: list[Callable[[random.Random], Any]] = [
+    lambda r: r.choice([None, 0.0, -0.0, 1.0, math.nextafter(1.0, 2.0), math.nan, math.inf, -math.inf]),
+    lambda r: r.choice([None, 0.0, 1.5, math.nan]),
+    lambda r: r.choice([None, 0, 2**53, 2**53 + 1]),
+    lambda r: r.choice([None, "", "a", "A"]),
+    lambda r: r.choice([None, b"", b"\x00", b"\x00\x00"]),
+    lambda r: r.choice([None, True, False]),
+    lambda r: r.choice([None, [], [None], [1.0, None], [None, 1.0], [math.nan], [-0.0], [0.0]]),
+    lambda r: r.choice([None, (None, None), (None, (None,)), (1, ("c",)), (1, None)]),
+    lambda r: r.choice([None, "0.01", "12345678901234567890123456789012345678.90"[-30:]]),
+    lambda r: r.choice([None, 0, 3_600_000_000]),
+]
+
+settings.register_profile("spark", max_examples=3, deadline=None, derandomize=True, database=None)
+SPARK = settings(settings.get_profile("spark"), suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def random_row(r: random.Random, case: int) -> Row:
+    # Few values per column, and mostly the first of them, so that rows repeat.
+    keys = (case, r.choice([None, 1, 2]), r.choice([None, "x"]), r.choice([None, 1, 2, 3]))
+    return (*keys, *(value(r) if r.random() < 0.3 else None for value in VALUES))
+
+
+def changed(r: random.Random, rows: list[Row], case: int) -> list[Row]:
+    """The same rows in another order, and in two of three cases with a fault or two."""
+    other = list(rows)
+    for _ in range(r.choice([0, 1, 2])):
+        fault = r.choice(["drop", "double", "add", "value", "key"])
+        if fault == "add" or not other:
+            other.append(random_row(r, case))
+            continue
+        at = r.randrange(len(other))
+        if fault == "drop":
+            other.pop(at)
+        elif fault == "double":
+            other.append(other[at])
+        else:
+            place = r.randrange(1, 4) if fault == "key" else r.randrange(4, 4 + len(VALUES))
+            row = random_row(r, case)
+            value = row[place] if fault == "key" else VALUES[place - 4](r)
+            other[at] = (*other[at][:place], value, *other[at][place + 1 :])
+    r.shuffle(other)
+    return other
+
+
+def tables(spark: SparkSession, seed: int) -> tuple[DataFrame, DataFrame]:
+    r = random.Random(seed)
+    batch = {case: [random_row(r, case) for _ in range(r.randrange(0, 7))] for case in range(CASES)}
+    stream = {case: changed(r, rows, case) for case, rows in batch.items()}
+    sides = [spark.createDataFrame([row for rows in side.values() for row in rows], SCHEMA) for side in (batch, stream)]
+    typed = [
+        side.select(
+            *side.columns[:-2],
+            F.col("amount_text").cast("decimal(38,2)").alias("amount"),
+            F.timestamp_micros("micros").alias("ts"),
+        )
+        for side in sides
+    ]
+    return typed[0], typed[1]
+
+
+def surplus(left: DataFrame, right: DataFrame) -> Counter[int]:
+    return Counter({row["case"]: row["count"] for row in left.exceptAll(right).groupBy("case").count().collect()})
+
+
+@SPARK
+@given(seed=st.integers(0, 2**32))
+def test_what_differs_is_what_except_all_finds(spark_session: SparkSession, seed: int) -> None:
+    batch, stream = tables(spark_session, seed)
+    only_batch, only_stream = surplus(batch, stream), surplus(stream, batch)
+    assert 0 < len(only_batch | only_stream) < CASES
+    options: list[dict[str, Any]] = [
+        {"keys": ["case", "k", "name"], "window_column": "w"},
+        {"keys": ["k", "case"], "buckets": 5, "full": seed % 2 == 0},
+    ]
+    for option in options:
+        comparison, differences = compare_frames(batch, stream, sample_rows=0, **option)
+        kinds = differences.groupBy("key.case", "kind").count().collect()
+        found: dict[str, Counter[int]] = {"batch": Counter(), "stream": Counter()}
+        for row in kinds:
+            for side in found:
+                if row["kind"] == "changed" or row["kind"].endswith(side):
+                    found[side][row["case"]] += row["count"]
+        assert found == {"batch": only_batch, "stream": only_stream}
+        assert comparison.audit in ("agrees", "not_run")
+        repeated = [side.groupBy(*option["keys"]).count().where("count > 1").count() for side in (batch, stream)]
+        assert [comparison.keys_repeated_batch, comparison.keys_repeated_stream] == repeated
+
+
+def within(a: float | None, b: float | None, tolerance: Tolerance) -> bool:
+    if a is None or b is None or math.isnan(a) or math.isnan(b):
+        return a is b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))
+    if a == b:
+        return True
+    bound = tolerance.value * (max(abs(a), abs(b)) if tolerance.relative else 1.0)
+    return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= bound
+
+
+def number(r: random.Random) -> float | None:
+    exact = [None, 0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, 1.7e308, -1.7e308, 1.0, 2.0**53]
+    return r.choice(exact) if r.random() < 0.3 else math.ldexp(r.uniform(-1, 1), r.randrange(-60, 60))
+
+
+def neighbour(r: random.Random, x: float | None, tolerance: Tolerance) -> float | None:
+    if x is None or not math.isfinite(x) or r.random() < 0.1:
+        return number(r)
+    step = tolerance.value * (abs(x) if tolerance.relative else 1.0)
+    return x + step * r.choice([0, 0.01, 0.5, 1, 1, 1.0000001, 2, 1e-7]) * r.choice([-1, 1])
+
+
+@pytest.mark.parametrize("tolerance", [absolute(1e-6), rel(1e-9)], ids=str)
+def test_tolerances_are_what_python_works_out(spark_session: SparkSession, tolerance: Tolerance) -> None:
+    r = random.Random(7)
+    pairs = [(x, neighbour(r, x, tolerance)) for x in (number(r) for _ in range(3000))]
+    sides = [
+        spark_session.createDataFrame([(at, pair[side]) for at, pair in enumerate(pairs)], "k int, x double")
+        for side in (0, 1)
+    ]
+    comparison, differences = compare_frames(*sides, keys=["k"], tolerances={"x": tolerance}, full=True, buckets=1000)
+    found = {row["k"] for row in differences.select("key.k").collect()}
+    expected = {at for at, (a, b) in enumerate(pairs) if not within(a, b, tolerance)}
+    assert found == expected
+    assert 100 < len(expected) < 2900
+    assert comparison.audit == "agrees"
+
+
+def matching(batch: list[float], stream: list[float], bound: float) -> int:
+    """How many rows can be paired one to one, by trying augmenting paths."""
+    partner: dict[int, int] = {}
+
+    def place(at: int, seen: set[int]) -> bool:
+        for other, value in enumerate(stream):
+            if abs(batch[at] - value) <= bound and other not in seen:
+                seen.add(other)
+                if other not in partner or place(partner[other], seen):
+                    partner[other] = at
+                    return True
+        return False
+
+    return sum(place(at, set()) for at in range(len(batch)))
+
+
+def test_copies_of_a_key_are_equal_if_there_is_any_way_to_pair_them(spark_session: SparkSession) -> None:
+    r = random.Random(11)
+    cases = [[[r.randrange(0, 12) / 4 for _ in range(r.randrange(1, 5))] for _ in range(2)] for _ in range(300)]
+    rows = [[(at, value) for at, case in enumerate(cases) for value in case[side]] for side in (0, 1)]
+    sides = [spark_session.createDataFrame(side, "k int, x double") for side in rows]
+    comparison, differences = compare_frames(*sides, keys=["k"], tolerances={"x": 1.0}, full=True)
+    found = {row["k"] for row in differences.select("key.k").distinct().collect()}
+    equal = {
+        at for at, (batch, stream) in enumerate(cases) if len(batch) == len(stream) == matching(batch, stream, 1.0)
+    }
+    assert found == set(range(len(cases))) - equal
+    assert equal
+    assert comparison.audit == "agrees"
