@@ -41,7 +41,10 @@ FIRST_DAY, NEW_YEAR = date(2013, 1, 6), date(2013, 1, 1)
 LONGEST = (date(2013, 12, 31) - FIRST_DAY).days + 1
 PER_MICRO_BATCH = 120
 MOST_MICRO_BATCHES = 175
+SHORT_DAYS = 31
 _FOLDER = Path(".data/demo")
+# In a minute or two, half of Java's processor time goes to its optimising compiler and is never earned back.
+_QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @dataclass
@@ -110,9 +113,13 @@ def micro_batch_size(flights: int) -> int:
     return max(PER_MICRO_BATCH, -(-least // 10) * 10)
 
 
-def demo_overrides(folder: Path, servers: str, size: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Settings of a demo: those that a user's ``--set`` may change, and those that keep it in its own folder."""
-    free = ("stream.trigger=available-now", f"stream.max_offsets_per_trigger={size}")
+    free = ["stream.trigger=available-now", f"stream.max_offsets_per_trigger={size}"]
+    # One process on a fresh folder: nobody else could take its lease, so it need not be renewed often.
+    free += ["stream.lease_ttl_s=600", "stream.heartbeat_s=300"]
+    if days <= SHORT_DAYS:
+        free.append(f"spark.conf.spark.driver.extraJavaOptions={_QUICK_JAVA}")
     fixed = (
         f"kafka.bootstrap_servers={servers}",
         f"warehouse={folder}/warehouse",
@@ -123,7 +130,7 @@ def demo_overrides(folder: Path, servers: str, size: int) -> tuple[tuple[str, ..
         f"report.folder={folder}/reports",
         f"broker.data_dir={broker_folder(folder)}",
     )
-    return free, fixed
+    return tuple(free), fixed
 
 
 def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, size: int) -> tuple[Verdict, Config]:
@@ -131,7 +138,7 @@ def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, si
 
     with steps.doing("broker"):
         servers = start_broker(broker_folder(folder)).bootstrap_servers
-        free, fixed = demo_overrides(folder, servers, size)
+        free, fixed = demo_overrides(folder, servers, size, days)
         cfg = Call(call.out, call.conf_file, (*free, *call.overrides)).config(fixed)
         options = cfg.kafka.confluent_options()
         create_topic(servers, TOPIC, PARTITIONS, options)

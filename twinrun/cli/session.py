@@ -6,6 +6,7 @@ that neither the lease nor the session could be given back. The main thread only
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -78,6 +79,8 @@ def with_spark(
     """
     running: _Running[T] = _Running()
     settings = session_settings(cfg)
+    # It logs a trace for every call that ends with its JVM; what matters comes as an exception.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
 
     def run() -> None:
         from twinrun.session.spark import build_session, stop_session, watch_jvm

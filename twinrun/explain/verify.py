@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.broker.topics import TopicInfo, offset_ranges
 from twinrun.compare.result import Comparison
 from twinrun.compare.tables import compare_frames
 from twinrun.config.model import Config
-from twinrun.errors import BrokerError
 from twinrun.events.json_ import quoted
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.explain import Found, Sides, closed, explain
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
+from twinrun.explain.reach import Reach, reach_of, refuse_unproven, unread
 from twinrun.explain.summary import (
     cause_counts,
     micro_batch_points,
@@ -43,21 +41,11 @@ from twinrun.results.state import BatchState, batch_state
 from twinrun.results.verdict import Cut, SourceCut, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
-from twinrun.tables.kafka import topic_info
 from twinrun.tables.lease import held_lease
-from twinrun.tables.offsets import Offsets, covers, end_offsets, lag
+from twinrun.tables.offsets import covers, lag
 
 OnStep = Callable[[str], None]
 _POLL_S = 2.0
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far everything around the cut has come, per source."""
-
-    broker: dict[str, Offsets | None]
-    bronze: dict[str, Offsets]
-    topics: dict[str, TopicInfo | None]
 
 
 def verify(
@@ -95,13 +83,14 @@ def verify(
         Another verify of this job is running.
     """
     began = time.monotonic()
+    refuse_unproven(job)
     say = on_step or (lambda _: None)
     with held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"), plain_errors("the verify"):
         say("taking the cut")
         stream, batch = both_states(spark, cfg, job)
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
-        reach = _reach(spark, cfg, job)
+        reach = reach_of(spark, cfg, job)
         sides = Sides(
             batch=without_lineage(read_table(spark, batch.table, batch.table_version)),
             stream=without_lineage(read_table(spark, stream.table, cut.committed.version)),
@@ -131,7 +120,7 @@ def verify(
             duplicates=duplicates,
             audits=tuple(audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name]) for s in job.sources),
             expectations=expectations + check_ledger(windows),
-            lag_events=_lag(cut, reach, job),
+            lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
             covered=_covered(cut, batch, job),
             foreign=foreign_commits(spark, batch.table, batch.table_version),
@@ -178,30 +167,6 @@ def _wait_for_batch(
 
 def _covered(cut: StreamCut, batch: BatchState, job: Job) -> bool:
     return all(covers(batch.ends.get(s.name, {}), cut.end.get(s.name, {})) for s in job.sources)
-
-
-def _reach(spark: SparkSession, cfg: Config, job: Job) -> Reach:
-    """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified."""
-    broker: dict[str, Offsets | None] = {}
-    topics: dict[str, TopicInfo | None] = {}
-    bronze = {}
-    for source in job.sources:
-        topic = cfg.source(source.name).topic
-        bronze[source.name] = end_offsets(read_table(spark, cfg.table("bronze", topic=topic)), "partition", "offset")
-        try:
-            ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
-            broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
-            topics[source.name] = topic_info(cfg, topic)
-        except BrokerError:
-            broker[source.name], topics[source.name] = None, None
-    return Reach(broker, bronze, topics)
-
-
-def _lag(cut: StreamCut, reach: Reach, job: Job) -> int:
-    """Records that the stream has not read yet, by the broker where it answers, else by bronze."""
-    ahead = {s.name: reach.broker[s.name] or reach.bronze[s.name] for s in job.sources}
-    started = {s.name: {**cut.start.get(s.name, {}), **cut.end.get(s.name, {})} for s in job.sources}
-    return sum(lag(ahead[name], started[name]) for name in ahead)
 
 
 def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Reach) -> Cut:

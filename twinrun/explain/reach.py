@@ -1,0 +1,69 @@
+"""What a verify asks about its surroundings: is the job provable, and how far have topic, bronze and batch come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from twinrun.broker.topics import TopicInfo, offset_ranges
+from twinrun.config.model import Config
+from twinrun.errors import BrokerError, JobError
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut
+from twinrun.tables.delta import read_table
+from twinrun.tables.kafka import topic_info
+from twinrun.tables.offsets import Offsets, end_offsets, lag
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far everything around the cut has come, per source."""
+
+    broker: dict[str, Offsets | None]
+    bronze: dict[str, Offsets]
+    topics: dict[str, TopicInfo | None]
+
+
+def refuse_unproven(job: Job) -> None:
+    """Refuse the shapes of job whose differences cannot be proven yet: better no verdict than a doubtful one.
+
+    Raises
+    ------
+    JobError
+        The job has several sources, or session windows.
+    """
+    found = [
+        *([f"{len(job.sources)} sources"] if len(job.sources) != 1 else []),
+        *(["session windows"] if job.shape == "session" else []),
+    ]
+    if found:
+        raise JobError(
+            f"{job.job_name} cannot be verified yet: it has {' and '.join(found)}.",
+            expected="one source, and tumbling, sliding or no windows",
+            fix="run both modes and compare their tables: twinrun compare BATCH STREAM --keys ..",
+        )
+
+
+def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
+    """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified."""
+    broker: dict[str, Offsets | None] = {}
+    topics: dict[str, TopicInfo | None] = {}
+    bronze = {}
+    for source in job.sources:
+        topic = cfg.source(source.name).topic
+        bronze[source.name] = end_offsets(read_table(spark, cfg.table("bronze", topic=topic)), "partition", "offset")
+        try:
+            ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+            broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
+            topics[source.name] = topic_info(cfg, topic)
+        except BrokerError:
+            broker[source.name], topics[source.name] = None, None
+    return Reach(broker, bronze, topics)
+
+
+def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
+    """Records that the stream has not read yet, by the broker where it answers, else by bronze."""
+    ahead = {s.name: reach.broker[s.name] or reach.bronze[s.name] for s in job.sources}
+    started = {s.name: {**cut.start.get(s.name, {}), **cut.end.get(s.name, {})} for s in job.sources}
+    return sum(lag(ahead[name], started[name]) for name in ahead)
