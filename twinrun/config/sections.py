@@ -69,7 +69,7 @@ class Verify(Section):
     """Limits of a verify; null: no limit."""
 
     wait_s: NotNegative = 0
-    max_lag_events: NotNegative | None = 10_000
+    max_lag_events: NotNegative | None = 100
     max_age_s: NotNegative | None = 3_600
     sample_rows: NotNegative = 20
     max_late_samples: NotNegative = 200

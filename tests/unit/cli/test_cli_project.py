@@ -44,6 +44,26 @@ def test_the_data_fits_the_job(project: Path) -> None:
     assert min(late_ms) > 0
 
 
+def test_the_stream_drops_exactly_the_order_that_the_readme_speaks_of(project: Path) -> None:
+    hour_ms, lateness_ms, per_micro_batch = 3_600_000, 1_800_000, 10
+    orders = [json.loads(line) for line in (project / "data/orders.jsonl").read_text(encoding="utf-8").splitlines()]
+    batches = [orders[start : start + per_micro_batch] for start in range(0, len(orders), per_micro_batch)]
+    newest, watermarks = 0, [0, 0]
+    for batch in batches:
+        newest = max([newest, *(order["ordered_at"] for order in batch)])
+        watermarks.append(newest - lateness_ms)
+
+    # An event of micro-batch N is dropped by the watermark of N - 1, which has seen the batches up to N - 2.
+    dropped = [
+        order["order_id"]
+        for watermark, batch in zip(watermarks, batches, strict=False)
+        for order in batch
+        if (order["ordered_at"] // hour_ms + 1) * hour_ms <= watermark
+    ]
+
+    assert dropped == ["o015"]
+
+
 @pytest.mark.parametrize("name", ["Makefile", "README.md"])
 def test_every_command_that_the_project_names_can_be_parsed(project: Path, name: str) -> None:
     text = (project / name).read_text(encoding="utf-8").replace("$(TWINRUN)", "twinrun")

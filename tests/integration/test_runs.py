@@ -1,0 +1,112 @@
+"""The life of one job: poison, a second landing, a stream that lags, a batch that lags, a change of logic."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import World, click
+from twinrun.compare.tables import compare_frames
+from twinrun.errors import CheckpointError, TableError
+from twinrun.produce.records import Record
+from twinrun.results.run import LINEAGE
+from twinrun.tables.delta import read_table
+from twinrun.tables.lease import held_lease, take_lease
+
+POISON = [
+    Record(b"k", b"\xff", 1_357_466_400_000),
+    Record(b"k", b'{"id":"x"} tail', 1_357_466_400_000),
+    Record(b"k", b'{"id":"x","page":"a"}', 1_357_466_400_000),
+    Record(b"k", None, 1_357_466_400_000),
+]
+FIRST = [*[click(s, p) for s in (1, 61, 121) for p in "ab"], *POISON, *[click(s) for s in (200, 260, 261, 262)]]
+SECOND = [*[click(s, p) for s in (270, 330) for p in "ab"], *[click(s) for s in (400, 401, 402, 460)]]
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Any) -> World:
+    return make_world(partitions=2, **{"stream.max_offsets_per_trigger": 20})
+
+
+def test_verify_before_any_run_says_what_to_run(world: World) -> None:
+    with pytest.raises(TableError, match="twinrun stream per_minute"):
+        world.verify()
+
+
+def test_poison_is_quarantined_with_its_rule_and_nothing_is_lost(world: World) -> None:
+    verdict = world.run_all(FIRST)
+    assert verdict.exit_code == 0
+    assert verdict.rows_unexplained == 0
+    assert {q.rule: q.events for q in verdict.quarantine} == {
+        "not_utf8": 1,
+        "trailing_bytes": 1,
+        "null_event_time": 1,
+        "empty_value": 1,
+    }
+    (audit,) = verdict.audits
+    assert (audit.bronze_rows, audit.valid_rows, audit.quarantined_rows) == (14, 10, 4)
+    assert audit.ok
+
+
+def test_a_stream_that_stopped_is_stale(world: World) -> None:
+    world.produce(SECOND)
+    verdict = world.verify()
+    assert (verdict.outcome, verdict.exit_code) == ("stale", 1)
+
+
+def test_a_batch_that_does_not_cover_the_cut_is_behind(world: World) -> None:
+    world.stream()
+    verdict = world.verify()
+    assert (verdict.outcome, verdict.exit_code) == ("input_behind", 1)
+
+
+def test_an_incremental_batch_equals_a_full_one(world: World) -> None:
+    world.ingest()
+    done = world.batch()
+    assert done.events == len(SECOND)
+    assert done.notes == ()
+    incremental = read_table(world.spark, str(world.table("batch"))).drop(*LINEAGE).localCheckpoint()
+    world.batch(fresh="earliest")
+    full = read_table(world.spark, str(world.table("batch"))).drop(*LINEAGE)
+    found, _ = compare_frames(incremental, full, keys=["page", "window_start"], window_column="window_start")
+    assert found.verdict == "equal"
+    assert found.rows_batch > 0
+    assert world.verify().exit_code == 0
+
+
+def test_of_two_runs_at_once_the_second_is_refused(world: World) -> None:
+    cfg = world.cfg()
+    with held_lease(world.spark, cfg, "stream:per_minute", "a test"), pytest.raises(CheckpointError, match="is held"):
+        world.stream()
+    take_lease(world.spark, cfg, "another", "a test")
+    with pytest.raises(CheckpointError, match="is held"):
+        take_lease(world.spark, cfg, "another", "a test")
+
+
+def test_a_change_of_logic_is_refused_and_its_way_out_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = world.job().__class__(**{**vars(world.job()), "window": "2 minutes", "logic": two_minutes})
+    monkeypatch.setattr(world, "job", lambda name="per_minute": changed)
+    with pytest.raises(CheckpointError, match="--new-checkpoint"):
+        world.stream()
+    world.stream(fresh="earliest")
+    world.batch(fresh="earliest")
+    verdict = world.verify()
+    assert verdict.exit_code == 0
+    assert verdict.cut.stream_table.endswith("stream_v2")
+
+
+def two_minutes(clicks: Any) -> Any:
+    """The same job over windows of two minutes."""
+    module = importlib.import_module("pyspark.sql.functions")
+    grouped = clicks.groupBy("page", module.window("at", "2 minutes")).agg(
+        module.count(module.lit(1)).alias("clicks"),
+        module.sum("amount").alias("amount"),
+        module.avg("weight").alias("weight"),
+    )
+    start = module.col("window.start").alias("window_start")
+    return grouped.select("page", start, "clicks", "amount", "weight")
+
+
+two_minutes.__name__ = "per_minute"
