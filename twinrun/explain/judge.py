@@ -109,8 +109,7 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
         problems.append(
             f"the batch's table was changed by something else than a batch run: {', '.join(checks.foreign)}"
         )
-    for difference in checks.comparison.schema_differences:
-        problems.append(f"schema: {difference}")
+    problems += [f"schema: {difference}" for difference in schema_drift(checks.comparison)]
     unexplained = checks.totals["rows_unexplained"]
     if unexplained:
         word = "have lost their evidence (evidence_expired)" if cut.missing else "are unexplained"
@@ -131,6 +130,20 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
     failed = [e for e in checks.expectations if not e.success]
     problems += [f"expectation on the {e.table}: {e.expectation} ({e.observed})" for e in failed]
     return problems
+
+
+def schema_drift(comparison: Comparison) -> tuple[str, ...]:
+    """Every difference of the two schemas, also of types that compare well (INT and BIGINT).
+
+    Both tables of a job come from one function, so any other type means that something else wrote one of them.
+    """
+    widened = [
+        f"column {column.name} is {column.batch_type.simpleString()} in the batch, "
+        f"{column.stream_type.simpleString()} in the stream"
+        for column in comparison.schema.columns
+        if column.batch_type.simpleString() != column.stream_type.simpleString()  # nullability of elements apart
+    ]
+    return (*(str(difference) for difference in comparison.schema_differences), *widened)
 
 
 def _over_limits(job: Job, checks: Checks, pinned: Cut) -> list[str]:
@@ -182,7 +195,7 @@ def assemble(
         windows_different=counts["compared"] - counts["equal"],
         windows_pending=counts["pending"],
         rows_pending=counts["rows_pending"],
-        schema_differences=tuple(str(d) for d in checks.comparison.schema_differences),
+        schema_differences=schema_drift(checks.comparison),
         causes=checks.causes,
         late_events=shown.late,
         samples=shown.samples,
