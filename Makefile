@@ -11,6 +11,8 @@ find_python = for each in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && { command -v "$$each"; break; }; done
 PYTHON ?= $(shell $(find_python))
 UV ?= uv
+# Test files run side by side in so many processes, each with a Spark session and a broker of its own.
+WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,7 +39,7 @@ demo: setup ## Run the main job on real flights, batch and stream, and explain t
 
 .PHONY: test
 test: setup lint ## Lint, types and every test but the slow ones.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take minutes.

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from twinrun.streaming.progress import Flush, follow
+from twinrun.streaming.refresh import Pause
 from twinrun.streaming.sink import start_final, start_updates
 
 from twinrun.config.model import Config
@@ -19,11 +20,13 @@ from twinrun.events.decode import decode, decoder_fingerprint, valid_events
 from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
-from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
+from twinrun.results.run import OnProgress, Progress, RunSummary, new_run_id, with_lineage
 from twinrun.results.state import (
     StreamState,
     check_continues,
+    check_not_lost,
     has_open_micro_batch,
+    new_checkpoint,
     next_stream_version,
     save_stream_state,
     stream_state,
@@ -31,8 +34,8 @@ from twinrun.results.state import (
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import append, latest_version, table_exists
-from twinrun.tables.kafka import guard_topic, kafka_stream
-from twinrun.tables.lease import held_lease
+from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_stream
+from twinrun.tables.lease import Lease, held_lease
 from twinrun.tables.micro_batches import RunFacts, flush
 from twinrun.tables.static import Pins, pin_tables, read_static
 
@@ -56,26 +59,28 @@ def run(
     Raises
     ------
     CheckpointError
-        Another run holds the job, or the checkpoint belongs to another definition, query or topic.
+        Another run holds the job, or the checkpoint belongs to another definition, query, topic or table.
+    DataLossError
+        Kafka no longer has records that were not read yet.
     BrokerError, QueryError
         Kafka or Spark failed; nothing is lost, the next run continues.
     """
     began = time.monotonic()
     with held_lease(spark, cfg, f"stream:{job.job_name}", f"twinrun stream {job.job_name}") as lease:
-        state = _open(spark, cfg, job, fresh)
-        facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)
-        inputs = read_inputs(spark, cfg, job, state.static, state)
-        results = with_lineage(job.apply(inputs), state.run_id)
-        with plain_errors(f"the stream of {job.job_name}"):
-            query = write_results(spark, cfg, job, results, state)
-            owner = str(query.id)
-            log = _logger(spark, cfg, state, owner, facts)
-            done = follow(query, cfg, lease, log, stop or threading.Event(), on_progress)
+        asked, events, begin = stop or threading.Event(), 0, fresh
+        while True:
+            state = _open(spark, cfg, job, begin)
+            pause = Pause(spark, cfg, job, state.static, asked)
+            done, owner = _follow_one(spark, cfg, job, state, lease, pause, on_progress)
+            events += done.events
+            if pause.newer is None or asked.is_set():
+                break
+            begin = None  # the same checkpoint goes on, with the newer static tables
     return RunSummary(
         mode="stream",
         name=job.job_name,
         run_id=state.run_id,
-        events=done.events,
+        events=events,
         table=state.table,
         version=latest_version(spark, state.table),
         micro_batches=done.micro_batch + 1,
@@ -111,6 +116,29 @@ def write_results(spark: SparkSession, cfg: Config, job: Job, results: DataFrame
     return start
 
 
+def _follow_one(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    state: StreamState,
+    lease: Lease,
+    pause: Pause,
+    on_progress: OnProgress | None,
+) -> tuple[Progress, str]:
+    """Run one query to its end or to a pause; what it did, and its id."""
+    facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)
+    inputs = read_inputs(spark, cfg, job, state.static, state)
+    results = with_lineage(job.apply(inputs), state.run_id)
+    with plain_errors(f"the stream of {job.job_name}"):
+        query = write_results(spark, cfg, job, results, state)
+        owner = str(query.id)
+        if state.query_id is None:
+            # From now on a start with another checkpoint, or without one, is refused.
+            save_stream_state(spark, cfg, job.job_name, replace(state, query_id=owner))
+        log = _logger(spark, cfg, state, owner, facts)
+        return follow(query, cfg, lease, log, pause, on_progress), owner
+
+
 def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> StreamState:
     """Check the definition against the checkpoint, pin the static tables, and bring the log up to date."""
     pins = pin_tables(spark, cfg, job)
@@ -131,7 +159,10 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
         newest = flush(spark, cfg, state.query_id, state.checkpoint, facts)
         if has_open_micro_batch(spark, state, newest):
             pins = state.static
+        topics = [cfg.source(source.name).topic for source in job.sources]
+        guard_offsets(spark, cfg, topics, state.checkpoint, f"start anew: {new_checkpoint(job.job_name)}")
     if not table_exists(spark, state.table):
+        check_not_lost(spark, job.job_name, state)
         empty = with_lineage(spark.createDataFrame([], schema), "")
         append(
             empty.withColumn("_micro_batch", F.lit(0).cast("bigint")) if job.emit == "updates" else empty, state.table

@@ -31,7 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # One compiler tier and no generated code: tests run many small queries, where compiling costs more than running.
     settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     settings |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-    settings["spark.sql.warehouse.dir"] = str(Path(os.environ.get("TMPDIR", "/tmp")) / "twinrun-test-warehouse")
+    # One warehouse per worker of pytest-xdist: they start on the same tables otherwise.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
+    settings["spark.sql.warehouse.dir"] = str(temporary / f"twinrun-test-warehouse-{worker}")
     SparkConfigBuilder.DEFAULTS.update(settings)
 
 

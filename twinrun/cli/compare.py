@@ -130,22 +130,30 @@ def compare_tables(
 def _read(spark: SparkSession, cfg: Config | None, ref: str) -> tuple[DataFrame, str]:
     from twinrun.tables.delta import latest_version, read_table, table_exists
 
-    if "/" in ref and not _is_delta(spark, cfg, ref):
-        return spark.read.parquet(ref), "Parquet"
-    if "/" not in ref and not table_exists(spark, ref):
+    is_path = "/" in ref
+    if _is_delta(spark, cfg, ref):
+        version = latest_version(spark, ref)
+        return read_table(spark, ref, version), f"Delta, version {version}"
+    if not is_path and not table_exists(spark, ref):
         # read_table says in one sentence that it is not there.
         return read_table(spark, ref), ""
-    if "/" not in ref and spark.catalog.getTable(ref).tableType == "VIEW":
-        raise InputError(f"{ref} is a view, whose rows may change while it is read.", expected="a table")
-    version = latest_version(spark, ref)
-    return read_table(spark, ref, version), f"Delta, version {version}"
+    return spark.read.parquet(ref) if is_path else spark.read.table(ref), "no versions"
 
 
 def _is_delta(spark: SparkSession, cfg: Config | None, ref: str) -> bool:
-    from twinrun.tables.delta import table_exists
+    from delta.tables import DeltaTable
+    from pyspark.errors import AnalysisException
 
     folder = local_path(cfg, ref)
-    return (folder / "_delta_log").is_dir() if folder is not None else table_exists(spark, ref)
+    if folder is not None:
+        return (folder / "_delta_log").is_dir()
+    if "/" in ref:
+        return bool(DeltaTable.isDeltaTable(spark, ref))
+    try:
+        DeltaTable.forName(spark, ref)
+    except AnalysisException:
+        return False
+    return True
 
 
 def _reference(text: str) -> str:

@@ -43,8 +43,12 @@ PER_MICRO_BATCH = 120
 MOST_MICRO_BATCHES = 175
 SHORT_DAYS = 31
 _FOLDER = Path(".data/demo")
-# In a minute or two, half of Java's processor time goes to its optimising compiler and is never earned back.
-_QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# In a minute or two, half of Java's processor time goes to compiling what is then hardly used.
+_QUICK_JAVA = (
+    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage=false",
+    "spark.sql.codegen.factoryMode=NO_CODEGEN",
+)
 
 
 @dataclass
@@ -119,7 +123,7 @@ def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tu
     # One process on a fresh folder: nobody else could take its lease, so it need not be renewed often.
     free += ["stream.lease_ttl_s=600", "stream.heartbeat_s=300"]
     if days <= SHORT_DAYS:
-        free.append(f"spark.conf.spark.driver.extraJavaOptions={_QUICK_JAVA}")
+        free += [f"spark.conf.{setting}" for setting in _QUICK_JAVA]
     fixed = (
         f"kafka.bootstrap_servers={servers}",
         f"warehouse={folder}/warehouse",

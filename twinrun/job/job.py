@@ -106,10 +106,6 @@ class Job:
         """Names of the function's parameters, in order."""
         return list(inspect.signature(self.logic).parameters)
 
-    def expectations(self) -> list[Any]:
-        """The declared expectations; calls ``expect`` where it is a function."""
-        return list(self.expect() if callable(self.expect) else self.expect)
-
     def apply(self, frames: dict[str, DataFrame]) -> DataFrame:
         """Call the function with frames by parameter name. Lazy: no Spark job."""
         return self.logic(**{name: frames[name] for name in self.parameters()})

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pyspark.errors import AnalysisException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructField, StructType
@@ -171,7 +172,8 @@ def _never_null(plan: Plan, column_id: int) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep pyspark from logging each failed analysis as a Java trace: here it becomes a sentence."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    # Made by pyspark's own factory: a plain logger under this name would make its later errors fail with a TypeError.
+    loggers = [PySparkLogger.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

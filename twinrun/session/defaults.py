@@ -28,6 +28,8 @@ _ANYWHERE = {
     # The plan's text is made for each query even without a UI; the formatted kind costs seconds for large plans.
     "spark.sql.ui.explainMode": "simple",
     "spark.sql.maxPlanStringLength": "20000",
+    # Where in Python each column was made: five calls to Java for every one, a tenth of a verify, and shown nowhere.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 
 _ONE_MACHINE = {

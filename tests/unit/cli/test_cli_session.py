@@ -22,6 +22,12 @@ def cfg(project: Path) -> Any:
     return load_config(project / "conf/local.yaml", env={})
 
 
+def session_conf(cfg: Any) -> dict[str, str]:
+    found: dict[str, str] = cfg.spark.session_conf()
+    assert found, "the project sets something"
+    return found
+
+
 def test_work_gets_the_session_and_its_result_comes_back(cfg: Any, spark: Any) -> None:
     threads = []
 
@@ -32,7 +38,9 @@ def test_work_gets_the_session_and_its_result_comes_back(cfg: Any, spark: Any) -
         return "done"
 
     assert with_spark(cfg, "batch x", work) == "done"
-    assert spark.started == [{"name": "twinrun batch x", "master": "local[2]", "spark.master": "local[2]"}]
+    assert spark.started == [
+        {"name": "twinrun batch x", "master": "local[2]", "spark.master": "local[2]", **session_conf(cfg)}
+    ]
     assert spark.stopped == 1
     # A signal must never break into a call to Java, so that the main thread makes none.
     assert threads[0] is not threading.main_thread()
@@ -130,8 +138,9 @@ def test_what_is_said_in_yaml_wins_over_the_file_beside_it(project: Path) -> Non
         load_config(conf, ["spark.master=local[3]", "spark.conf.spark.driver.memory=4g"], env={})
     )
 
-    assert plain == {"spark.master": "local[2]", "spark.driver.memory": "2g", "spark.ui.enabled": "false"}
-    assert changed == {"spark.master": "local[3]", "spark.driver.memory": "4g", "spark.ui.enabled": "false"}
+    yaml = session_conf(load_config(conf, env={}))
+    assert plain == {"spark.master": "local[2]", "spark.driver.memory": "2g", "spark.ui.enabled": "false", **yaml}
+    assert changed == {"spark.master": "local[3]", "spark.driver.memory": "4g", "spark.ui.enabled": "false", **yaml}
 
 
 def test_a_named_file_of_settings_is_read_instead(project: Path) -> None:
@@ -139,7 +148,8 @@ def test_a_named_file_of_settings_is_read_instead(project: Path) -> None:
 
     found = session_settings(load_config(project / "conf/local.yaml", ["spark.conf_file=mine.conf"], env={}))
 
-    assert found == {"spark.master": "local[2]", "spark.driver.memory": "9g"}
+    assert found["spark.driver.memory"] == "9g"
+    assert found["spark.master"] == "local[2]"
 
 
 def test_no_master_is_refused_and_no_configuration_takes_the_defaults(project: Path) -> None:

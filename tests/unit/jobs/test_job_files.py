@@ -22,6 +22,7 @@ from twinrun.job.check import definition_problems
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.produce.flights import flight_events, flight_records
+from twinrun.quality.expect import declared_expectations
 
 NAMES = ["carrier_delays", "delayed_departures", "departures_per_hour", "route_totals"]
 JOBS = Path(__file__).parents[3] / "jobs"
@@ -74,7 +75,7 @@ def test_plan_and_expectations_fit_the_result(name: str, load, spark_session: Sp
     result = check_job(spark_session, job, {"weather": StructType.fromDDL(WEATHER)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library imports deprecated modules
-        expected = columns_of(job.expectations())
+        expected = columns_of(declared_expectations(job))
     assert expected
     assert expected <= set(result.names)
     without = set(result.names) - {next(iter(expected))}
