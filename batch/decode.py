@@ -26,10 +26,14 @@ KIND = "decode"
 
 @dataclass(frozen=True)
 class Decoded:
-    """What has been decoded of a source: exclusive end offsets, and the number of the last decode."""
+    """What has been decoded of a source: exclusive end offsets, and the number of the last decode.
+
+    ``anew_seq`` is the number of the last decode that made the tables anew: a batch run before it has seen other rows.
+    """
 
     source: str
     seq: int
+    anew_seq: int
     ends: Offsets
     decoder: str
     new_records: int
@@ -50,18 +54,29 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
         _write(spark, cfg, source, last.payload)
         last = add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"})
     decoder = decoder_fingerprint(source)
-    anew = last is None or fresh is not None or last.payload["decoder"] != decoder
+    # Tables that somebody removed are made again from bronze: appending to new ones would lose what they held.
+    there = all(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
+    anew = last is None or fresh is not None or last.payload["decoder"] != decoder or not there
     starts = {} if anew or last is None else plain(last.payload["to"])
     ends = end_offsets(_bronze(spark, cfg, source), "partition", "offset")
     new_records = sum(end - starts.get(partition, 0) for partition, end in ends.items())
     if not anew and new_records == 0 and last is not None:
-        return Decoded(source.name, last.payload["seq"], starts, decoder, 0)
+        return Decoded(source.name, last.payload["seq"], last.payload["anew_seq"], starts, decoder, 0)
     seq = (last.payload["seq"] if last else 0) + 1
-    plan = {"phase": "planned", "seq": seq, "from": starts, "to": ends, "decoder": decoder, "anew": anew}
+    anew_seq = seq if anew or last is None else last.payload["anew_seq"]
+    plan = {
+        "phase": "planned",
+        "seq": seq,
+        "anew_seq": anew_seq,
+        "from": starts,
+        "to": ends,
+        "decoder": decoder,
+        "anew": anew,
+    }
     add_record(spark, cfg, KIND, source.name, plan)
     _write(spark, cfg, source, plan)
     add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"})
-    return Decoded(source.name, seq, ends, decoder, new_records)
+    return Decoded(source.name, seq, anew_seq, ends, decoder, new_records)
 
 
 def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any]) -> None:

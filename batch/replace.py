@@ -9,9 +9,11 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from twinrun.events.decode import event_schema
 from twinrun.events.json_ import quoted
 from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
+from twinrun.job.lineage import unchanged_fields
 from twinrun.results.state import BatchState
 from twinrun.results.touched import (
     TimeRange,
@@ -22,6 +24,8 @@ from twinrun.results.touched import (
     touched_ranges,
 )
 from twinrun.tables.delta import USER_METADATA, Commit, append, is_path, replace
+
+_CANNOT_TELL = "everything was recomputed: what new events touch cannot be told apart for this kind of job"
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,20 @@ def plan_work(
     now: BatchState,
     fresh: str | None,
     unfinished: bool = False,
+    made_anew: str = "",
 ) -> Work:
     """Find the smallest closed part that new events touch. At most one Spark job.
 
     ``unfinished`` says that an earlier run started and left no record: appended rows could then be there already.
+    ``made_anew`` says why the last run's rows or events are not what it left behind.
     A first run, ``--full``, a change of logic or decoder, a new version of a static table, and jobs whose touched
     part is not closed are computed whole; ``notes`` say why.
     """
     why = _why_full(job, last, now, fresh)
+    if why is None and made_anew:
+        why = f"everything was recomputed, since {made_anew}"
+    if why is None and incremental_by(job) == "keys" and not _keys_are_fields(job, inputs):
+        why = _CANNOT_TELL
     if why is None and unfinished and incremental_by(job) == "events":
         why = "everything was recomputed, since the last run did not finish and its rows may be in the table"
     if why is not None or last is None:
@@ -129,5 +139,12 @@ def _why_full(job: Job, last: BatchState | None, now: BatchState, fresh: str | N
     if last.static != now.static:
         return "everything was recomputed, since a static table has a new version"
     if not incremental_by(job):
-        return "everything was recomputed: what new events touch cannot be told apart for this kind of job"
+        return _CANNOT_TELL
     return None
+
+
+def _keys_are_fields(job: Job, inputs: dict[str, DataFrame]) -> bool:
+    """Whether events tell by their own fields which rows they touch; not so for a key such as ``lower(page)``."""
+    source = job.sources[0]
+    events = inputs[source.name].select(*[F.col(quoted(field.name)) for field in event_schema(source)])
+    return unchanged_fields(job.apply({**inputs, source.name: events}), events, job.keys) == set(job.keys)

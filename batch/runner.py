@@ -22,7 +22,7 @@ from twinrun.results.state import BatchState, batch_state, save_batch_state
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import latest_version, read_table
+from twinrun.tables.delta import latest_version, read_table, table_exists
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
 
@@ -81,7 +81,8 @@ def run(
         )
         with plain_errors(f"the batch run of {job.job_name}"):
             inputs = read_inputs(spark, cfg, job, pins, state)
-            work = plan_work(job, inputs, last, state, fresh, _mark_started(spark, cfg, job, last, run_id))
+            unfinished = _mark_started(spark, cfg, job, last, run_id)
+            work = plan_work(job, inputs, last, state, fresh, unfinished, _made_anew(spark, last, decoded))
             finished = write_results(spark, cfg, job, inputs, state, work)
     return RunSummary(
         mode="batch",
@@ -139,6 +140,16 @@ def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState |
     started = latest_record(spark, cfg, "batch_started", job.job_name)
     add_record(spark, cfg, "batch_started", job.job_name, {"run_id": run_id})
     return started is not None and (last is None or started.payload["run_id"] != last.run_id)
+
+
+def _made_anew(spark: SparkSession, last: BatchState | None, decoded: dict[str, decode.Decoded]) -> str:
+    """Why an incremental run would repeat or miss rows of the last one; empty when it would not."""
+    if last is None:
+        return ""
+    if not table_exists(spark, last.table):
+        return "its table was not there any more"
+    anew = [name for name, done in decoded.items() if done.anew_seq > last.decoded_seq.get(name, 0)]
+    return f"all events of {', '.join(anew)} were decoded anew" if anew else ""
 
 
 def main(argv: list[str] | None = None) -> int:

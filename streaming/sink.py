@@ -32,7 +32,7 @@ def start_updates(writer: DataStreamWriter, job: Job, state: StreamState) -> Str
 
 
 def merge_updates(rows: DataFrame, micro_batch: int, job: Job, table: str) -> None:
-    """MERGE one micro-batch by key; the commit says which micro-batch it is, also when no row changed."""
+    """MERGE one micro-batch by key; the commit says which micro-batch it is. No row changed: no commit."""
     spark = rows.sparkSession  # a session of this micro-batch alone: settings made here stay here
     spark.conf.set(USER_METADATA, json.dumps({"micro_batch": micro_batch}))
     target = DeltaTable.forPath(spark, table) if is_path(table) else DeltaTable.forName(spark, table)

@@ -29,7 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     export_java(find_java())
     settings = session_conf({}, master="local[2]", jars=jar_paths("spark"))
     # One compiler tier and no generated code: tests run many small queries, where compiling costs more than running.
-    settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    # With one tier Java has 48 MB for compiled code; a session of minutes fills it, and is interpreted from then on.
+    one_tier = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
+    settings["spark.driver.extraJavaOptions"] += f" {one_tier}"
     settings |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     # One warehouse per worker of pytest-xdist: they start on the same tables otherwise.
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")

@@ -39,15 +39,19 @@ TOPIC = "flights"
 PARTITIONS = 3
 FIRST_DAY, NEW_YEAR = date(2013, 1, 6), date(2013, 1, 1)
 LONGEST = (date(2013, 12, 31) - FIRST_DAY).days + 1
-PER_MICRO_BATCH = 120
+PER_MICRO_BATCH = 150
 MOST_MICRO_BATCHES = 175
 SHORT_DAYS = 31
 _FOLDER = Path(".data/demo")
 # In a minute or two, half of Java's processor time goes to compiling what is then hardly used.
 _QUICK_JAVA = (
-    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
     "spark.sql.codegen.wholeStage=false",
     "spark.sql.codegen.factoryMode=NO_CODEGEN",
+    # A micro-batch of 150 flights is one task's work, and so is the log of a table with a few hundred files.
+    "spark.sql.shuffle.partitions=1",
+    "spark.databricks.delta.snapshotPartitions=1",
+    "spark.databricks.delta.properties.defaults.checkpointInterval=100",
 )
 
 

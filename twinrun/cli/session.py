@@ -81,9 +81,10 @@ def with_spark(
     settings = session_settings(cfg)
     # It logs a trace for every call that ends with its JVM; what matters comes as an exception.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_not_of_py4j)
 
     def run() -> None:
-        from twinrun.session.spark import build_session, stop_session, watch_jvm
+        from twinrun.session.spark import build_session, death_behind, stop_session, watch_jvm
 
         try:
             running.spark = build_session(f"twinrun {name}", settings, master=settings.get("spark.master", "local[2]"))
@@ -91,6 +92,12 @@ def with_spark(
                 watch_jvm(running.spark, on_death)
                 if not running.stop.is_set():
                     running.result.append(work(running.spark, running.stop))
+            except Exception as error:
+                # After a signal it is no surprise that Spark was stopped under the work.
+                death = None if running.signals else death_behind(error, running.spark)
+                if death is None:
+                    raise
+                raise death from error
             finally:
                 stop_session(running.spark)
         except BaseException as error:
@@ -153,9 +160,14 @@ def session_settings(cfg: Config | None) -> dict[str, str]:
         raise ConfigError(
             f"{cfg.file} names no Spark master.",
             expected="spark.master, or a run under spark-submit",
-            fix="add --set 'spark.master=local[2]', or use spark-submit as docs/how_it_works.md shows",
+            fix="add --set 'spark.master=local[2]', or use spark-submit as docs/operations.md shows",
         )
     return settings
+
+
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    """For the root logger, where py4j logs some of its traces."""
+    return record.module != "java_gateway"
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -15,8 +15,9 @@ from twinrun.config.model import Config
 from twinrun.events.decode import event_schema
 from twinrun.events.json_ import quoted
 from twinrun.explain.counterfactual import batch_rows, stream_rows
-from twinrun.explain.evidence import causes_of, count_causes, mark_events
+from twinrun.explain.evidence import causes_of, count_causes, events_by_cause, mark_events
 from twinrun.job.job import Job
+from twinrun.job.lineage import unchanged_fields
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.touched import TimeRange, events_of, in_ranges, join_ranges
@@ -36,6 +37,18 @@ EXACT_TIMES = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "ignoreNull
 
 
 @dataclass(frozen=True)
+class Explained:
+    """What a verify wrote to ``differences``, and how many events each proven cause is about.
+
+    ``rows`` has ``key_id``, ``batch`` and ``stream`` (JSON), ``window_start`` (null without windows), ``kind``,
+    ``columns``, ``verdict`` and ``causes`` (events by cause, for this row).
+    """
+
+    rows: DataFrame
+    events: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sides:
     """Both results at the cut, closed windows only, without lineage columns."""
 
@@ -45,22 +58,16 @@ class Sides:
 
 def explain(
     spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, sides: Sides, found: Found
-) -> DataFrame:
+) -> Explained:
     """Give each differing row a ``verdict`` and its ``causes``, and keep it in the ``differences`` table.
 
     A row is ``explained`` only if two recomputations hold: the function over the events that the stream used gives
     the stream's row, and the function over all events gives the batch's row. Otherwise it is ``unexplained``; with a
-    hole in the micro-batch log it is ``evidence_expired``. About seven Spark jobs over the differing windows only.
-
-    Returns
-    -------
-    DataFrame
-        What this verify wrote to ``differences``: ``key_id``, ``batch`` and ``stream`` (JSON), ``window_start`` (null
-        without windows), ``kind``, ``columns``, ``verdict``, ``causes`` (events by cause).
+    hole in the micro-batch log it is ``evidence_expired``. About eight Spark jobs over the differing windows only.
     """
     keyed = found.rows.withColumn("key_id", F.to_json("key", EXACT_TIMES)).localCheckpoint()
     if cut.missing > 0:
-        return _keep(spark, cfg, job, found, _verdict(keyed, "evidence_expired"))
+        return Explained(_keep(spark, cfg, job, found, _verdict(keyed, "evidence_expired")))
     source = job.sources[0]
     events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
     ranges: list[TimeRange] = []
@@ -68,7 +75,7 @@ def explain(
         starts = keyed.select(F.unix_millis("window").alias("s")).filter(F.col("s").isNotNull()).distinct()
         ranges = join_ranges(starts, job.slide_ms or 1)
         if not ranges:  # only rows without a window: nothing that events could prove
-            return _keep(spark, cfg, job, found, _verdict(keyed, "unexplained"))
+            return Explained(_keep(spark, cfg, job, found, _verdict(keyed, "unexplained")))
         events = events_of(events, job, ranges)
     topic = cfg.source(source.name).topic
     # Cut off from its plan: five later plans stand on it, and planning them anew costs more than their data.
@@ -79,13 +86,16 @@ def explain(
     wrong_stream = _differing_keys(job, used_by_stream, sides.stream, ranges)
     wrong_batch = _differing_keys(job, used_by_batch, sides.batch, ranges)
     wrong = wrong_stream.unionByName(wrong_batch).distinct().withColumn("_wrong", F.lit(True))
-    with_causes = causes_of(keyed, count_causes(marked, job)).join(wrong, "key_id", "left")
+    evidence = count_causes(marked, job, unchanged_fields(used_by_batch, marked, job.keys))
+    with_causes = causes_of(keyed, evidence).join(wrong, "key_id", "left")
     static_differs = bool(job.tables) and cut.static != batch.static and not cut.static_mixed
     causes = F.map_concat("causes", _static_cause(static_differs))
     proven = F.col("_wrong").isNull() & (F.size(causes) > 0)
     verdict = F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained"))
     judged = with_causes.withColumn("verdict", verdict).withColumn("causes", causes)
-    return _keep(spark, cfg, job, found, judged)
+    kept = _keep(spark, cfg, job, found, judged)
+    proven_keys = kept.filter(F.col("verdict") == "explained").select("key_id").distinct()
+    return Explained(kept, events_by_cause(keyed.join(proven_keys, "key_id", "left_semi"), evidence))
 
 
 def closed(job: Job, results: DataFrame, watermark_ms: int | None) -> DataFrame:

@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
-from twinrun.explain.explain import waits_for_close, window_end_ms
+from twinrun.explain.explain import Explained, waits_for_close, window_end_ms
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import CauseCount, MicroBatchPoint, RowSample, WindowPoint
@@ -141,18 +141,19 @@ def timeline(windows: DataFrame, low: int, high: int, slide_ms: int) -> tuple[Wi
     return tuple(WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"]) for r in rows)
 
 
-def cause_counts(judged: DataFrame) -> tuple[CauseCount, ...]:
-    """Rows and windows by proven cause; a row with two causes counts under both. One Spark job."""
-    proven = judged.filter(F.col("verdict") == "explained")
+def cause_counts(explained: Explained) -> tuple[CauseCount, ...]:
+    """Rows, windows and events by proven cause; a row with two causes counts under both. One Spark job."""
+    proven = explained.rows.filter(F.col("verdict") == "explained")
     rows = (
-        proven.select("key_id", "window_start", F.explode("causes").alias("cause", "events"))
+        proven.select("key_id", "window_start", F.explode("causes").alias("cause", "_events"))
         .groupBy("cause")
-        .agg(F.count("*").alias("rows"), F.count_distinct("window_start").alias("windows"), F.sum("events").alias("n"))
+        .agg(F.count("*").alias("rows"), F.count_distinct("window_start").alias("windows"))
         .orderBy("cause")
         .collect()
     )
     return tuple(
-        CauseCount(r["cause"], r["rows"], r["windows"], r["n"] if r["n"] else None, PROOFS[r["cause"]]) for r in rows
+        CauseCount(r["cause"], r["rows"], r["windows"], explained.events.get(r["cause"]), PROOFS[r["cause"]])
+        for r in rows
     )
 
 

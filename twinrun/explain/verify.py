@@ -38,7 +38,7 @@ from twinrun.results.audit import audit_source, quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
-from twinrun.results.verdict import Cut, SourceCut, Verdict
+from twinrun.results.verdict import Cut, SourceCut, Verdict, WindowPoint
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
@@ -90,6 +90,7 @@ def verify(
         stream, batch = both_states(spark, cfg, job)
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
+        covered = _covered(cut, batch, job)
         reach = reach_of(spark, cfg, job)
         sides = Sides(
             batch=without_lineage(read_table(spark, batch.table, batch.table_version)),
@@ -104,11 +105,12 @@ def verify(
             say(f"explaining {comparison.rows_different} differing rows")
             judged = explain(spark, cfg, job, cut, batch, ready, Found(verify_id, differences))
         say("naming late and duplicate events")
-        late_pairs = write_late_events(spark, cfg, job, cut, batch)
+        late_pairs = write_late_events(spark, cfg, job, cut, batch) if covered else 0
         duplicates = write_duplicate_events(spark, cfg, job, batch)
         say("writing the ledger and checking expectations")
-        windows = windows_frame(job, sides.batch, sides.stream, cut, judged).localCheckpoint()
-        write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
+        windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None).localCheckpoint()
+        if covered:  # the ledger says up to where late events are named; without the batch's events none can be
+            write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
         expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
         counts = totals(windows)
         checks = Checks(
@@ -122,17 +124,15 @@ def verify(
             expectations=expectations + check_ledger(windows),
             lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
-            covered=_covered(cut, batch, job),
+            covered=covered,
             foreign=foreign_commits(spark, batch.table, batch.table_version),
             broker_seen=all(ends is not None for ends in reach.broker.values()),
         )
         pinned = _pinned(cfg, job, cut, batch, reach)
         shown = Shown(
             late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
-            samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
-            timeline=timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1)
-            if job.windowed
-            else (),
+            samples=() if judged is None else row_samples(judged.rows, cfg.verify.sample_rows),
+            timeline=_timeline(job, windows, counts),
             micro_batches=micro_batch_points(cut, _newest_events(spark, cfg, job, cut, batch)),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
@@ -153,6 +153,10 @@ def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]
         sample_rows=0,
         full=full,
     )
+
+
+def _timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
+    return timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1) if job.windowed else ()
 
 
 def _wait_for_batch(

@@ -60,7 +60,9 @@ def spark_problem(error: AnalysisException, where: str, *, streaming: bool = Fal
         name, known = _bare(parameters.get("objectName", "")), _bare(parameters.get("proposal", ""))
         match = nearest(name, known.split(", "))
         return Problem(
-            f"{where}: there is no column {name!r}", f"among others {known}", f"write {match!r}" if match else ""
+            f"{where}: there is no column {name!r}",
+            f"among others {known}",
+            f"write {match!r}" if match else "name one that is there",
         )
     return Problem(f"{where}: {sentence}")
 

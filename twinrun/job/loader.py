@@ -66,10 +66,16 @@ def load_job(path: Path) -> Job:
         raise JobError(f"there is no job file {path}", fix="give the path of a Python file that defines JOB")
     module = _run(path)
     if not hasattr(module, "JOB"):
-        raise JobError(f"{path} defines no JOB", expected="a line such as JOB = Job(my_function, ...)")
+        raise JobError(
+            f"{path} defines no JOB", expected="a line such as JOB = Job(my_function, ...)", fix="add it to the file"
+        )
     found = module.JOB
     if not isinstance(found, Job):
-        raise JobError(f"JOB in {path} is of type {type(found).__name__}", expected="JOB = Job(my_function, ...)")
+        raise JobError(
+            f"JOB in {path} is of type {type(found).__name__}",
+            expected="JOB = Job(my_function, ...)",
+            fix="correct that line",
+        )
     return found
 
 
@@ -107,9 +113,9 @@ def _restore(name: str, before: ModuleType | None) -> None:
 
 def _job_error(path: Path, file: str, error: BaseException) -> JobError:
     if isinstance(error, SyntaxError) and error.filename == file:
-        return JobError(f"{path} line {error.lineno} is not valid Python: {error.msg}")
+        return JobError(f"{path} line {error.lineno} is not valid Python: {error.msg}", fix="correct that line")
     if isinstance(error, ValueError) and _line(error, file) is None:
-        return JobError(f"{path} is not a Python source file: {error}")
+        return JobError(f"{path} is not a Python source file: {error}", fix="name another file")
     where = f"{path} line {_line(error, file)}"
     if isinstance(error, TwinrunError):
         return JobError(f"{where}: {error.found}", expected=error.expected, fix=error.fix)
@@ -125,7 +131,7 @@ def _job_error(path: Path, file: str, error: BaseException) -> JobError:
             expected=f"one of {listed(allowed)}",
             fix=f"write {match}" if match else "remove it",
         )
-    return JobError(f"{where} fails with {type(error).__name__}: {error}")
+    return JobError(f"{where} fails with {type(error).__name__}: {error}", fix="correct that line, or what it needs")
 
 
 def _line(error: BaseException, file: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,7 +14,7 @@ from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.job.job import Job
 from twinrun.results.state import BatchState, StreamState, batch_state, stream_state
-from twinrun.tables.checkpoint import query_id, start_offsets
+from twinrun.tables.checkpoint import last_committed, query_id, start_offsets
 from twinrun.tables.delta import delta_table
 from twinrun.tables.micro_batches import logged
 from twinrun.tables.offsets import Offsets
@@ -83,9 +83,13 @@ def both_states(spark: SparkSession, cfg: Config, job: Job) -> tuple[StreamState
 
 
 def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> StreamCut:
-    """Pin the stream's newest version and read what belongs to it. About five small Spark jobs."""
+    """Pin the stream's newest version and read what belongs to it. About six small Spark jobs."""
     owner = state.query_id or query_id(spark, state.checkpoint) or ""
+    # Read before the table's version, which then holds at least what these micro-batches wrote.
+    finished = last_committed(spark, state.checkpoint) if job.emit == "updates" else None
     committed = newest_commit(spark, state.table, owner, job.emit)
+    if finished is not None and finished > committed.micro_batch:
+        committed = replace(committed, micro_batch=finished)
     known = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") <= committed.micro_batch)
     # Read once: the checkpoint goes on forgetting while the verify runs, and every proof reads the log.
     log = known.localCheckpoint()
@@ -122,7 +126,8 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
 def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Committed:
     """The table's newest version, and the last micro-batch of the query that is in it. One or two small Spark jobs.
 
-    ``final``: Delta's sink keeps query and micro-batch in the commit. ``updates``: the MERGE's user metadata.
+    ``final``: Delta's sink keeps query and micro-batch in the commit. ``updates``: the MERGE's user metadata; a
+    micro-batch that changes no row (all late, all refused) makes no commit, see `stream_cut`.
     """
     history = delta_table(spark, table)
     for limit in (_RECENT, None):

@@ -117,7 +117,7 @@ def check_continues(spark: SparkSession, job: str, state: StreamState, new: dict
     StreamState
         The state with the query id that the checkpoint holds. Up to two small Spark jobs.
     """
-    way_out = f"twinrun stream {job} --new-checkpoint (the old table is kept; then run: twinrun batch {job} --full)"
+    way_out = new_checkpoint(job)
     changed = changed_parts(state.fingerprint, new)
     if changed:
         raise CheckpointError(
@@ -134,6 +134,27 @@ def check_continues(spark: SparkSession, job: str, state: StreamState, new: dict
             fix=f"restore it, or start anew: {way_out}",
         )
     return replace(state, query_id=found)
+
+
+def check_not_lost(spark: SparkSession, job: str, state: StreamState) -> None:
+    """For a stream whose table is absent: refuse to continue where the checkpoint has committed rows to it.
+
+    Raises
+    ------
+    CheckpointError
+        What the table held would not be written again.
+    """
+    if state.query_id is not None and last_committed(spark, state.checkpoint) is not None:
+        raise CheckpointError(
+            f"the table {state.table} is gone, but the checkpoint at {state.checkpoint} continues behind its rows.",
+            expected="the table that the checkpoint belongs to",
+            fix=f"put the table back, or start anew: {new_checkpoint(job)}",
+        )
+
+
+def new_checkpoint(job: str) -> str:
+    """The command that starts a stream anew, and what belongs to it."""
+    return f"twinrun stream {job} --new-checkpoint (the old table is kept; then run: twinrun batch {job} --full)"
 
 
 def has_open_micro_batch(spark: SparkSession, state: StreamState, planned: int | None) -> bool:

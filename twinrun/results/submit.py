@@ -14,30 +14,35 @@ from twinrun.config.load import load_config
 from twinrun.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, InputError, TwinrunError
 from twinrun.job.loader import load_job
 from twinrun.results.run import RunSummary
-from twinrun.session.spark import build_session, stop_session
+from twinrun.session.plain import plain_errors
+from twinrun.session.spark import build_session, stop_session, watch_jvm
 
 Run = Callable[..., RunSummary]
+_SCRIPTS = {"batch": "batch/runner.py", "stream": "streaming/runner.py", "ingest": "streaming/ingest.py"}
 
 
 def submitted(mode: str, run: Run, argv: list[str]) -> int:
     """Run one job under spark-submit; returns the exit code.
 
     Arguments: ``JOB`` (a name in conf or a job file), ``--conf FILE``, ``--set key=value`` (repeatable),
-    ``--fresh earliest|latest|TIME`` (a new checkpoint; for the batch: everything anew).
+    ``--fresh earliest|latest|TIME`` (a new checkpoint; for the batch: everything anew; an ingest has none).
     """
-    parser = argparse.ArgumentParser(prog=f"{mode}/runner.py", description=f"Run a twinrun job as {mode}.")
+    parser = argparse.ArgumentParser(prog=_SCRIPTS[mode], description=f"Run a twinrun job as {mode}.")
     parser.add_argument("job", help="a job's name in the configuration, or the path of its file")
     parser.add_argument("--conf", required=True, type=Path, help="the YAML configuration")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting")
-    parser.add_argument("--fresh", default=None, help="start over: earliest, latest or an ISO time")
+    if mode != "ingest":
+        parser.add_argument("--fresh", default=None, help="start over: earliest, latest or an ISO time")
     arguments = parser.parse_args(argv)
     stop = stop_on_signal()
     spark = None
     try:
         cfg = load_config(arguments.conf, arguments.set)
         job = load_job(job_file(cfg, arguments.job))
-        spark = build_session(f"twinrun {mode} {job.job_name}", cfg.spark.session_conf(), master=cfg.spark.master)
-        done = run(spark, cfg, job, arguments.fresh, stop)
+        with plain_errors(f"{mode} {job.job_name}"):
+            spark = build_session(f"twinrun {mode} {job.job_name}", cfg.spark.session_conf(), master=cfg.spark.master)
+            watch_jvm(spark)
+            done = run(spark, cfg, job, getattr(arguments, "fresh", None), stop)
         print(f"{mode} {done.name}: {done.events} events, table {done.table} version {done.version}")
         return EXIT_OK
     except TwinrunError as error:

@@ -9,16 +9,17 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from twinrun.errors import MachineError
+from twinrun.errors import MachineError, TwinrunError
 from twinrun.session.defaults import LOOPBACK, is_local, session_conf
 from twinrun.session.jars import jar_paths
 from twinrun.session.java import export_java, find_java
-from twinrun.session.watch import JvmWatch, watch_pid
+from twinrun.session.watch import JvmWatch, jvm_died, watch_pid
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 STOP_LIMIT_S = 20
+_DYING_S = 1.0
 _DELTA_CLASS = "io.delta.sql.DeltaSparkSessionExtension"
 _KAFKA_CLASS = "org.apache.spark.sql.kafka010.KafkaSourceProvider"
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit for the Python that it starts
@@ -109,6 +110,26 @@ def watch_jvm(spark: SparkSession, on_death: Callable[[], None] | None = None) -
         _watch_once(parent, lambda: os.getppid() != parent, on_death)
 
 
+def death_behind(error: BaseException, spark: SparkSession) -> MachineError | None:
+    """The death of the session's JVM, where that is why work failed: a call may notice before ``watch_jvm`` does.
+
+    Our own refusals have no cause and nothing to do with Java; for others a JVM that is just ending gets a second.
+    """
+    if isinstance(error, TwinrunError) and error.__cause__ is None:
+        return None
+    return _death_of(jvm_process(spark))
+
+
+def _death_of(process: subprocess.Popen[bytes] | None) -> MachineError | None:
+    if process is None:
+        return None
+    try:
+        process.wait(timeout=_DYING_S)
+    except subprocess.TimeoutExpired:
+        return None
+    return jvm_died(process.pid)
+
+
 def _watch_once(pid: int, ended: Callable[[], bool], on_death: Callable[[], None] | None) -> None:
     if pid not in _watches:
         _watches[pid] = watch_pid(pid, ended, on_death)
@@ -141,6 +162,7 @@ def _prepare_environment(master: str | None, conf: Mapping[str, str]) -> None:
 
 
 def _start(app_name: str, settings: Mapping[str, str]) -> SparkSession:
+    from pyspark import SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.sql import SparkSession
 
@@ -148,15 +170,24 @@ def _start(app_name: str, settings: Mapping[str, str]) -> SparkSession:
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
-    except PySparkRuntimeError as error:
-        if error.getCondition() != "JAVA_GATEWAY_EXITED":
+        session = builder.getOrCreate()
+        # It prints a trace when its JVM dies; what matters comes as one sentence.
+        server = getattr(getattr(session, "_sc", None), "_accumulatorServer", None)
+        if server is not None:
+            server.handle_error = lambda *_: None
+        return session
+    except Exception as error:
+        if isinstance(error, PySparkRuntimeError) and error.getCondition() == "JAVA_GATEWAY_EXITED":
+            raise MachineError(
+                "Spark's Java process ended before it was ready; its own words are above.",
+                expected=f"{settings.get('spark.driver.memory', '1g')} of free memory and a usable Java",
+                fix="run: twinrun doctor",
+            ) from None
+        death = _death_of(getattr(SparkContext._gateway, "proc", None))
+        if death is None:
             raise
-        raise MachineError(
-            "Spark's Java process ended before it was ready; its own words are above.",
-            expected=f"{settings.get('spark.driver.memory', '1g')} of free memory and a usable Java",
-            fix="run: twinrun doctor",
-        ) from None
+        _forget_jvm()
+        raise death from error
 
 
 def _submitted_session(app_name: str, conf: Mapping[str, str]) -> SparkSession:

@@ -9,13 +9,17 @@ import sys
 import threading
 from collections.abc import Callable
 
-from twinrun.errors import EXIT_ERROR
+from twinrun.errors import EXIT_ERROR, MachineError
 
 INTERVAL_S = 1.0
-_SENTENCE = (
-    "Spark's Java process {pid} ended while the job ran; nothing that was committed is lost.\n"
-    "  to fix: start the same command again, and give it more memory if this repeats (spark.driver.memory)"
-)
+
+
+def jvm_died(pid: int) -> MachineError:
+    """What to say of a JVM that died."""
+    return MachineError(
+        f"Spark's Java process {pid} ended while the job ran; nothing that was committed is lost.",
+        fix="start the same command again, and give it more memory if this repeats (spark.driver.memory)",
+    )
 
 
 class JvmWatch:
@@ -68,7 +72,7 @@ def _end(pid: int, on_death: Callable[[], None] | None) -> None:
     try:
         # Under spark-submit both streams lead through the JVM that died: then there is nobody to tell.
         with contextlib.suppress(OSError):
-            print(_SENTENCE.format(pid=pid), file=sys.stderr, flush=True)
+            print(jvm_died(pid).sentence(), file=sys.stderr, flush=True)
         if on_death is not None:
             on_death()
         with contextlib.suppress(OSError):

@@ -44,6 +44,22 @@ def start_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
     return {topic: plain(partitions) for topic, partitions in found.items()}
 
 
+def next_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
+    """Per topic and partition the offset that the next run reads first; empty for a checkpoint that never planned.
+
+    A micro-batch that was planned and not committed is read again. Up to three small Spark jobs.
+    """
+    committed = last_committed(spark, checkpoint)
+    if committed is None:
+        return start_offsets(spark, checkpoint)
+    plan = planned_micro_batches(spark, checkpoint).filter(F.col("micro_batch") == committed)
+    found: dict[str, Offsets] = {}
+    for ends in plan.select("end_offsets").collect():
+        for end in ends[0]:
+            found.setdefault(end["topic"], {})[end["partition"]] = end["offset"]
+    return found
+
+
 def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
     """One row per micro-batch whose offsets file is still there (Spark keeps the last 100): `PLANNED_SCHEMA`.
 

@@ -1,4 +1,4 @@
-"""The Kafka side of a stream: reader options, and the guard that a topic is still the one that was read before."""
+"""The Kafka side of a stream: reader options, and the guards that a topic still is and has what is read next."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
 
-from twinrun.broker.topics import TopicInfo, describe_topic
+from twinrun.broker.topics import TopicInfo, describe_topic, offset_ranges
 from twinrun.config.model import Config
-from twinrun.errors import CheckpointError
+from twinrun.errors import CheckpointError, DataLossError
+from twinrun.tables.checkpoint import next_offsets
 from twinrun.tables.control import add_record, latest_record
 
 KIND = "topic"
@@ -64,3 +65,40 @@ def guard_topic(spark: SparkSession, cfg: Config, topic: str, reader: str) -> To
             fix="for a stream: twinrun stream --new-checkpoint; for bronze: use a new topic name or a new warehouse",
         )
     return info
+
+
+def guard_offsets(spark: SparkSession, cfg: Config, topics: list[str], checkpoint: str, way_out: str) -> None:
+    """Refuse to go on where Kafka no longer has what a checkpoint reads next, before a new micro-batch is planned.
+
+    Up to three small Spark jobs and four requests to Kafka per topic.
+
+    Raises
+    ------
+    BrokerError
+        Kafka cannot be reached.
+    CheckpointError
+        The checkpoint was made by a query over other topics.
+    DataLossError
+        Offsets are gone; the message names them.
+    """
+    reads = next_offsets(spark, checkpoint)
+    foreign = sorted(set(reads) - set(topics))
+    if foreign:
+        raise CheckpointError(
+            f"the checkpoint at {checkpoint} belongs to another query, which reads {', '.join(foreign)}.",
+            expected=f"a checkpoint of a query over {', '.join(topics)}",
+            fix=f"put back the checkpoint that belongs here, or {way_out}",
+        )
+    gone = [
+        f"{topic} partition {partition} offsets {offset} to {kept[partition][0] - 1}"
+        for topic, partitions in reads.items()
+        for kept in [offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())]
+        for partition, offset in sorted(partitions.items())
+        if partition in kept and offset < kept[partition][0]
+    ]
+    if gone:
+        raise DataLossError(
+            f"Kafka no longer has records that were not read yet: {'; '.join(gone)}.",
+            expected="a retention that keeps what is still to be read",
+            fix=f"put the records back (a mirror, a backup), or {way_out}",
+        )

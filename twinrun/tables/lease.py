@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from twinrun.errors import CheckpointError
 from twinrun.tables.control import Record, latest_record, offer, try_append
 
 KIND = "lease"
+_in_use: set[str] = set()
+"""Tokens of the leases that this process holds: one of its own that is not here could not be given back."""
 
 
 @dataclass
@@ -56,7 +58,7 @@ def take_lease(spark: SparkSession, cfg: Config, subject: str, doing: str) -> Le
     CheckpointError
         Another live process holds it.
     """
-    owner = {
+    owner: dict[str, Any] = {
         "token": uuid.uuid4().hex,
         "machine": machine_id(),
         "pid": os.getpid(),
@@ -67,7 +69,14 @@ def take_lease(spark: SparkSession, cfg: Config, subject: str, doing: str) -> Le
     if newest and _is_held(newest):
         raise _held(subject, newest.payload)
     seq = newest.seq + 1 if newest else 1
-    if not try_append(spark, cfg, KIND, subject, seq, _payload(cfg, owner)):
+    _in_use.add(owner["token"])
+    won = False
+    try:
+        won = try_append(spark, cfg, KIND, subject, seq, _payload(cfg, owner))
+    finally:
+        if not won:
+            _in_use.discard(owner["token"])
+    if not won:
         winner = latest_record(spark, cfg, KIND, subject)
         raise _held(subject, winner.payload if winner else {})
     return Lease(subject, owner, seq, threading.Event())
@@ -82,9 +91,15 @@ def renew_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
 
 
 def release_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
-    """Give the lease back; does nothing when it was lost."""
+    """Give the lease back; does nothing when it was lost.
+
+    Never raises: the error that ended the work must be seen, not that the table could not be written once more. A
+    lease that stays behind ends with its process.
+    """
+    _in_use.discard(lease.owner["token"])
     if not lease.lost.is_set():
-        offer(spark, cfg, KIND, lease.subject, lease.seq + 1, {**_payload(cfg, lease.owner), "released": True})
+        with suppress(Exception):
+            offer(spark, cfg, KIND, lease.subject, lease.seq + 1, {**_payload(cfg, lease.owner), "released": True})
 
 
 @contextmanager
@@ -128,10 +143,15 @@ def _is_held(record: Record) -> bool:
 
 
 def _owner_is_dead(owner: dict[str, Any]) -> bool:
-    """Certain only for a process of this machine: its id is free, or was given to a younger process."""
+    """Certain only for a process of this machine: its id is free, was given to a younger one, or the lease is not ours.
+
+    Only this process knows whether it still uses a lease that names it.
+    """
     if owner.get("machine") != machine_id():
         return False
     try:
+        if owner["pid"] == os.getpid() and owner["token"] not in _in_use:
+            return True
         return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started_s"]) > 1.0)
     except psutil.NoSuchProcess:
         return True
