@@ -45,6 +45,14 @@ test: setup lint ## Lint, types and every test but the slow ones.
 test-slow: setup ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: faults
+faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
+	$(BIN)/python -m pytest tests/faults
+
+.PHONY: soak
+soak: setup ## Verify again and again while ingest, stream and batch run.
+	$(BIN)/python -m pytest tests/integration/test_live.py -m slow
+
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import pytest
 from tests.bad_input.conftest import Place, names, offsets_in, refused
 
 SIZE_MB = 16
-pytestmark = [pytest.mark.usefixtures("one_session")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_session")]
 
 
 @pytest.fixture(scope="module")

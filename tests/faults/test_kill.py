@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from pyspark.sql import SparkSession
 
 from tests.faults.kill import kill_at
@@ -11,6 +12,7 @@ from tests.faults.site import require_closed_minutes, require_each_acked_offset_
 from tests.integration.conftest import World
 
 
+@pytest.mark.slow
 def test_a_stream_killed_between_its_delta_version_and_its_commit_writes_nothing_twice(
     make_site: Any, spark_session: SparkSession
 ) -> None:

@@ -77,7 +77,21 @@ UNEXPLAINED = {
 }
 
 
-@pytest.mark.parametrize("fault", UNEXPLAINED)
+# One verify each: those that the others resemble are left to the slow lane.
+SOON = {
+    "a value changed",
+    "a row doubled",
+    "NaN in place of a number",
+    "the row of the late event with a count that no set of events gives",
+    "a column of another type",
+}
+
+
+def each(faults: dict[str, Any]) -> list[Any]:
+    return [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in faults]
+
+
+@pytest.mark.parametrize("fault", each(UNEXPLAINED))
 def test_a_fault_in_the_rows_is_unexplained(fault: str, plant: Any) -> None:
     verdict = plant(UNEXPLAINED[fault])
     assert verdict.exit_code == 1
@@ -91,7 +105,7 @@ SCHEMA = {
 }
 
 
-@pytest.mark.parametrize("fault", SCHEMA)
+@pytest.mark.parametrize("fault", each(SCHEMA))
 def test_a_fault_in_the_schema_is_named(fault: str, plant: Any) -> None:
     verdict = plant(SCHEMA[fault])
     assert verdict.exit_code == 1

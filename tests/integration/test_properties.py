@@ -90,13 +90,13 @@ def check_incremental_equals_full(make_world: Any, landings: list[list[Record]],
         assert dict(whole.select("page", "clicks").iter_rows()) == plain_counts([r for each in landings for r in each])
 
 
-@settings(FEW, max_examples=2)
+@settings(FEW, max_examples=1)
 @given(sent_logs(), st.integers(2, 9), st.sampled_from(PROVEN))
 def test_nothing_is_unexplained(make_world: Any, records: list[Record], size: int, job: str) -> None:
     check_nothing_unexplained(make_world, records, [size], job)
 
 
-@settings(FEW, max_examples=3)
+@settings(FEW, max_examples=1)
 @given(st.lists(sent_logs(), min_size=2, max_size=3), st.sampled_from(INCREMENTAL))
 def test_an_incremental_batch_equals_a_full_one(make_world: Any, landings: list[list[Record]], job: str) -> None:
     check_incremental_equals_full(make_world, landings, job)

@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import polars as pl
+import pytest
 from deltalake import DeltaTable
 
 import twinrun.cli.runs
@@ -16,6 +17,7 @@ from tests.integration.conftest import JOBS, click
 from twinrun.results.run import RunSummary
 
 
+@pytest.mark.slow
 def test_three_firings_take_what_was_landed_and_sigterm_ends_the_schedule(make_world: Any, monkeypatch: Any) -> None:
     world = make_world()
     world.cfg()

@@ -43,9 +43,9 @@ PER_MICRO_BATCH = 150
 MOST_MICRO_BATCHES = 175
 SHORT_DAYS = 31
 _FOLDER = Path(".data/demo")
-# In a minute or two, half of Java's processor time goes to compiling what is then hardly used.
-_QUICK_JAVA = (
-    "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
+# In a minute or two, generated code costs more to compile than it saves, and one small heap is collected fastest alone.
+_QUICK = (
+    "spark.driver.extraJavaOptions=-XX:+UseSerialGC",
     "spark.sql.codegen.wholeStage=false",
     "spark.sql.codegen.factoryMode=NO_CODEGEN",
     # A micro-batch of 150 flights is one task's work, and so is the log of a table with a few hundred files.
@@ -127,7 +127,7 @@ def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tu
     # One process on a fresh folder: nobody else could take its lease, so it need not be renewed often.
     free += ["stream.lease_ttl_s=600", "stream.heartbeat_s=300"]
     if days <= SHORT_DAYS:
-        free += [f"spark.conf.{setting}" for setting in _QUICK_JAVA]
+        free += [f"spark.conf.{setting}" for setting in _QUICK]
     fixed = (
         f"kafka.bootstrap_servers={servers}",
         f"warehouse={folder}/warehouse",

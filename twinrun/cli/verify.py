@@ -84,5 +84,12 @@ def show_verdict(call: Call, verdict: Verdict, folder: Path, more: dict[str, Any
         files = write_report(verdict, folder)
     payload = json.loads(render_json(verdict))
     paths = {"html": files.html, "json": files.json, "markdown": files.markdown}
-    call.out.result({**payload, "report": paths, **(more or {})}, render_summary(verdict, path=str(files.html)))
+    summary = render_summary(verdict, path=str(_from_here(files.html)))
+    call.out.result({**payload, "report": paths, **(more or {})}, summary)
     return verdict.exit_code
+
+
+def _from_here(path: Path) -> Path:
+    """The path as one would type it here, where it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

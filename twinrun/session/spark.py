@@ -149,6 +149,8 @@ def _quiet_pyspark() -> None:
 
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+    # It logs a trace for every call that ends with its JVM; what matters comes as an exception, or from watch_jvm.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
 
 
 def _prepare_environment(master: str | None, conf: Mapping[str, str]) -> None:

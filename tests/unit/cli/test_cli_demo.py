@@ -104,15 +104,16 @@ def test_every_step_in_order_and_the_verdicts_exit_code(run: Any, stage: Stage, 
     assert [line.split()[2] for line in done.err.splitlines()] == [
         *("broker", "produce", "weather", "ingest", "stream", "batch", "verify")
     ]
-    assert "52 micro-batches (stream.max_offsets_per_trigger 120)" in done.err
+    assert "52 micro-batches (stream.max_offsets_per_trigger 150)" in done.err
     assert len(done.out.splitlines()) <= 15
-    assert str(project / FOLDER / "reports/departures_per_hour/report.html") in done.out
+    assert done.out.splitlines()[-1].split() == ["report", str(FOLDER / "reports/departures_per_hour/report.html")]
+    assert (project / FOLDER / "reports/departures_per_hour/report.html").exists()
 
 
 def test_json_is_one_document_with_the_steps(run: Any, stage: Stage) -> None:
     found = json.loads(run("demo", "--json").out)
 
-    assert found["stream.max_offsets_per_trigger"] == 120
+    assert found["stream.max_offsets_per_trigger"] == 150
     assert [each["step"] for each in found["steps"]][-1] == "verify"
 
 
@@ -163,9 +164,9 @@ def test_the_demo_needs_the_checkout(run: Any, stage: Stage, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("days", "first", "flights", "size"),
     [
-        (7, "2013-01-06", 6118, 120),
+        (7, "2013-01-06", 6118, 150),
         (31, "2013-01-06", 27_000, 160),
-        (360, "2013-01-06", 0, 120),
+        (360, "2013-01-06", 0, 150),
         (365, "2013-01-01", 336_776, 1930),
     ],
 )
