@@ -96,3 +96,22 @@ def test_the_next_batch_counts_them_and_the_verdict_names_the_cause(world: World
     verdict = call(world, "verify")
     assert (verdict["outcome"], verdict["rows_explained"], verdict["rows_unexplained"]) == ("explained", 2, 0)
     assert {cause["cause"]: cause["events"] for cause in verdict["causes"]} == {"quarantined": 2}
+
+
+@pytest.mark.slow
+def test_a_refused_record_is_never_called_late(make_world: Any) -> None:
+    """Its first verify comes after the requeue; the watermark had passed the window when the record was refused."""
+    world: World = make_world(**{"stream.max_offsets_per_trigger": 2})
+    text = (JOBS / "legacy.py").read_text(encoding="utf-8")
+    job_file(world).write_text(text, encoding="utf-8")
+    world.produce([click(5), click(300), click(301), click(302), click(303), OLD[0], click(304), click(305)])
+    with on_session(world.spark):
+        for command in ("ingest", "stream", "batch"):
+            call(world, command)
+        job_file(world).write_text(text.replace("KNOWS_OLD_RECORDS = False", "KNOWS_OLD_RECORDS = True"), "utf-8")
+        assert requeue(world) == (1, 1, 0)
+        call(world, "batch")
+        verdict = call(world, "verify")
+    assert (verdict["outcome"], verdict["rows_unexplained"], verdict["late_events"]) == ("explained", 0, [])
+    assert {cause["cause"]: cause["events"] for cause in verdict["causes"]} == {"quarantined": 1}
+    assert rows(world, "twinrun/late_events").height == 0

@@ -79,7 +79,7 @@ def explain(
         events = events_of(events, job, ranges)
     topic = cfg.source(source.name).topic
     # Cut off from its plan: five later plans stand on it, and planning them anew costs more than their data.
-    marked = mark_events(events, _requeued(spark, cfg, job), job, cut, topic).localCheckpoint()
+    marked = mark_events(events, requeued(spark, cfg, job), job, cut, topic).localCheckpoint()
     names = [field.name for field in event_schema(source)]
     used_by_stream = stream_rows(job, marked, names, read_static(spark, cfg, cut.static))
     used_by_batch = batch_rows(job, marked, names, read_static(spark, cfg, batch.static))
@@ -126,7 +126,8 @@ def _differing_keys(job: Job, expected: DataFrame, actual: DataFrame, ranges: li
     return rows.select(F.to_json("key", EXACT_TIMES).alias("key_id"))
 
 
-def _requeued(spark: SparkSession, cfg: Config, job: Job) -> DataFrame | None:
+def requeued(spark: SparkSession, cfg: Config, job: Job) -> DataFrame | None:
+    """Records that left quarantine later than they were refused; None where nothing ever was. Lazy."""
     ref = cfg.table("quarantine", source=job.sources[0].name)
     if not table_exists(spark, ref):
         return None

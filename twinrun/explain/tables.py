@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
-from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.counterfactual import USED
+from twinrun.explain.evidence import mark_events
+from twinrun.explain.explain import requeued
 from twinrun.explain.late import drops_late, late_rows
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
@@ -33,8 +35,9 @@ def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut
         events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
         inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
         topic = cfg.source(source.name).topic
-        read = with_micro_batch(inside, cut, topic, cut.start[source.name]).filter(F.col("_micro_batch") > last)
-        rows = late_rows(read, job, cut.query_id)
+        # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
+        read = mark_events(inside, requeued(spark, cfg, job), job, cut, topic).filter(F.col(USED))
+        rows = late_rows(read.filter(F.col("_micro_batch") > last), job, cut.query_id)
         if table_exists(spark, ref):
             where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
             replace(rows, ref, where=where)

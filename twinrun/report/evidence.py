@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from twinrun.report.binning import WindowBins, bin_windows
@@ -115,11 +116,16 @@ def causes_section(verdict: Verdict) -> Section:
     return Section("causes", "Why it differs", intro=intro, grids=(grid,))
 
 
+def _events_of(late: Sequence[LateEvent]) -> int:
+    """An event that is late for several windows is listed once for each, and counts once."""
+    return len({(event.topic, event.partition, event.offset) for event in late})
+
+
 def dropped(verdict: Verdict) -> Section:
     """The events that the stream dropped, named; says how many more there are and where."""
     title = "The events that the stream dropped"
     total = sum(cause.events or 0 for cause in verdict.causes if cause.cause == "late_dropped")
-    total = max(total, len(verdict.late_events))
+    total = max(total, _events_of(verdict.late_events))
     if not total:
         return Section("dropped", title, empty="No dropped event is known.")
     shown = verdict.late_events[:MAX_LATE_EVENTS]
@@ -128,7 +134,8 @@ def dropped(verdict: Verdict) -> Section:
         f"Each became known only after the stream's watermark{lateness} had passed the end of its window, "
         "so the stream left it out of that window's row. All times are UTC."
     )
-    notes = [f"{number(total)} events in all; {number(len(shown))} are listed here."] if total > len(shown) else []
+    listed = _events_of(shown)
+    notes = [f"{number(total)} events in all; {number(listed)} are listed here."] if total > listed else []
     notes.append("Every one, with its coordinates in Kafka, is a row of the late_events table.")
     if shown:
         worst = max(shown, key=lambda event: event.late_ms)
@@ -158,7 +165,7 @@ def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
             Cell(instant(event.known_at_ms), "time"),
             Cell(instant(event.watermark_ms), "time"),
             str(event.micro_batch),
-            Cell(f"{event.topic}-{event.partition} at {event.offset}", "code"),
+            Cell(f"{event.topic}-{event.partition} at {event.offset}", "spot"),
         )
         for event in events
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Tone = Literal["", "good", "bad", "mark", "quiet", "code", "time"]
-"""How a cell is set: ``mark`` is a differing cell, ``time`` is never broken. The text says it too."""
+Tone = Literal["", "good", "bad", "mark", "quiet", "code", "spot", "time"]
+"""How a cell is set: ``mark`` is a differing cell, ``time`` and ``spot`` (coordinates) never break. The text says it too."""
 
 
 @dataclass(frozen=True)
