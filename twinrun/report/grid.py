@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Tone = Literal["", "good", "bad", "mark", "quiet", "code", "spot", "time"]
-"""How a cell is set: ``mark`` is a differing cell, ``time`` and ``spot`` (coordinates) never break. The text says it too."""
+"""How a cell is set: ``mark`` differs, ``time`` and ``spot`` (coordinates) never break. The text says it too."""
 
 
 @dataclass(frozen=True)
