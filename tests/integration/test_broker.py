@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
+from twinrun.broker import topics
 from twinrun.broker.child import Identity, end, is_running
 from twinrun.broker.process import BrokerInfo, _new_cluster_id, broker_status, start_broker, stop_broker
 from twinrun.broker.topics import cluster_id, create_topic, describe_topic, offset_ranges
@@ -165,3 +166,18 @@ def test_a_cluster_id_is_never_taken_for_an_option() -> None:
     assert {len(letters) for letters in made} == {22}
     # One in 64 would begin with a dash.
     assert not [letters for letters in made if letters.startswith("-")]
+
+
+def test_the_librarys_own_time_limit_comes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is freed while its thread still delivers the answer ends the process (seen: SIGABRT)."""
+    seen: list[type[BaseException]] = []
+    sentence = topics._sentence
+
+    def noted(bootstrap: str, topic: str, error: Exception) -> BrokerError:
+        seen.append(type(error))
+        return sentence(bootstrap, topic, error)
+
+    monkeypatch.setattr(topics, "_sentence", noted)
+    with pytest.raises(BrokerError):
+        cluster_id(NOBODY, limit_s=0.5)
+    assert seen == [KafkaException]

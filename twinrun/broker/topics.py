@@ -29,6 +29,7 @@ LIMIT_S = 8.0
 # CreateTime keeps the instant at which an event became known; the default retention would delete old events.
 INPUT_TOPIC_CONFIG = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
 SHOWN_CONFIG = ("cleanup.policy", "message.timestamp.type", "retention.ms")
+_GRACE_S = 1.0
 _SILENT = logging.getLogger("twinrun.broker.client")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
@@ -181,10 +182,20 @@ def _refused_option(error: Exception, options: Mapping[str, str]) -> str:
 
 
 def _answer(bootstrap: str, answer: Future[_T], limit_s: float, topic: str = "") -> _T:
+    """The answer, or a plain error that leads to no frame of the caller.
+
+    A client must be freed by its own caller and only when its thread has delivered the answer: freed from there, or
+    by the collector in that thread, it ends the process. So the library's own time limit always comes first.
+    """
     try:
-        return answer.result(timeout=limit_s)
+        return answer.result(timeout=limit_s + _GRACE_S)
     except (KafkaException, FutureTimeoutError) as error:
-        raise _sentence(bootstrap, topic, error) from None
+        failure = _sentence(bootstrap, topic, error)
+        error.__traceback__ = None
+    try:
+        raise failure
+    finally:
+        del failure
 
 
 def _sentence(bootstrap: str, topic: str, error: Exception) -> BrokerError:
