@@ -67,7 +67,10 @@ def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
     is written before the micro-batch runs, and a repeated micro-batch keeps it byte for byte.
     """
     try:
-        files = spark.read.text(f"{checkpoint}/offsets", wholetext=True, pathGlobFilter="[0-9]*")
+        # A running stream removes its oldest files between listing and reading; the micro-batch log has those by then,
+        # and a hole would be counted as missing.
+        reader = spark.read.option("ignoreMissingFiles", "true")
+        files = reader.text(f"{checkpoint}/offsets", wholetext=True, pathGlobFilter="[0-9]*")
     except Exception as error:
         if _MISSING not in str(error):
             raise
@@ -103,7 +106,8 @@ def _entries(line: Column) -> Column:
 def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
     """Number of the newest micro-batch that Spark has committed; None before the first. One small Spark job."""
     try:
-        files = spark.read.text(f"{checkpoint}/commits", wholetext=True, pathGlobFilter="[0-9]*")
+        reader = spark.read.option("ignoreMissingFiles", "true")
+        files = reader.text(f"{checkpoint}/commits", wholetext=True, pathGlobFilter="[0-9]*")
         newest = files.agg(F.max(F.col("_metadata.file_name").cast("bigint"))).collect()[0][0]
         return None if newest is None else int(newest)
     except Exception as error:
