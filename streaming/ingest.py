@@ -19,7 +19,7 @@ from twinrun.results.run import OnProgress, RunSummary, new_run_id
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import last_committed, query_id
-from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.control import Record, add_record, latest_record
 from twinrun.tables.delta import latest_version, table_exists
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_stream
 from twinrun.tables.lease import held_lease
@@ -55,10 +55,11 @@ def run(
     bronze, checkpoint = cfg.table("bronze", topic=topic), cfg.checkpoint("ingest", topic, 1)
     with held_lease(spark, cfg, f"ingest:{topic}", f"twinrun ingest {topic}") as lease:
         guard_topic(spark, cfg, topic, f"ingest:{topic}")
-        guard_checkpoint(spark, cfg, topic, bronze, checkpoint)
+        known = latest_record(spark, cfg, KIND, topic)
+        guard_checkpoint(spark, cfg, topic, bronze, checkpoint, known)
         with plain_errors(f"the ingest of {topic}"):
             query = write_bronze(read_topic(spark, cfg, topic), cfg, bronze, checkpoint, f"ingest {topic}")
-            if latest_record(spark, cfg, KIND, topic) is None:
+            if known is None:
                 add_record(spark, cfg, KIND, topic, {"query_id": str(query.id)})
             state = follow(query, cfg, lease, lambda _: -1, stop or threading.Event(), on_progress)
     version = latest_version(spark, bronze) if table_exists(spark, bronze) else None
@@ -75,8 +76,15 @@ def run(
     )
 
 
-def guard_checkpoint(spark: SparkSession, cfg: Config, topic: str, bronze: str, checkpoint: str) -> None:
+def guard_checkpoint(
+    spark: SparkSession, cfg: Config, topic: str, bronze: str, checkpoint: str, known: Record | None
+) -> None:
     """Refuse a checkpoint by which bronze would miss records or get them twice.
+
+    Parameters
+    ----------
+    known : Record, optional
+        Which query fills this bronze table; None before the first.
 
     Raises
     ------
@@ -86,7 +94,7 @@ def guard_checkpoint(spark: SparkSession, cfg: Config, topic: str, bronze: str, 
         Kafka no longer has what is landed next.
     """
     way_out = "land the topic anew: a new folder for warehouse and for checkpoints (--set)"
-    known, found = latest_record(spark, cfg, KIND, topic), query_id(spark, checkpoint)
+    found = query_id(spark, checkpoint)
     if known is not None and found != known.payload["query_id"]:
         what = "is empty or was removed" if found is None else "belongs to another query"
         raise CheckpointError(

@@ -67,12 +67,13 @@ def run(
     """
     began = time.monotonic()
     with held_lease(spark, cfg, f"stream:{job.job_name}", f"twinrun stream {job.job_name}") as lease:
-        asked, events, begin = stop or threading.Event(), 0, fresh
+        asked, events, newest, begin = stop or threading.Event(), 0, -1, fresh
         while True:
             state = _open(spark, cfg, job, begin)
             pause = Pause(spark, cfg, job, state.static, asked)
             done, owner = _follow_one(spark, cfg, job, state, lease, pause, on_progress)
             events += done.events
+            newest = max(newest, done.micro_batch)  # a query that was restarted and stopped at once has done none
             if pause.newer is None or asked.is_set():
                 break
             begin = None  # the same checkpoint goes on, with the newer static tables
@@ -83,7 +84,7 @@ def run(
         events=events,
         table=state.table,
         version=latest_version(spark, state.table),
-        micro_batches=done.micro_batch + 1,
+        micro_batches=newest + 1,
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,
         details={"watermark": done.watermark, "query_id": owner, "checkpoint": state.checkpoint},

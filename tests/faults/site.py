@@ -18,11 +18,8 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from tests.faults.command import Command, Ended
 from tests.faults.disk import Sink
 
-HERE = Path(__file__).parent
-JOBS = {
-    "per_minute": HERE.parent / "integration" / "jobs" / "per_minute.py",
-    "page_totals": HERE / "jobs" / "page_totals.py",
-}
+_JOBS = Path(__file__).parents[1] / "integration" / "jobs"
+JOBS = {name: _JOBS / f"{name}.py" for name in ("per_minute", "page_totals")}
 T0_MS = 1_357_466_400_000
 STEP_MS = 4_000
 WINDOW_MS, LATENESS_MS = 60_000, 10_000

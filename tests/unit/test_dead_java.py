@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from twinrun.cli.session import _not_of_py4j
 from twinrun.errors import InputError, QueryError
-from twinrun.session.spark import death_behind
+from twinrun.session.spark import _not_of_py4j, death_behind
 
 
 @pytest.fixture

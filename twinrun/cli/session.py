@@ -6,7 +6,6 @@ that neither the lease nor the session could be given back. The main thread only
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
@@ -79,9 +78,6 @@ def with_spark(
     """
     running: _Running[T] = _Running()
     settings = session_settings(cfg)
-    # It logs a trace for every call that ends with its JVM; what matters comes as an exception.
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)
-    logging.getLogger().addFilter(_not_of_py4j)
 
     def run() -> None:
         from twinrun.session.spark import build_session, death_behind, stop_session, watch_jvm
@@ -163,11 +159,6 @@ def session_settings(cfg: Config | None) -> dict[str, str]:
             fix="add --set 'spark.master=local[2]', or use spark-submit as docs/operations.md shows",
         )
     return settings
-
-
-def _not_of_py4j(record: logging.LogRecord) -> bool:
-    """For the root logger, where py4j logs some of its traces."""
-    return record.module != "java_gateway"
 
 
 @contextmanager

@@ -151,6 +151,12 @@ def _quiet_pyspark() -> None:
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     # It logs a trace for every call that ends with its JVM; what matters comes as an exception, or from watch_jvm.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_not_of_py4j)
+
+
+def _not_of_py4j(record: logging.LogRecord) -> bool:
+    """For the root logger, where py4j logs some of its traces."""
+    return record.module != "java_gateway"
 
 
 def _prepare_environment(master: str | None, conf: Mapping[str, str]) -> None:

@@ -67,10 +67,7 @@ def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
     is written before the micro-batch runs, and a repeated micro-batch keeps it byte for byte.
     """
     try:
-        # A running stream removes its oldest files between listing and reading; the micro-batch log has those by then,
-        # and a hole would be counted as missing.
-        reader = spark.read.option("ignoreMissingFiles", "true")
-        files = reader.text(f"{checkpoint}/offsets", wholetext=True, pathGlobFilter="[0-9]*")
+        files = _numbered_files(spark, f"{checkpoint}/offsets")
     except Exception as error:
         if _MISSING not in str(error):
             raise
@@ -84,6 +81,16 @@ def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
         header["batchTimestampMs"].alias("started_at_ms"),
         F.flatten(F.transform(sources, _entries)).alias("end_offsets"),
     )
+
+
+def _numbered_files(spark: SparkSession, folder: str) -> DataFrame:
+    """One row per file of a micro-batch.
+
+    A running stream removes its oldest files between listing and reading; the micro-batch log has those by then, and
+    a hole would be counted as missing.
+    """
+    reader = spark.read.option("ignoreMissingFiles", "true")
+    return reader.text(folder, wholetext=True, pathGlobFilter="[0-9]*")
 
 
 def _entries(line: Column) -> Column:
@@ -106,8 +113,7 @@ def _entries(line: Column) -> Column:
 def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
     """Number of the newest micro-batch that Spark has committed; None before the first. One small Spark job."""
     try:
-        reader = spark.read.option("ignoreMissingFiles", "true")
-        files = reader.text(f"{checkpoint}/commits", wholetext=True, pathGlobFilter="[0-9]*")
+        files = _numbered_files(spark, f"{checkpoint}/commits")
         newest = files.agg(F.max(F.col("_metadata.file_name").cast("bigint"))).collect()[0][0]
         return None if newest is None else int(newest)
     except Exception as error:
