@@ -53,6 +53,10 @@ faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 soak: setup ## Verify again and again while ingest, stream and batch run.
 	$(BIN)/python -m pytest tests/integration/test_live.py -m slow
 
+.PHONY: scenarios
+scenarios: setup ## Seeded scenarios over all jobs: every planted cause found, nothing else claimed (N=500).
+	$(BIN)/python -m bench.scenarios $(or $(N),500)
+
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from twinrun.batch.replace import Work, plan_work, write_work
 
 from twinrun.config.model import Config
 from twinrun.events.decode import event_schema
+from twinrun.events.distinct import distinct_in_batch
 from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
@@ -130,9 +131,9 @@ def write_results(
 
 
 def as_declared(events: DataFrame, job: Job, name: str) -> DataFrame:
-    """Exactly what the job's function sees: the declared fields and the coordinates."""
+    """Exactly what the job's function sees: the declared fields and the coordinates, copies dropped if so declared."""
     source = next(source for source in job.sources if source.name == name)
-    return events.select(*[F.col(f"`{field.name}`") for field in event_schema(source)])
+    return distinct_in_batch(events.select(*[F.col(f"`{field.name}`") for field in event_schema(source)]), source)
 
 
 def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState | None, run_id: str) -> bool:

@@ -17,6 +17,7 @@ from twinrun.streaming.sink import start_final, start_updates
 from twinrun.config.model import Config
 from twinrun.durations import spark_interval
 from twinrun.events.decode import decode, decoder_fingerprint, valid_events
+from twinrun.events.distinct import distinct_in_stream
 from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
@@ -100,6 +101,7 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
         events = valid_events(decode(raw, source), source)
         if source.lateness_ms is not None:
             events = events.withWatermark(source.event_time, spark_interval(source.lateness_ms))
+            events = distinct_in_stream(events, source)
         frames[source.name] = events
     return frames
 

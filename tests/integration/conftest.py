@@ -6,7 +6,7 @@ import importlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class World:
     bootstrap: str
     overrides: dict[str, Any]
     partitions: int = 1
+    more_topics: dict[str, str] = field(default_factory=dict)
+    """Topics of further sources by the name of the source."""
 
     def cfg(self, **more: Any) -> Config:
         """The configuration as a user's YAML file would give it."""
@@ -59,7 +61,7 @@ class World:
             "warehouse": str(self.root / "wh"),
             "checkpoints": str(self.root / "cp"),
             "report": {"folder": str(self.root / "reports")},
-            "sources": {"clicks": {"topic": self.topic}},
+            "sources": {name: {"topic": topic} for name, topic in {"clicks": self.topic, **self.more_topics}.items()},
             "verify": {"max_lag_events": 0},
         }
         file.write_text(json.dumps(text), encoding="utf-8")
@@ -69,12 +71,13 @@ class World:
     def job(self, name: str = "per_minute") -> Job:
         return load_job(JOBS / f"{name}.py")
 
-    def produce(self, records: Iterable[Record]) -> None:
-        assert produce(records, self.topic, {"bootstrap.servers": self.bootstrap}).failed == 0
+    def produce(self, records: Iterable[Record], source: str = "clicks") -> None:
+        topic = {"clicks": self.topic, **self.more_topics}[source]
+        assert produce(records, topic, {"bootstrap.servers": self.bootstrap}).failed == 0
 
-    def ingest(self) -> RunSummary:
+    def ingest(self, job: str = "per_minute") -> RunSummary:
         runner = importlib.import_module("twinrun.streaming.ingest")
-        return runner.run(self.spark, self.cfg(), self.job().sources[0])
+        return [runner.run(self.spark, self.cfg(), source) for source in self.job(job).sources][-1]
 
     def stream(self, job: str = "per_minute", fresh: str | None = None, **more: Any) -> RunSummary:
         runner = importlib.import_module("twinrun.streaming.runner")

@@ -64,11 +64,14 @@ def swapped(rows: DataFrame) -> DataFrame:
     )(differ)
 
 
+SINK = {
+    "a row deleted": (lambda rows: rows.filter(f"NOT ({FIRST_B})"), "sink_missing", 1),
+    "a row doubled": (lambda rows: rows.unionByName(rows.filter(SECOND_A)), "sink_duplicate", 1),
+    "a micro-batch written twice": (lambda rows: rows.unionByName(rows), "sink_duplicate", 7),
+}
 UNEXPLAINED = {
     "a value changed": changed("clicks", "77L"),
-    "a row deleted": lambda rows: rows.filter(f"NOT ({FIRST_B})"),
-    "a row doubled": lambda rows: rows.unionByName(rows.filter(SECOND_A)),
-    "a micro-batch written twice": lambda rows: rows.unionByName(rows),
+    "a row doubled with another value": lambda rows: rows.unionByName(changed("clicks", "5L")(rows).filter(FIRST_B)),
     "two equal-count rows swapped between windows": swapped,
     "NaN in place of a number": changed("weight", "double('NaN')"),
     "null in place of 0": changed("amount", "NULL", SECOND_A),
@@ -81,6 +84,7 @@ UNEXPLAINED = {
 SOON = {
     "a value changed",
     "a row doubled",
+    "a row deleted",
     "NaN in place of a number",
     "the row of the late event with a count that no set of events gives",
     "a column of another type",
@@ -97,6 +101,14 @@ def test_a_fault_in_the_rows_is_unexplained(fault: str, plant: Any) -> None:
     assert verdict.exit_code == 1
     assert verdict.outcome == "differ"
     assert verdict.rows_unexplained > 0
+
+
+@pytest.mark.parametrize("fault", each(SINK))
+def test_a_fault_of_the_sink_is_named_and_its_rows_counted(fault: str, plant: Any) -> None:
+    change, cause, rows = SINK[fault]
+    verdict = plant(change)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 0)
+    assert {each.cause: each.rows for each in verdict.causes if each.cause != "late_dropped"} == {cause: rows}
 
 
 SCHEMA = {

@@ -23,13 +23,18 @@ LAYERS = [
     "broker",
     "events",
     "job",
+    "lint",
     "tables",
     "results",
     "compare",
     "explain",
     "quality",
+    "history",
+    "whatif",
+    "heal",
     "report",
     "produce",
+    "scenario",
     "cli",
 ]
 SIDEWAYS = {("explain", "quality")}  # verify, the last module of explain, asks quality for the expectations

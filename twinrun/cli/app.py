@@ -14,7 +14,22 @@ from typing import Annotated
 
 import typer
 
-from twinrun.cli import broker, compare, demo, doctor, jobs, produce, project, runs, verify
+from twinrun.cli import (
+    broker,
+    compare,
+    demo,
+    doctor,
+    heal,
+    history,
+    jobs,
+    lint,
+    produce,
+    project,
+    runs,
+    scenario,
+    verify,
+    whatif,
+)
 from twinrun.cli.output import Output, standard_output
 from twinrun.errors import (
     EXIT_ERROR,
@@ -32,7 +47,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (doctor, project, produce, runs, verify, compare, jobs, demo):
+for each in (doctor, project, produce, scenario, lint, runs, verify, history, whatif, heal, compare, jobs, demo):
     app.add_typer(each.commands)
 app.add_typer(broker.commands, name="broker", help="The development broker: a real Kafka on this machine.")
 

@@ -12,6 +12,7 @@ import typer
 
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import instant, job_named, need_landed, need_static, need_table, need_topics, sources_named
+from twinrun.cli.lint import warn_before_first_run
 from twinrun.cli.live import progress_text, step
 from twinrun.cli.session import until_stopped, with_spark
 from twinrun.config.model import Config
@@ -71,6 +72,7 @@ def batch(
     need_landed(cfg, job)
 
     def work(spark: SparkSession, stop: threading.Event) -> RunSummary:
+        warn_before_first_run(call, spark, cfg, job, "batch")
         with step(call.out, f"batch {job.job_name}"):
             return batch_once(spark, cfg, job, full, stop)
 
@@ -109,6 +111,7 @@ def stream(
     run = runner("streaming.runner")
 
     def work(spark: SparkSession, stop: threading.Event) -> None:
+        warn_before_first_run(call, spark, cfg, job, "stream")
         with step(call.out, f"stream {job.job_name}") as say:
             done = run(spark, cfg, job, fresh, stop, lambda so_far: say(progress_text(so_far)))
         show_run(call, done)
@@ -189,6 +192,8 @@ def _scheduled(call: Call, cfg: Config, job: Job, cron: str, full: bool) -> int:
     schedule.cron_trigger(cron)
 
     def work(spark: SparkSession, stop: threading.Event) -> None:
+        warn_before_first_run(call, spark, cfg, job, "batch")
+
         def firing() -> None:
             try:
                 need_landed(cfg, job)

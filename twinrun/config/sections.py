@@ -66,13 +66,14 @@ class Stream(Section):
 
 
 class Verify(Section):
-    """Limits of a verify; null: no limit."""
+    """Limits of a verify; null: no limit. ``max_replay_micro_batches`` 0: nothing is proven by replay."""
 
     wait_s: NotNegative = 0
     max_lag_events: NotNegative | None = 100
     max_age_s: NotNegative | None = 3_600
     sample_rows: NotNegative = 20
     max_late_samples: NotNegative = 200
+    max_replay_micro_batches: NotNegative | None = 200
 
 
 class Spark(Section):

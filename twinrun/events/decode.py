@@ -35,7 +35,7 @@ DECODER_VERSION = "1"
 
 def decoder_fingerprint(source: Source) -> str:
     """Short id of decoder version and declaration: equal ids decode equal bytes equally."""
-    declared = {k: v for k, v in asdict(source).items() if k not in ("lateness", "id", "offsets")}
+    declared = {k: v for k, v in asdict(source).items() if k not in ("lateness", "id", "distinct", "offsets")}
     text = json.dumps([DECODER_VERSION, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -36,6 +36,9 @@ class Source:
         clock cannot push the watermark over everybody else's events. None: no limit.
     id : list of str
         Fields that name an event in evidence and count duplicates. It never drops one.
+    distinct : list of str
+        Fields by which later copies of an event are dropped, in each mode by its own operator: see
+        `twinrun.events.distinct`. Needs a lateness.
     ranges : dict of str to (low, high)
         Inclusive limits of numeric fields; None leaves a side open. Outside goes to quarantine.
     format : str
@@ -51,6 +54,7 @@ class Source:
     event_time_format: EventTimeFormat = "epoch_ms"
     max_ahead: str | None = "1 hour"
     id: list[str] = field(default_factory=list)
+    distinct: list[str] = field(default_factory=list)
     ranges: dict[str, tuple[float | int | None, float | int | None]] = field(default_factory=dict)
     format: str = "json"
     offsets: OffsetRule | None = None

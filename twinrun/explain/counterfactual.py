@@ -13,8 +13,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from twinrun.events.decode import event_schema
+from twinrun.events.distinct import distinct_in_batch
 from twinrun.events.json_ import quoted
-from twinrun.explain.late import drops_late, is_dropped
+from twinrun.events.source import Source
+from twinrun.explain.late import is_dropped
 from twinrun.job.job import Job
 
 USED = "_stream_used"
@@ -26,35 +29,46 @@ def declared(events: DataFrame, names: list[str]) -> DataFrame:
     return events.select(*[F.col(quoted(name)) for name in names])
 
 
-def stream_rows(job: Job, marked: DataFrame, names: list[str], statics: dict[str, DataFrame]) -> DataFrame:
+def stream_rows(job: Job, marked: DataFrame, statics: dict[str, DataFrame]) -> DataFrame:
     """What the stream must have emitted, computed by the job's function in batch. Lazy.
+
+    Only for a job of one source whose dataflow has a closed form, see `twinrun.job.dataflow`.
 
     Parameters
     ----------
     marked : DataFrame
         Events with `USED` and ``_late_ms``.
-    names : list of str
-        Columns that the function sees.
     """
     source = job.sources[0]
+    names = seen_names(source)
     used = marked.filter(F.col(USED))
     if not job.windowed:
-        return _result(job, job.apply({source.name: declared(used, names), **statics}))
+        return without_deleted(job, job.apply({source.name: declared(used, names), **statics}))
     parts = []
     for phase in range(phases(job)):
         start_ms = phase_start(job, source.event_time, phase)
         end_ms = start_ms + F.lit(job.window_ms)
         in_window = F.unix_millis(F.col(quoted(source.event_time))) < end_ms
-        kept = used.filter(in_window & ~is_dropped(end_ms)) if drops_late(job) else used.filter(in_window)
+        late = is_dropped(end_ms) if source.lateness_ms is not None else F.lit(False)
+        kept = used.filter(in_window & ~late)
         rows = job.apply({source.name: declared(kept, names), **statics})
         index = F.floor(F.unix_millis(F.col(quoted(job.window_column))) / (job.slide_ms or 1))
         parts.append(rows.filter(F.pmod(index, F.lit(phases(job))) == phase))
-    return _result(job, reduce(DataFrame.unionByName, parts))
+    return without_deleted(job, reduce(DataFrame.unionByName, parts))
 
 
-def batch_rows(job: Job, events: DataFrame, names: list[str], statics: dict[str, DataFrame]) -> DataFrame:
-    """What the batch must have written from all of its events. Lazy."""
-    return _result(job, job.apply({job.sources[0].name: declared(events, names), **statics}))
+def batch_rows(job: Job, events: dict[str, DataFrame], statics: dict[str, DataFrame]) -> DataFrame:
+    """What the batch must have written from all of its events, by source. Lazy."""
+    frames = {
+        source.name: distinct_in_batch(declared(events[source.name], seen_names(source)), source)
+        for source in job.sources
+    }
+    return without_deleted(job, job.apply({**frames, **statics}))
+
+
+def seen_names(source: Source) -> list[str]:
+    """Names of the columns that the function sees of a source."""
+    return [field.name for field in event_schema(source)]
 
 
 def phases(job: Job) -> int:
@@ -68,5 +82,6 @@ def phase_start(job: Job, event_time: str, phase: int) -> Column:
     return (index - F.pmod(index - phase, F.lit(phases(job)))) * F.lit(job.slide_ms)
 
 
-def _result(job: Job, rows: DataFrame) -> DataFrame:
+def without_deleted(job: Job, rows: DataFrame) -> DataFrame:
+    """Rows that ``delete_when`` does not remove. Lazy."""
     return rows.filter(~F.coalesce(F.expr(job.delete_when), F.lit(False))) if job.delete_when else rows

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from twinrun.events.distinct import copies_kept
 from twinrun.events.json_ import quoted
+from twinrun.events.source import Source
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.counterfactual import USED
-from twinrun.explain.late import drops_late, is_dropped
+from twinrun.explain.late import is_dropped
+from twinrun.explain.place import Place
+from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
-from twinrun.results.touched import window_starts
+from twinrun.results.touched import starts_of, window_starts
 from twinrun.tables.offsets import at_or_after, before
 
-EVENT_CAUSES = ("before_start", "beyond_cut", "quarantined", "late_dropped")
+EVENT_CAUSES = ("before_start", "beyond_cut", "quarantined", "late_dropped", "duplicate_event")
 """Causes about events, in the order in which an event is given to the first that holds."""
 _COORDINATES = ["_topic", "_partition", "_offset"]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where counts of blamed events come from: by window, by key fields, or for all rows together.
+    """Where counts of blamed events of one source come from: by place (window, session), by key fields, or neither.
 
-    ``blamed`` has a row per event and window, with ``_why``; ``counts`` counts them.
+    ``blamed`` has a row per event and place, with ``_why``; ``counts`` counts them.
     """
 
     blamed: DataFrame
@@ -33,7 +38,7 @@ class Evidence:
     on: tuple[str, ...]
 
 
-def mark_events(events: DataFrame, requeued: DataFrame | None, job: Job, cut: StreamCut, topic: str) -> DataFrame:
+def mark_events(events: DataFrame, requeued: DataFrame | None, source: str, cut: StreamCut, topic: str) -> DataFrame:
     """Add `USED`, ``_cause`` (before_start, beyond_cut or quarantined; else null), ``_micro_batch`` and ``_late_ms``.
 
     Parameters
@@ -42,76 +47,111 @@ def mark_events(events: DataFrame, requeued: DataFrame | None, job: Job, cut: St
         Coordinates and ``_requeued_at`` of records that came out of quarantine later: a stream that read them earlier
         had refused them.
     """
-    name = job.sources[0].name
-    read = with_micro_batch(events, cut, topic, cut.start[name])
+    read = with_micro_batch(events, cut, topic, cut.start[source])
     refused: Column = F.lit(False)
     if requeued is not None:
         later = requeued.select(*_COORDINATES, F.unix_millis("_requeued_at").alias("_requeued_ms"))
         read = read.join(later, _COORDINATES, "left")
         refused = F.coalesce(F.col("_read_at_ms") < F.col("_requeued_ms"), F.lit(False))
     cause = (
-        F.when(~at_or_after(cut.start[name]), F.lit("before_start"))
-        .when(~before(cut.end[name]), F.lit("beyond_cut"))
+        F.when(~at_or_after(cut.start[source]), F.lit("before_start"))
+        .when(~before(cut.end[source]), F.lit("beyond_cut"))
         .when(refused, F.lit("quarantined"))
     )
     return read.withColumn("_cause", cause).withColumn(USED, F.col("_cause").isNull())
 
 
-def count_causes(marked: DataFrame, job: Job, fields: frozenset[str]) -> Evidence:
-    """Blamed events per window and per key that is a field of the events; lazy.
+def with_copies(marked: DataFrame, source: Source) -> DataFrame:
+    """Add ``_copy``: the stream took this further copy of an event, which the batch drops. Lazy."""
+    if not source.distinct:
+        return marked.withColumn("_copy", F.lit(False))
+    read = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
+    copies = copies_kept(read, source).withColumn("_copy", F.lit(True))
+    return marked.join(copies, _COORDINATES, "left").withColumn("_copy", F.coalesce("_copy", F.lit(False)))
+
+
+def count_causes(marked: DataFrame, job: Job, source: Source, rule: LateRule, place: Place) -> Evidence:
+    """Blamed events of one source per place and per key that is a field of the events; lazy.
 
     The counts say which events are blamed; the proof is the recomputation, not the count.
-
-    Parameters
-    ----------
-    fields : frozenset of str
-        Keys that the function takes over from the event's field of the same name.
     """
-    source = job.sources[0]
-    shared = [key for key in job.keys if key in fields - {source.event_time}]
-    cause = F.col("_cause")
-    pairs = marked
-    on = list(shared)
+    shared = [key for key in job.keys if key in place.fields[source.name] - {source.event_time}]
+    dropped = event_dropped(source, rule)
+    pairs, on = marked, [*shared]
     if job.windowed:
         pairs = marked.withColumn("_start_ms", F.explode(window_starts(job, source.event_time)))
-        if drops_late(job):
-            late = is_dropped(F.col("_start_ms") + F.lit(job.window_ms))
-            cause = F.coalesce(cause, F.when(late, F.lit("late_dropped")))
-        pairs = pairs.withColumn("_window", F.timestamp_millis("_start_ms"))
-        on.append("_window")
-    counts = [F.count_if(F.col("_why") == name).alias(f"_n_{name}") for name in EVENT_CAUSES]
+        pairs = pairs.withColumn("_place", F.timestamp_millis("_start_ms"))
+        if rule == LateRule("window", job.window_ms, job.slide_ms):
+            dropped = is_dropped(F.col("_start_ms") + F.lit(job.window_ms))
+    elif place.sessions is not None:
+        pairs = place.of_events(marked, source)
+    if job.windowed or place.sessions is not None:
+        on.append("_place")
+    late = F.when(F.coalesce(dropped, F.lit(False)), F.lit("late_dropped"))
+    cause = F.coalesce(F.col("_cause"), late, F.when(F.col("_copy"), F.lit("duplicate_event")))
     keys = [F.col(quoted(key)).alias(f"_by_{key}") for key in shared]
-    by = [*[f"_by_{key}" for key in shared], *(["_window"] if job.windowed else [])]
+    by = [*[f"_by_{key}" for key in shared], *(["_place"] if "_place" in on else [])]
     blamed = pairs.withColumn("_why", cause).filter(F.col("_why").isNotNull())
-    blamed = blamed.select(*keys, *(["_window"] if job.windowed else []), "_why", *_COORDINATES)
+    blamed = blamed.select(*keys, *(["_place"] if "_place" in on else []), "_why", *_COORDINATES)
+    counts = [F.count_if(F.col("_why") == name).alias(f"_n_{name}") for name in EVENT_CAUSES]
     return Evidence(blamed, blamed.groupBy(*[quoted(name) for name in by]).agg(*counts), tuple(on))
 
 
-def causes_of(differences: DataFrame, evidence: Evidence) -> DataFrame:
-    """Add ``causes`` (cause to number of blamed events, zeros left out) to differing rows."""
-    joined = differences.join(evidence.counts, _of_row(evidence), "left")
-    entries = [F.struct(F.lit(name), F.coalesce(F.col(f"_n_{name}"), F.lit(0))) for name in EVENT_CAUSES]
+def event_dropped(source: Source, rule: LateRule) -> Column:
+    """Whether the first stateful operator dropped the event, from one of its windows at least."""
+    moment = F.unix_millis(F.col(quoted(source.event_time)))
+    if rule.kind == "window":
+        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
+        return F.exists(starts, lambda start: is_dropped(start + F.lit(rule.window_ms)))
+    if rule.kind == "session":
+        return is_dropped(moment + F.lit(rule.gap_ms))
+    return is_dropped(moment) if rule.kind == "time" else F.lit(False)
+
+
+def causes_of(differences: DataFrame, evidence: Sequence[Evidence]) -> DataFrame:
+    """Add ``causes`` (cause to number of blamed events, zeros left out) to differing rows.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        Rows with ``key`` and ``place`` (see `twinrun.explain.place`).
+    """
+    joined = differences
+    for index, each in enumerate(evidence):
+        joined = joined.join(each.counts, _of_row(each), "left")
+        renamed = {f"_n_{name}": f"_n{index}_{name}" for name in EVENT_CAUSES}
+        joined = joined.withColumnsRenamed(renamed).drop(*[c for c in each.counts.columns if c not in renamed])
+    total = {
+        name: sum((F.coalesce(f"_n{i}_{name}", F.lit(0)) for i in range(len(evidence))), F.lit(0))
+        for name in EVENT_CAUSES
+    }
+    entries = [F.struct(F.lit(name), count.cast("bigint")) for name, count in total.items()]
     found = F.map_filter(F.map_from_entries(F.array(*entries)), lambda _, count: count > 0)
-    return joined.withColumn("causes", found).drop(*evidence.counts.columns)
+    used = [f"_n{index}_{name}" for index in range(len(evidence)) for name in EVENT_CAUSES]
+    return joined.withColumn("causes", found).drop(*used)
 
 
-def events_by_cause(explained: DataFrame, evidence: Evidence) -> dict[str, int]:
+def events_by_cause(explained: DataFrame, evidence: Sequence[Evidence]) -> dict[str, int]:
     """How many events the causes of these rows blame; each counts once, in however many windows or rows it lies.
 
     Parameters
     ----------
     explained : DataFrame
-        ``key`` and ``window`` of rows. One Spark job.
+        ``key``, ``place`` and ``causes`` of rows. One Spark job per source.
     """
-    joined = explained.join(evidence.blamed, _of_row(evidence))
-    counted = joined.groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
-    return {row["_why"]: row["events"] for row in counted.collect()}
+    found: dict[str, int] = {}
+    for each in evidence:
+        joined = explained.join(each.blamed, _of_row(each)).filter(F.map_contains_key("causes", F.col("_why")))
+        counted = joined.groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
+        for row in counted.collect():
+            found[row["_why"]] = found.get(row["_why"], 0) + row["events"]
+    return found
 
 
 def _of_row(evidence: Evidence) -> Column:
-    """Condition: the blamed event belongs to the differing row, as far as its window and key fields tell."""
+    """Condition: the blamed event belongs to the differing row, as far as its place and key fields tell."""
     condition = F.lit(True)
     for name in evidence.on:
-        side = F.col("window") if name == "_window" else F.col("key")[name]
-        condition = condition & side.eqNullSafe(F.col("_window" if name == "_window" else quoted(f"_by_{name}")))
+        side = F.col("place") if name == "_place" else F.col("key")[name]
+        condition = condition & side.eqNullSafe(F.col("_place" if name == "_place" else quoted(f"_by_{name}")))
     return condition

@@ -90,6 +90,9 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
     if checks.comparison.rows_batch == 0 and checks.comparison.rows_stream == 0:
         what = "no window has closed in both modes" if job.windowed else "neither mode has a row"
         found.append(("nothing_compared", f"nothing was compared: {what}"))
+    waiting = sum(cause.rows for cause in checks.causes if cause.cause == "pending")
+    if waiting and not checks.comparison.rows_stream and waiting == checks.totals["rows_compared"]:
+        found.append(("nothing_compared", f"nothing was compared: all {waiting} rows still wait in the stream"))
     limit = cfg.verify.max_lag_events
     if limit is not None and checks.lag_events > limit:
         found.append(("stale", f"the stream is {checks.lag_events} events behind its input; allowed: {limit}"))

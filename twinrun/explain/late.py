@@ -6,21 +6,43 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
-from twinrun.job.job import Job
-from twinrun.results.touched import window_starts
+from twinrun.events.source import Source
+from twinrun.job.dataflow import LateRule
+from twinrun.results.touched import starts_of
 
 
-def drops_late(job: Job) -> bool:
-    """Whether the stream of this job drops late events at all: only windowed operators under a watermark do."""
-    return job.windowed and job.sources[0].lateness_ms is not None
+def is_dropped(end_ms: Column) -> Column:
+    """The rule: what the event belongs to had ended at or before the watermark of the previous micro-batch."""
+    return end_ms <= F.col("_late_ms")
 
 
-def is_dropped(window_end_ms: Column) -> Column:
-    """The rule: the window had ended at or before the watermark of the previous micro-batch."""
-    return window_end_ms <= F.col("_late_ms")
+def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
+    """One row per dropped event, per window where the rule goes by windows; lazy.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Events with ``_late_ms``; null there means not read by the stream, which is not dropped.
+
+    Returns
+    -------
+    DataFrame
+        The events with ``_start_ms`` and ``_end_ms`` of what they came too late for (``_start_ms`` is null where the
+        operator goes by the event time alone).
+    """
+    moment = F.unix_millis(F.col(quoted(source.event_time)))
+    if rule.kind == "window":
+        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
+        pairs = events.withColumn("_start_ms", F.explode(starts))
+        pairs = pairs.withColumn("_end_ms", F.col("_start_ms") + F.lit(rule.window_ms))
+    elif rule.kind == "session":
+        pairs = events.withColumns({"_start_ms": moment, "_end_ms": moment + F.lit(rule.gap_ms)})
+    else:
+        pairs = events.withColumns({"_start_ms": F.lit(None).cast("bigint"), "_end_ms": moment})
+    return pairs.filter(F.lit(rule.kind != "none") & is_dropped(F.col("_end_ms")))
 
 
-def late_rows(events: DataFrame, job: Job, query_id: str) -> DataFrame:
+def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str) -> DataFrame:
     """One row per dropped (event, window): the rows of the ``late_events`` table. Lazy.
 
     Parameters
@@ -32,17 +54,13 @@ def late_rows(events: DataFrame, job: Job, query_id: str) -> DataFrame:
     Returns
     -------
     DataFrame
-        ``late_ms`` is how long the window had been closed, in milliseconds, 0 or more.
+        ``late_ms`` is how long the window (session, or event time) had been passed, in milliseconds, 0 or more.
     """
-    source = job.sources[0]
-    pairs = events.filter(F.col("_micro_batch").isNotNull()).withColumn(
-        "_start_ms", F.explode(window_starts(job, source.event_time))
-    )
-    end_ms = F.col("_start_ms") + F.lit(job.window_ms)
     named = [F.col(quoted(name)) for name in source.id]
-    return pairs.filter(is_dropped(end_ms)).select(
+    dropped = dropped_pairs(events.filter(F.col("_micro_batch").isNotNull()), source, rule)
+    return dropped.select(
         F.lit(query_id).alias("query_id"),
-        F.lit(job.job_name).alias("job"),
+        F.lit(job_name).alias("job"),
         F.lit(source.name).alias("source"),
         (F.to_json(F.struct(*named)) if named else F.lit("{}")).alias("id"),
         F.col("_topic").alias("topic"),
@@ -51,8 +69,8 @@ def late_rows(events: DataFrame, job: Job, query_id: str) -> DataFrame:
         F.unix_millis(F.col(quoted(source.event_time))).alias("event_time_ms"),
         F.unix_millis("_kafka_timestamp").alias("known_at_ms"),
         F.col("_start_ms").alias("window_start_ms"),
-        end_ms.alias("window_end_ms"),
+        F.col("_end_ms").alias("window_end_ms"),
         F.col("_late_ms").alias("watermark_ms"),
         F.col("_micro_batch").alias("micro_batch"),
-        (F.col("_late_ms") - end_ms).alias("late_ms"),
+        (F.col("_late_ms") - F.col("_end_ms")).alias("late_ms"),
     )

@@ -1,4 +1,4 @@
-"""What a verify asks about its surroundings: is the job provable, and how far have topic, bronze and batch come."""
+"""What a verify asks about its surroundings: how far have topic, bronze and batch come."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from twinrun.broker.topics import TopicInfo, offset_ranges
 from twinrun.config.model import Config
-from twinrun.errors import BrokerError, JobError
+from twinrun.errors import BrokerError
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.tables.delta import read_table
@@ -23,26 +23,6 @@ class Reach:
     broker: dict[str, Offsets | None]
     bronze: dict[str, Offsets]
     topics: dict[str, TopicInfo | None]
-
-
-def refuse_unproven(job: Job) -> None:
-    """Refuse the shapes of job whose differences cannot be proven yet: better no verdict than a doubtful one.
-
-    Raises
-    ------
-    JobError
-        The job has several sources, or session windows.
-    """
-    found = [
-        *([f"{len(job.sources)} sources"] if len(job.sources) != 1 else []),
-        *(["session windows"] if job.shape == "session" else []),
-    ]
-    if found:
-        raise JobError(
-            f"{job.job_name} cannot be verified yet: it has {' and '.join(found)}.",
-            expected="one source, and tumbling, sliding or no windows",
-            fix="run both modes and compare their tables: twinrun compare BATCH STREAM --keys ..",
-        )
 
 
 def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:

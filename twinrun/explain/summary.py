@@ -9,7 +9,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
-from twinrun.explain.explain import Explained, waits_for_close, window_end_ms
+from twinrun.explain.explain import Explained
+from twinrun.explain.sides import waits_for_close, window_end_ms
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import CauseCount, MicroBatchPoint, RowSample, WindowPoint
@@ -21,6 +22,15 @@ PROOFS = {
     "beyond_cut": "the batch's function without the events beyond the stream's last offset gives its rows",
     "quarantined": "the batch's function without the events that the stream had refused gives its rows",
     "static_version": "the batch's function with the static tables that the stream saw gives its rows",
+    "pending": "the recorded micro-batches, run again, emit the row once the watermark is pushed beyond all events",
+    "late_split": "the recorded micro-batches, run again, give these sessions; in order of event time, the batch's",
+    "arrival_order": "the micro-batches, run again, give the stream's row; in order of event time, the batch's",
+    "duplicate_event": "the micro-batches, run again, give the stream's row with the copies that it took",
+    "float_order": "in exact decimals, the function gives both rows to within rounding",
+    "nondeterministic": "the batch, run twice more over the same events, differs from itself",
+    "sink_missing": "the recorded micro-batches, run again, emit the row that the stream's table lacks",
+    "sink_duplicate": "the recorded micro-batches, run again, emit once the row that the stream's table repeats",
+    "mode_dependent_logic": "run again, the micro-batches give the stream's row, and not the batch's in any order",
 }
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
+from twinrun.events.source import Source
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.evidence import mark_events
-from twinrun.explain.explain import requeued
-from twinrun.explain.late import drops_late, late_rows
+from twinrun.explain.late import late_rows
+from twinrun.explain.material import requeued
+from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
@@ -22,22 +25,28 @@ from twinrun.tables.delta import Commit, append, read_table, replace, table_exis
 from twinrun.tables.offsets import at_or_after, before
 
 
-def write_late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> int:
+def write_late_events(
+    spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState
+) -> int:
     """Name the events that the micro-batches since the last verify dropped; returns late (event, window) pairs so far.
 
     A rerun replaces what an interrupted one wrote. About four Spark jobs; reads only the new micro-batches' events.
     """
-    if not drops_late(job) or cut.committed.micro_batch < 0 or cut.missing:
+    if not flow.drops_late or cut.committed.micro_batch < 0 or cut.missing:
         return 0
-    ref, source = cfg.table("late_events"), job.sources[0]
+    ref = cfg.table("late_events")
     last = _last_verified(spark, cfg, job, cut) if table_exists(spark, ref) else -1
     if last < cut.committed.micro_batch:
-        events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
-        inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
-        topic = cfg.source(source.name).topic
-        # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
-        read = mark_events(inside, requeued(spark, cfg, job), job, cut, topic).filter(F.col(USED))
-        rows = late_rows(read.filter(F.col("_micro_batch") > last), job, cut.query_id)
+        parts = []
+        for source in job.sources:
+            events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+            inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
+            topic = cfg.source(source.name).topic
+            # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
+            read = mark_events(inside, requeued(spark, cfg, source.name), source.name, cut, topic).filter(F.col(USED))
+            new = read.filter(F.col("_micro_batch") > last)
+            parts.append(late_rows(new, job.job_name, source, flow.rules[source.name], cut.query_id))
+        rows = reduce(DataFrame.unionByName, parts)
         if table_exists(spark, ref):
             where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
             replace(rows, ref, where=where)
@@ -85,13 +94,14 @@ def late_samples(frame: DataFrame, limit: int) -> tuple[LateEvent, ...]:
 
 
 def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> int:
-    """Events whose id stands at several offsets, with all their coordinates; returns how many ids. Two Spark jobs.
+    """Events whose id stands at several offsets, with all their coordinates; returns how many ids.
 
-    Only counted: a duplicate is an event like any other unless the job says otherwise.
+    Only counted: a duplicate is an event like any other unless the source says ``distinct``. Two Spark jobs per source.
     """
-    source = job.sources[0]
-    if not source.id:
-        return 0
+    return sum(_write_duplicates(spark, cfg, source, batch) for source in job.sources if source.id)
+
+
+def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: BatchState) -> int:
     events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
     place = F.struct("_topic", "_partition", "_offset")
     named = F.to_json(F.struct(*[F.col(quoted(name)) for name in source.id]))

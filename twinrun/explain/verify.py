@@ -14,9 +14,10 @@ from twinrun.compare.tables import compare_frames
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.explain.assign import with_micro_batch
-from twinrun.explain.explain import Found, Sides, closed, explain
+from twinrun.explain.explain import Explained, Found, explain
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
-from twinrun.explain.reach import Reach, reach_of, refuse_unproven, unread
+from twinrun.explain.reach import Reach, reach_of, unread
+from twinrun.explain.sides import Sides, closed
 from twinrun.explain.summary import (
     cause_counts,
     micro_batch_points,
@@ -32,6 +33,7 @@ from twinrun.explain.tables import (
     write_late_events,
     write_ledger,
 )
+from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, check_ledger
 from twinrun.results.audit import audit_source, quarantine_counts
@@ -43,6 +45,7 @@ from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import covers, lag
+from twinrun.tables.static import read_static
 
 OnStep = Callable[[str], None]
 _POLL_S = 2.0
@@ -83,7 +86,6 @@ def verify(
         Another verify of this job is running.
     """
     began = time.monotonic()
-    refuse_unproven(job)
     say = on_step or (lambda _: None)
     with held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"), plain_errors("the verify"):
         say("taking the cut")
@@ -91,6 +93,8 @@ def verify(
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = _covered(cut, batch, job)
+        static = read_static(spark, cfg, batch.static)
+        flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
         reach = reach_of(spark, cfg, job)
         sides = Sides(
             batch=without_lineage(read_table(spark, batch.table, batch.table_version)),
@@ -100,12 +104,12 @@ def verify(
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
         comparison, differences = _compare(job, ready, full)
         verify_id = uuid.uuid4().hex[:16]
-        judged = None
+        judged: Explained | None = None
         if comparison.rows_different:
             say(f"explaining {comparison.rows_different} differing rows")
-            judged = explain(spark, cfg, job, cut, batch, ready, Found(verify_id, differences))
+            judged = explain(spark, cfg, job, flow, cut, batch, ready, Found(verify_id, differences))
         say("naming late and duplicate events")
-        late_pairs = write_late_events(spark, cfg, job, cut, batch) if covered else 0
+        late_pairs = write_late_events(spark, cfg, job, flow, cut, batch) if covered else 0
         duplicates = write_duplicate_events(spark, cfg, job, batch)
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None).localCheckpoint()
@@ -137,7 +141,7 @@ def verify(
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
-        notes = notes_of(job, cut, checks, batch)
+        notes = notes_of(job, cut, checks, batch) + (judged.notes if judged else ())
         duration_ms = int((time.monotonic() - began) * 1000)
         verdict = assemble(job, cut, checks, shown, pinned, decision, notes, duration_ms)
     return verdict

@@ -20,6 +20,9 @@ _EVENT_TIME_TYPES = {"epoch_ms": ("bigint",), "iso8601": ("string", "timestamp")
 def source_problems(source: Source) -> Iterator[Problem]:
     """All problems of one source's declaration."""
     where = f"source {source.name!r}"
+    if not isinstance(source.distinct, list | tuple):
+        yield Problem(f"{where}: distinct is no list", "a list of field names")
+        return
     yield from wrong_duration(f"{where}: lateness", source.lateness)
     yield from wrong_duration(f"{where}: max_ahead", source.max_ahead)
     yield from wrong_choice(f"{where}: event_time_format", source.event_time_format, get_args(EventTimeFormat))
@@ -44,6 +47,10 @@ def _field_problems(source: Source, where: str, fields: dict[str, Field]) -> Ite
             yield Problem(f"{where}: the field {name!r} begins with '_', which is kept for twinrun", change="rename it")
     yield from _undeclared(f"{where}: event_time", [source.event_time], fields)
     yield from _undeclared(f"{where}: id", source.id, fields)
+    yield from _undeclared(f"{where}: distinct", source.distinct, fields)
+    if source.distinct and source.lateness is None:
+        found = f"{where}: distinct stands without lateness, and the stream cannot remember ids for ever"
+        yield Problem(found, "a lateness", "add lateness=...")
     yield from _undeclared(f"{where}: ranges", source.ranges, fields)
     allowed = _EVENT_TIME_TYPES.get(source.event_time_format, ())
     time = fields.get(source.event_time)

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from twinrun.events.decode import decoder_fingerprint, event_schema
+from twinrun.events.source import Source
 from twinrun.job.job import Job
 
 _EXPRESSION_ID = re.compile(r"#\d+L?")
@@ -46,9 +47,14 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
         "keys": json.dumps(job.keys),
         "grain": json.dumps([job.window_ms, job.slide_ms, job.gap, job.window_column]),
         "emit": json.dumps([job.emit, job.delete_when]),
-        "sources": json.dumps({s.name: [decoder_fingerprint(s), s.lateness] for s in job.sources}, sort_keys=True),
+        "sources": json.dumps({s.name: _meaning(s) for s in job.sources}, sort_keys=True),
         "tables": json.dumps([asdict(t) for t in job.tables]),
     }
+
+
+def _meaning(source: Source) -> list[Any]:
+    """What of a source's declaration changes results; what came later stands there only where it is used."""
+    return [decoder_fingerprint(source), source.lateness, *([source.distinct] if source.distinct else [])]
 
 
 def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

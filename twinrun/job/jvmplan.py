@@ -27,12 +27,23 @@ class Expr:
 
 @dataclass(frozen=True)
 class Node:
-    """One operator of a plan. ``streaming``: events flow through it. ``groupings``: what an Aggregate groups by."""
+    """One operator of a plan.
+
+    Attributes
+    ----------
+    streaming : bool
+        Events flow through it.
+    groupings : tuple of Expr
+        What an Aggregate groups by.
+    columns : tuple of int
+        Ids of what comes out of it; only for an EventTimeWatermark.
+    """
 
     kind: str
     streaming: bool
     inputs: tuple[Node, ...]
     groupings: tuple[Expr, ...] = ()
+    columns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,8 +115,9 @@ def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int]) -> N
         _define_expanded(java, made_from)
         # An Expand forgets what is never null, though sliding windows only repeat rows.
         _add_not_null(java.child(), never_null)
+    columns = tuple(int(c.exprId().id()) for c in _items(java.output())) if kind == "EventTimeWatermark" else ()
     inputs = tuple(_read_node(child, made_from, never_null) for child in _items(java.children()))
-    return Node(kind, bool(java.isStreaming()), inputs, groupings)
+    return Node(kind, bool(java.isStreaming()), inputs, groupings, columns)
 
 
 def _define(expressions: Any, made_from: dict[int, Expr]) -> None:

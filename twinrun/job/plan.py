@@ -15,6 +15,7 @@ from pyspark.sql.types import StructField, StructType
 from twinrun.config.nearest import listed
 from twinrun.durations import spark_interval
 from twinrun.events.decode import event_schema
+from twinrun.events.distinct import distinct_in_stream
 from twinrun.events.source import Source
 from twinrun.job.calls import call_logic, plain_sentence, spark_problem
 from twinrun.job.grain import grain_problems, is_window_end, only_from_windows
@@ -54,14 +55,14 @@ def check_plan(
     if missing:
         change = f"bind {', '.join(missing)} under tables: in the configuration"
         return empty, [Problem(f"the table {listed(missing)} has no schema", change=change)]
-    with _quiet():
+    with quiet_spark():
         try:
             schemas = {source.name: seen_schema(source) for source in job.sources}
         except Exception as error:
             return empty, [Problem(f"a schema cannot be read by Spark: {plain_sentence(error)}")]
         tables = {table.name: spark.createDataFrame([], table_schemas[table.name]) for table in job.tables}
         events = {name: spark.createDataFrame([], schema) for name, schema in schemas.items()}
-        streams = {source.name: _stream(spark, source, schemas[source.name]) for source in job.sources}
+        streams = {source.name: stream_frame(spark, source, schemas[source.name]) for source in job.sources}
         batch, problems = call_logic(job, events | tables)
         stream, stream_problems = call_logic(job, streams | tables, streaming=True)
         problems += [problem for problem in stream_problems if problem not in problems]
@@ -95,7 +96,7 @@ def seen_schema(source: Source) -> StructType:
     )
 
 
-def _stream(spark: SparkSession, source: Source, schema: StructType) -> DataFrame:
+def stream_frame(spark: SparkSession, source: Source, schema: StructType) -> DataFrame:
     """An unstarted stream with the columns of the events, and the watermark that the framework puts on them."""
     clock = spark.readStream.format("rate").load()
     columns = [
@@ -105,7 +106,7 @@ def _stream(spark: SparkSession, source: Source, schema: StructType) -> DataFram
     frame = clock.select(*columns)
     if source.lateness_ms is None:
         return frame
-    return frame.withWatermark(source.event_time, spark_interval(source.lateness_ms))
+    return distinct_in_stream(frame.withWatermark(source.event_time, spark_interval(source.lateness_ms)), source)
 
 
 def _schema_problems(batch: DataFrame, stream: DataFrame | None) -> Iterator[Problem]:
@@ -170,7 +171,7 @@ def _never_null(plan: Plan, column_id: int) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_spark() -> Iterator[None]:
     """Keep pyspark from logging each failed analysis as a Java trace: here it becomes a sentence."""
     # Made by pyspark's own factory: a plain logger under this name would make its later errors fail with a TypeError.
     loggers = [PySparkLogger.getLogger(name) for name in _LOGGERS]

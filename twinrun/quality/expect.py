@@ -65,6 +65,19 @@ def check_ledger(windows: DataFrame) -> tuple[ExpectationResult, ...]:
     return tuple(_validate("ledger", windows.select("rows_unexplained"), expectations))
 
 
+def check_totals(totals: DataFrame, min_completeness: float | None) -> tuple[ExpectationResult, ...]:
+    """Limits on one row about a verify (``rows_unexplained``, ``completeness`` from 0 to 1). Few Spark jobs."""
+    import_quietly()
+    from great_expectations import expectations as gxe
+
+    expectations: list[Any] = [
+        gxe.ExpectColumnMaxToBeBetween(column="rows_unexplained", min_value=0, max_value=0),
+    ]
+    if min_completeness is not None:
+        expectations.append(gxe.ExpectColumnMinToBeBetween(column="completeness", min_value=min_completeness))
+    return tuple(_validate("ledger", totals.select("rows_unexplained", "completeness"), expectations))
+
+
 def import_quietly() -> None:
     """Load the library without usage telemetry and without its warnings about its own dependencies."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"

@@ -44,6 +44,10 @@ _CAUSES = {
         "Duplicate events",
         "{events} came more than once and only one of the modes removed the copies.",
     ),
+    "arrival_order": (
+        "Order of arrival",
+        "In order of event time, the stream would give the batch's rows: the order of arrival made the difference.",
+    ),
     "sink_duplicate": (
         "Rows written twice",
         "The stream's table holds rows twice: the sink is wrong, not the logic.",

@@ -30,7 +30,7 @@ class TimeRange:
 
 def incremental_by(job: Job) -> str:
     """How the job can be recomputed in part: ``"events"``, ``"windows"``, ``"keys"``, or ``""`` for not at all."""
-    if len(job.sources) != 1:
+    if len(job.sources) != 1 or job.sources[0].distinct:  # an older copy of a new event may lie anywhere
         return ""
     if job.windowed:
         return "windows"
@@ -41,8 +41,12 @@ def incremental_by(job: Job) -> str:
 
 
 def window_starts(job: Job, event_time: str) -> Column:
-    """Array with the start (epoch ms) of every window that holds the event. Windows are aligned to 1970, as Spark's."""
-    window_ms, slide_ms = job.window_ms or 0, job.slide_ms or 1
+    """Array with the start (epoch ms) of every window of the job that holds the event."""
+    return starts_of(event_time, job.window_ms or 0, job.slide_ms or 1)
+
+
+def starts_of(event_time: str, window_ms: int, slide_ms: int) -> Column:
+    """Array with the start (epoch ms) of every such window that holds the event. Aligned to 1970, as Spark's."""
     moment = F.unix_millis(F.col(quoted(event_time)))
     last = moment - F.pmod(moment, F.lit(slide_ms))
     count = -(-window_ms // slide_ms)

@@ -36,12 +36,19 @@ def query_id(spark: SparkSession, checkpoint: str) -> str | None:
 
 def start_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
     """First offset per topic and partition that the query read; empty before its first micro-batch."""
-    text = _read_file(spark, f"{checkpoint}/sources/0/0")
-    if text is None:
-        return {}
-    # Spark writes a zero byte and a version line before the JSON.
-    found = json.loads(text[text.index("{") :])
-    return {topic: plain(partitions) for topic, partitions in found.items()}
+    starts: dict[str, Offsets] = {}
+    for text in _read_files(spark, f"{checkpoint}/sources/*/0"):
+        # Spark writes a zero byte and a version line before the JSON.
+        try:
+            found = json.loads(text[text.index("{") :])
+        except ValueError:
+            raise CheckpointError(
+                f"a file of the first offsets below {checkpoint}/sources is damaged.",
+                fix="restore it from a backup, or start anew with --new-checkpoint",
+            ) from None
+        for topic, partitions in found.items():
+            starts.setdefault(topic, {}).update(plain(partitions))
+    return starts
 
 
 def next_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
@@ -122,11 +129,19 @@ def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
         raise
 
 
+_MOST_SOURCES = 100
+
+
 def _read_file(spark: SparkSession, path: str) -> str | None:
+    return next(iter(_read_files(spark, path)), None)
+
+
+def _read_files(spark: SparkSession, paths: str) -> list[str]:
+    """The texts of a few small files; none where there is no such file."""
     try:
-        rows = spark.read.text(path, wholetext=True).limit(1).collect()
+        rows = spark.read.text(paths, wholetext=True).limit(_MOST_SOURCES).collect()
     except Exception as error:
         if _MISSING in str(error):
-            return None
-        raise CheckpointError(f"the checkpoint file {path} cannot be read: {plain_cause(error)}") from error
-    return rows[0]["value"] if rows else ""
+            return []
+        raise CheckpointError(f"the checkpoint file {paths} cannot be read: {plain_cause(error)}") from error
+    return [row["value"] for row in rows] or [""]

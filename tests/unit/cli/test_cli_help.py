@@ -20,14 +20,19 @@ ALL = [
     "compare",
     "demo",
     "doctor",
+    "heal",
+    "history",
     "ingest",
     "init",
     "jobs",
+    "lint",
     "produce",
     "report",
     "requeue",
+    "scenario",
     "stream",
     "verify",
+    "what-if",
 ]
 
 

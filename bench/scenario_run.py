@@ -1,0 +1,248 @@
+"""Run a suite of scenarios through the real pipeline, and hold what the product's tables say against the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from delta.tables import DeltaTable
+from deltalake import write_deltalake
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from twinrun.scenario.check import Checked, Observed, ObservedRow, check
+from twinrun.scenario.contract import BUILT_IN, Contract, contract_of
+from twinrun.scenario.expect import MAY_BE_PROVEN, Expectation
+from twinrun.scenario.faults import RowKey, SinkFault, sink_faults
+from twinrun.scenario.generate import generate
+from twinrun.scenario.plants import MIXED, Plant
+from twinrun.scenario.suite import Suite, suite_of
+from twinrun.tables.delta import replace
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import World
+
+NUMBERS = {
+    "per_minute": "clicks",
+    "sliding_clicks": "clicks",
+    "minutes_so_far": "clicks",
+    "page_totals": "clicks",
+    "priced_clicks": "price",
+    "once_per_minute": "clicks",
+    "peak_minutes": "clicks",
+}
+"""The jobs that scenarios run over, by their file, and a column of each that a fault in the sink may change.
+
+A job of another shape joins by its line here, once `twinrun.scenario.arithmetic` knows what its stream drops.
+"""
+PRICES = "prices"
+_FIRST_OPERATOR: dict[str, dict[str, Any]] = {
+    "once_per_minute": {"late_by": "time"},
+    "peak_minutes": {"inner_ms": 10_000},
+}
+"""What a job's definition does not say: which operator decides what is late, where it is not the job's window."""
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """One job over one suite: every scenario held against its plan, and what the totals say."""
+
+    job: str
+    checked: tuple[Checked, ...]
+    problems: tuple[str, ...]
+    sink_planted: int
+    sink_proven: int
+    unexplained: int
+    seconds: dict[str, float]
+    causes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every plan came true."""
+        return not self.problems and all(each.ok for each in self.checked)
+
+
+def contract_for(world: World, job: str) -> Contract:
+    """The contract of a job of the tests, with its first operator."""
+    return dataclasses.replace(contract_of(world.job(job)), **_FIRST_OPERATOR.get(job, {}))
+
+
+@dataclass
+class Clock:
+    """Seconds by step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    last: float = field(default_factory=time.monotonic)
+
+    def tick(self, step: str) -> None:
+        now = time.monotonic()
+        self.seconds[step], self.last = round(now - self.last, 1), now
+
+
+def shape_of(contract: Contract) -> str:
+    """The built-in shape that makes the same bytes: what a reproducer names."""
+    return next(name for name, each in BUILT_IN.items() if dataclasses.replace(each, name=contract.name) == contract)
+
+
+def mixed_suite(world: World, seeds: Sequence[int], jobs: Sequence[str], micro_batches: int, size: int) -> Suite:
+    """A scenario per seed, made for each job in turn, and one more plant: partitions that stay idle."""
+    contracts = [contract_for(world, name) for name in jobs]
+    made = []
+    for place, seed in enumerate(seeds):
+        contract = contracts[place % len(contracts)]
+        plants = (Plant("idle_partitions", 2), Plant("disorder", 3)) if place == 0 else None
+        made.append(generate(MIXED, seed, contract, plants, size=size, micro_batches=micro_batches))
+    return suite_of(made)
+
+
+def land(world: World, suite: Suite) -> None:
+    """Send the log and land it in bronze."""
+    world.overrides["stream.max_offsets_per_trigger"] = suite.size
+    world.produce(suite.records())
+    world.ingest()
+
+
+def run_job(world: World, suite: Suite, job: str) -> JobRun:
+    """Run one job in both modes over a landed suite, plant the faults of the sink, verify, and check every scenario."""
+    contract, clock = contract_for(world, job), Clock()
+    expected = suite.expect(contract)
+    if contract.table:
+        write_prices(world, suite, frozenset())
+    world.stream(job)
+    clock.tick("stream")
+    if contract.table:
+        write_prices(world, suite, suite.static_changes())
+    world.batch(job)
+    clock.tick("batch")
+    faults = [fault for scenario in suite.scenarios for fault in sink_faults(scenario, contract)]
+    plant_in_sink(world, job, contract, faults)
+    clock.tick("faults")
+    verdict = world.verify(job)
+    clock.tick("verify")
+    seen = observe(world, suite, job, contract)
+    # What belongs to no scenario (the filler, above all) must not be claimed either.
+    empty = {prefix: Expectation(prefix, job) for prefix in sorted(set(seen) - set(expected))}
+    checked = [check(plan, seen.get(prefix, Observed())) for prefix, plan in {**expected, **empty}.items()]
+    return JobRun(
+        job=job,
+        checked=tuple(checked),
+        problems=total_problems(world, job, list(expected.values()), verdict),
+        sink_planted=len(faults),
+        sink_proven=sum(cause.rows for cause in verdict.causes if cause.cause in MAY_BE_PROVEN.values()),
+        unexplained=verdict.rows_unexplained,
+        seconds=clock.seconds,
+        causes={cause.cause: cause.events or 0 for cause in verdict.causes},
+    )
+
+
+def write_prices(world: World, suite: Suite, changed: frozenset[str]) -> None:
+    """Write a version of the static table: a price per page, one more where it changed."""
+    path = str(world.root / PRICES)
+    world.overrides |= {f"tables.{PRICES}.path": path, f"tables.{PRICES}.format": "delta"}
+    pages = suite.keys()
+    prices = pl.DataFrame({"page": pages, "price": [10 + (page in changed) for page in pages]})
+    write_deltalake(path, prices.to_arrow(), mode="overwrite")
+
+
+def plant_in_sink(world: World, job: str, contract: Contract, faults: Sequence[SinkFault]) -> None:
+    """Rewrite the stream's table behind the stream's back, in one commit."""
+    if not faults:
+        return
+    ref = str(world.table("stream", job))
+    version = DeltaTable.forPath(world.spark, ref).history(1).collect()[0]["version"]
+    rows = world.spark.read.format("delta").option("versionAsOf", version).load(ref)
+    replace(_with_faults(rows, contract, faults, NUMBERS[job]), ref)
+
+
+def _with_faults(rows: DataFrame, contract: Contract, faults: Sequence[SinkFault], number: str) -> DataFrame:
+    listed = [(fault.row[0], fault.row[1], fault.kind) for fault in faults]
+    planted = rows.sparkSession.createDataFrame(listed, "_row string, _window_ms bigint, _fault string")
+    key = F.col(contract.id_field if contract.row_per_event else contract.key_field)
+    same = key == F.col("_row")
+    if contract.windowed:
+        same = same & (F.unix_millis("window_start") == F.col("_window_ms"))
+    marked = rows.join(F.broadcast(planted), same, "left")
+    times = F.when(F.col("_fault") == "sink_delete", 0).when(F.col("_fault") == "sink_double", 2).otherwise(1)
+    changed = F.when(F.col("_fault") == "sink_change", F.col(number) + 1).otherwise(F.col(number))
+    copied = marked.withColumn(number, changed.cast(rows.schema[number].dataType))
+    return copied.select(*rows.columns, F.explode(F.array_repeat(F.lit(1), times))).select(*rows.columns)
+
+
+def observe(world: World, suite: Suite, job: str, contract: Contract) -> dict[str, Observed]:
+    """What the tables of the newest verify say, by the prefix of the scenario that a row or record belongs to."""
+    rows: dict[str, dict[RowKey, ObservedRow]] = defaultdict(dict)
+    for row in _newest(world, job, "differences").iter_rows(named=True):
+        key = json.loads(row["key_id"])
+        name = key[contract.id_field if contract.row_per_event else contract.key_field]
+        start = _ms(row["window_start"]) if contract.windowed else None
+        mine = rows[name.split(".")[0]]
+        verdict = row["verdict"] if (name, start) not in mine else "repeated"
+        mine[name, start] = ObservedRow(row["kind"], verdict, dict(row["causes"]))
+    late: dict[str, set[tuple[str, int | None]]] = defaultdict(set)
+    for row in _rows(world, "late_events", job).iter_rows(named=True):
+        name = json.loads(row["id"])[contract.id_field]
+        late[name.split(".")[0]].add((name, row["window_start_ms"]))
+    copies: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in _rows(world, "duplicate_events").iter_rows(named=True):
+        name = json.loads(row["id"])[contract.id_field]
+        copies[name.split(".")[0]][name] = row["copies"]
+    quarantined = _quarantined(world, suite)
+    return {
+        prefix: Observed(rows[prefix], frozenset(late[prefix]), quarantined[prefix], copies[prefix])
+        for prefix in {*rows, *late, *copies, *quarantined}
+    }
+
+
+def _quarantined(world: World, suite: Suite) -> dict[str, dict[int, str]]:
+    """By offset: one partition holds the whole log, so that an offset is a place in the plan."""
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    table = pl.read_delta(world.cfg().table("quarantine", source="clicks"))
+    for row in table.iter_rows(named=True):
+        found[suite.lines[row["_offset"]].scenario][row["_offset"]] = row["_rule"]
+    return found
+
+
+def _newest(world: World, job: str, kind: str) -> pl.DataFrame:
+    """The rows that the newest verify of a job wrote."""
+    newest = _rows(world, "ledger", job).sort("verified_at_ms")["verify_id"].to_list()[-1]
+    rows = _rows(world, kind, job)
+    return rows.filter(pl.col("verify_id") == newest) if rows.height else rows
+
+
+def _rows(world: World, kind: str, job: str | None = None) -> pl.DataFrame:
+    try:
+        table = pl.read_delta(world.cfg().table(kind))
+    except Exception as error:
+        if "not" not in str(error).lower():
+            raise
+        return pl.DataFrame()  # no verify has had anything to write there
+    return table if job is None else table.filter(pl.col("job") == job)
+
+
+def _ms(instant: Any) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def total_problems(world: World, job: str, plans: list[Expectation], verdict: Any) -> tuple[str, ...]:
+    """Where the totals of the verdict and the windows of the ledger do not add up to the plans."""
+    rows = [row for plan in plans for row in plan.rows.values()]
+    problems = []
+    if len(rows) != verdict.rows_explained + verdict.rows_unexplained:
+        found = verdict.rows_explained + verdict.rows_unexplained
+        problems.append(f"{job}: {len(rows)} differing rows planned, the verdict counts {found}")
+    planned = Counter({"late_dropped": sum(plan.late_events for plan in plans)})
+    named = {cause.cause: cause.events or 0 for cause in verdict.causes if cause.cause == "late_dropped"}
+    if planned != Counter(named):
+        problems.append(f"{job}: events by cause planned {dict(planned)}, the verdict counts {named}")
+    windows = {key[1] for plan in plans for key in plan.rows}
+    ledger = _newest(world, job, "ledger").filter(pl.col("verdict").is_in(["explained", "unexplained"]))
+    starts = {None if start is None else _ms(start) for start in ledger["window_start"].to_list()}
+    if starts != windows:
+        problems.append(f"{job}: the ledger has {len(starts)} windows that differ, {len(windows)} were planned")
+    return tuple(problems)

@@ -1,0 +1,114 @@
+"""The ledger asked after real verifies: counts, causes, thresholds; and a ledger that cannot answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from tests.integration.commands import Ran, on_session, run
+from tests.integration.conftest import T0_MS, World, click
+from twinrun.history.history import history
+from twinrun.report.history import history_section
+from twinrun.tables.delta import append, read_table
+
+LOG = [
+    *[click(s, page) for s in (5, 65, 125, 200) for page in "ab"],
+    *[click(s, "a") for s in range(201, 209)],
+    click(30, "a", name="late"),  # in the third micro-batch: dropped by the watermark that the first one moved
+    *[click(s, "a") for s in range(209, 216)],
+]
+LATER = [click(300, "a"), click(301, "b"), click(70, "b", name="later"), click(302, "a")]
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Any) -> World:
+    """Three verifies: one row explained, the same again, and two."""
+    world = make_world(**{"stream.max_offsets_per_trigger": 8})
+    assert world.run_all(LOG).rows_explained == 1
+    assert world.verify().rows_explained == 1
+    assert world.run_all(LATER).rows_explained == 2
+    return world
+
+
+def command(world: World, *words: str, **layout: str) -> Ran:
+    world.cfg()  # writes the file
+    conf = str(world.root / "conf" / "test.yaml")
+    job = str(Path(__file__).parent / "jobs" / "per_minute.py")
+    sets = [word for name, place in layout.items() for word in ("--set", f"layout.{name}={place}")]
+    with on_session(world.spark):
+        return run("history", job, *words, *sets, "--conf", conf, "--set", "spark.master=local[2]")
+
+
+def test_history_counts_verifies_rows_and_causes(world: World) -> None:
+    found = history(world.spark, world.cfg(), "per_minute")
+    assert (found.verifies_total, [point.rows_explained for point in found.verifies]) == (3, [1, 1, 2])
+    assert found.verifies[0].windows == {"equal": 2, "explained": 1, "pending": 1}
+    newest = found.newest
+    assert newest.completeness == newest.rows_equal / newest.rows_compared
+    assert found.differs_since_ms == found.verifies[0].at_ms
+    (cause,) = found.causes
+    assert (cause.cause, cause.rows_now, cause.windows_now, cause.verifies) == ("late_dropped", 2, 2, 3)
+    assert (cause.first_seen_ms, cause.last_seen_ms) == (found.verifies[0].at_ms, newest.at_ms)
+    assert (cause.trend.direction, cause.trend.recent_mean, cause.trend.before_mean) == ("rising", 2.0, 1.0)
+    windows = [(w.window_start_ms, w.verifies, w.first_seen_ms, w.verdict, w.still) for w in found.windows]
+    assert windows == [
+        (T0_MS, 3, found.verifies[0].at_ms, "explained", True),
+        (T0_MS + 60_000, 1, newest.at_ms, "explained", True),
+    ]
+
+
+def test_since_leaves_older_verifies_out(world: World) -> None:
+    whole = history(world.spark, world.cfg(), "per_minute")
+    found = history(world.spark, world.cfg(), "per_minute", since_ms=whole.newest.at_ms)
+    assert (found.verifies_total, found.differs_since_ms) == (1, whole.newest.at_ms)
+    assert found.causes[0].trend.direction == "unknown"
+    late = command(world, "--since", "2999-01-01")
+    assert (late.code, "no verify of per_minute was made since then" in late.err) == (2, True)
+
+
+def test_the_command_keeps_its_threshold_and_the_section_has_the_same_counts(world: World) -> None:
+    done = command(world, "--min-completeness", "0.5", "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    assert [check["success"] for check in document["checks"]] == [True, True]
+    newest = document["verifies"][-1]
+    assert (newest["rows_compared"], newest["rows_equal"], newest["completeness"]) == (8, 6, 0.75)
+    section = history_section(history(world.spark, world.cfg(), "per_minute"), 60_000)
+    assert [len(grid.rows) for grid in section.grids] == [3, 1, 2]
+
+
+def test_a_broken_threshold_is_exit_code_1(world: World) -> None:
+    done = command(world, "--min-completeness", "0.999")
+    assert done.code == 1
+    assert "FAILED expect_column_min_to_be_between(column='completeness'" in done.out
+    assert "late_dropped" in done.out
+
+
+def test_a_ledger_that_lacks_columns_or_is_of_another_job_or_absent(world: World) -> None:
+    cfg = world.cfg()
+    rows = read_table(world.spark, cfg.table("ledger"))
+    for name, frame in (("narrow", rows.drop("causes")), ("other", rows.withColumn("job", F.lit("another")))):
+        append(frame, str(world.root / name))
+    narrow, other = command(world, ledger=str(world.root / "narrow")), command(world, ledger=str(world.root / "other"))
+    absent = command(world, ledger=str(world.root / "absent"))
+    assert [done.code for done in (narrow, other, absent)] == [2, 2, 2]
+    assert "it lacks causes" in narrow.err
+    assert "holds no verify of per_minute" in other.err
+    assert "there is no table at" in absent.err
+
+
+def test_an_unexplained_row_breaks_the_threshold_even_if_enough_are_equal(world: World) -> None:
+    """Planted in the ledger itself: the newest verify with one unexplained row."""
+    rows = read_table(world.spark, world.cfg().table("ledger")).localCheckpoint()
+    later = F.col("verified_at_ms") + 1_000_000
+    planted = rows.filter(F.col("verified_at_ms") == rows.agg(F.max("verified_at_ms")).collect()[0][0])
+    one = F.when(F.col("window_start") == F.timestamp_millis(F.lit(T0_MS)), 1).otherwise(0).cast("bigint")
+    planted = planted.withColumns({"verify_id": F.lit("planted"), "verified_at_ms": later, "rows_unexplained": one})
+    append(rows.unionByName(planted), str(world.root / "planted"))
+    done = command(world, ledger=str(world.root / "planted"))
+    assert done.code == 1
+    assert "FAILED expect_column_max_to_be_between(column='rows_unexplained'" in done.out

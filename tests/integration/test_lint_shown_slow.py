@@ -1,0 +1,187 @@
+"""More of what the lint says, shown by runs: late events, open windows, watermarks, zones, what a start refuses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.errors import AnalysisException, StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from tests.integration.both_modes import ARRIVALS, SCHEMA, Both, Logic, event
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def both(spark_session: SparkSession, tmp_path: Path) -> Both:
+    return Both(spark_session, tmp_path, ARRIVALS)
+
+
+def windows(events: DataFrame) -> DataFrame:
+    per = events.groupBy("kind", F.window("ts", "1 minute")).agg(F.sum("n"))
+    return per.select("kind", F.date_format("window.start", "mm"), "sum(n)")
+
+
+def test_late_and_open_windows_tr201_tr202(spark_session: SparkSession, tmp_path: Path) -> None:
+    """The second event of minute 0 is late, by the watermark of a micro-batch before; minute 10 is never closed."""
+    both = Both(spark_session, tmp_path, [[event(0)], [event(10)], [event(10.1)], [event(0.5, n=5)], [event(10.2)]])
+
+    batch, stream = both.rows(windows)
+
+    assert batch == [("a", "00", 6), ("a", "10", 3)]
+    assert stream == [("a", "00", 1)]
+
+
+def test_a_filter_holds_the_watermark_back_tr203(spark_session: SparkSession, tmp_path: Path) -> None:
+    both = Both(spark_session, tmp_path, [[event(0)], [event(10, kind="b")], [event(11, kind="b")]])
+
+    def before(events: DataFrame) -> DataFrame:
+        return windows(events.filter("kind = 'a'"))
+
+    def after(events: DataFrame) -> DataFrame:
+        return windows(events).filter("kind = 'a'")
+
+    def by_time(events: DataFrame) -> DataFrame:
+        return windows(events.filter("ts > '2000-01-01'"))
+
+    assert both.rows(before) == ([("a", "00", 1)], [])
+    assert max(both.watermarks) < "2024-01-01T10:01"
+    assert both.rows(after) == ([("a", "00", 1)], [])
+    _, stream = both.rows(by_time)
+    assert ("a", "00", 1) in stream
+    assert max(both.watermarks) > "2024-01-01T10:09"
+
+
+def test_a_watermark_of_its_own_tr204(spark_session: SparkSession, tmp_path: Path) -> None:
+    both = Both(spark_session, tmp_path, [[event(0)], [event(10)], [event(10.1)], [event(0.5, n=5)], [event(20)]])
+
+    def logic(events: DataFrame) -> DataFrame:
+        return windows(
+            events.select("kind", "n", F.col("ts").alias("at"))
+            .withWatermark("at", "1 second")
+            .select("kind", "n", F.col("at").alias("ts"))
+        )
+
+    frame = spark_session.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).json(str(tmp_path / "stream"))
+    written: list[Any] = []
+    query = (
+        logic(frame)
+        .writeStream.foreachBatch(lambda rows, _: written.extend(tuple(row) for row in rows.collect()))
+        .trigger(availableNow=True)
+        .start()
+    )
+    query.awaitTermination()
+
+    assert ("a", "00", 6) in both.batch(logic)
+    assert ("a", "00", 1) in written
+
+
+def test_a_filter_over_totals_leaves_rows_behind_tr264(both: Both) -> None:
+    def few(events: DataFrame) -> DataFrame:
+        return events.groupBy("kind").agg(F.count("*").alias("c")).filter("c < 3")
+
+    assert both.latest(few) == ([], [("a", 2)])
+
+    def many(events: DataFrame) -> DataFrame:
+        return events.groupBy("kind").agg(F.count("*").alias("c")).filter("c >= 2")
+
+    assert both.latest(many) == ([("a", 3)], [("a", 3)])
+
+
+def test_zones_and_days_tr205_tr206(both: Both, spark_session: SparkSession) -> None:
+    def logic(events: DataFrame) -> DataFrame:
+        day = F.window("ts", "1 day")["start"].cast("long")
+        return events.limit(1).select(day, F.date_trunc("day", "ts").cast("long"))
+
+    [(window, date)] = both.batch(logic)
+    assert window == date
+    spark_session.conf.set("spark.sql.session.timeZone", "America/New_York")
+    try:
+        [(window_abroad, date_abroad)] = both.batch(logic)
+    finally:
+        spark_session.conf.set("spark.sql.session.timeZone", "UTC")
+    assert window_abroad == window
+    assert date_abroad != date
+
+
+def test_python_values_and_modes_tr211_tr222_tr242(both: Both) -> None:
+    def drawn(events: DataFrame) -> DataFrame:
+        return events.select("n", F.lit(random.random()))
+
+    def by_mode(events: DataFrame) -> DataFrame:
+        return events.select("n").filter("n > 1") if events.isStreaming else events.select("n")
+
+    def udf(events: DataFrame) -> DataFrame:
+        draw = F.udf(lambda _: random.random(), "double").asNondeterministic()
+        return events.select("n", draw("n"))
+
+    for logic in (drawn, by_mode, udf):
+        batch, stream = both.rows(logic)
+        assert batch != stream
+
+
+def session_of_all(events: DataFrame) -> DataFrame:
+    return events.groupBy(F.session_window("ts", "1 minute")).agg(F.sum("n"))
+
+
+def unequal_pairs(events: DataFrame) -> DataFrame:
+    return events.alias("a").join(events.alias("b"), F.expr("a.n < b.n")).select("a.n")
+
+
+def without_static(events: DataFrame) -> DataFrame:
+    return events.select("n").subtract(events.sparkSession.range(1).selectExpr("cast(id AS INT) AS n"))
+
+
+def pandas_mean(events: DataFrame) -> DataFrame:
+    import pandas as pd
+
+    def mean(values: pd.Series) -> float:
+        return float(values.mean())
+
+    mean.__annotations__ = {"values": pd.Series, "return": float}
+    mean_of: Any = F.pandas_udf(mean, "double")
+    return events.groupBy(F.window("ts", "1 minute")).agg(mean_of("x")).select("window.start", "mean(x)")
+
+
+@pytest.mark.parametrize(
+    ("logic", "says"),
+    [
+        (unequal_pairs, "without equality predicate"),
+        (session_of_all, "session window"),
+        (pandas_mean, "group aggregate pandas UDF"),
+        (without_static, "watermark"),
+    ],
+    ids=["TR113", "TR118", "TR119", "TR109"],
+)
+def test_what_is_refused_only_at_the_start(both: Both, logic: Logic, says: str) -> None:
+    assert both.batch(logic) is not None
+    with pytest.raises((StreamingQueryException, AnalysisException), match=says):
+        both.stream(logic)
+
+
+def test_batch_refuses_a_state_of_pandas_tr142(both: Both) -> None:
+    def first(key: Any, frames: Iterator[Any], state: Any) -> Iterator[Any]:
+        yield from frames
+
+    def logic(events: DataFrame) -> DataFrame:
+        groups = events.select("kind").groupBy("kind")
+        return groups.applyInPandasWithState(first, "kind STRING", "n INT", "append", "NoTimeout")
+
+    with pytest.raises(Exception, match="applyInPandasWithState is unsupported in batch"):
+        both.batch(logic)
+
+
+def test_a_pivot_with_values_in_windows_that_close_is_equal(spark_session: SparkSession, tmp_path: Path) -> None:
+    """The lint does not refuse it with emit='final', and rightly so."""
+    both = Both(spark_session, tmp_path, [[event(0)], [event(0.5, kind="b")], [event(10)], [event(11)]])
+
+    def logic(events: DataFrame) -> DataFrame:
+        per = events.groupBy(F.window("ts", "1 minute")).pivot("kind", ["a", "b"]).agg(F.sum("n"))
+        return per.select(F.date_format("window.start", "mm"), "a", "b").filter("a = 1 AND b = 1")
+
+    assert both.rows(logic) == ([("00", 1, 1)], [("00", 1, 1)])

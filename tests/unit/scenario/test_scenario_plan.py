@@ -1,0 +1,154 @@
+"""A plan equals what a simulation of Spark's rules finds in the bytes, for any seed and any plants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.scenario.oracle import differing, simulate
+from twinrun.errors import InputError
+from twinrun.scenario.contract import BUILT_IN, Contract
+from twinrun.scenario.expect import Expectation
+from twinrun.scenario.generate import generate
+from twinrun.scenario.model import Scenario
+from twinrun.scenario.plan import expectation_of
+from twinrun.scenario.plants import KINDS, MIXED, PRESETS, Plant, can_take
+from twinrun.scenario.suite import suite_of
+from twinrun.scenario.timeline import SEEDS_PER_TRACK
+
+CONTRACTS = [
+    *BUILT_IN.values(),
+    replace(BUILT_IN["tumbling"], name="no lateness at all", lateness_ms=0),
+    replace(BUILT_IN["tumbling"], name="lateness of many windows", lateness_ms=10_800_000, window_ms=3_600_000),
+    replace(BUILT_IN["sliding"], name="steps that do not divide the window", window_ms=50_000),
+]
+CONTRACTS[-2] = replace(CONTRACTS[-2], slide_ms=3_600_000)
+SEEDS = st.integers(0, 2**63 - 1)
+
+
+def made(name: str, seed: int, contract: Contract) -> Scenario:
+    try:
+        return generate(name, seed, contract, size=60)
+    except InputError:
+        return generate("calm", seed, contract)
+
+
+def late_rows(plan: Expectation) -> dict[object, tuple[str, int]]:
+    return {row: (each.kind, each.events) for row, each in plan.rows.items() if each.cause == "late_dropped"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([*PRESETS, MIXED]), SEEDS, st.sampled_from(CONTRACTS))
+def test_the_plan_equals_a_simulation_over_the_bytes(name: str, seed: int, contract: Contract) -> None:
+    scenario = made(name, seed, contract)
+    plan = expectation_of(scenario)
+    done = simulate(scenario.records(), scenario.size, contract)
+    assert late_rows(plan) == differing(done).get(scenario.prefix, {})
+    assert plan.late_pairs == done.dropped
+    assert plan.quarantined == done.refused
+    assert plan.duplicates == {name: count for name, count in done.copies.items() if count > 1}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([*PRESETS, MIXED]), SEEDS, st.sampled_from(CONTRACTS))
+def test_planted_counts_are_exact(name: str, seed: int, contract: Contract) -> None:
+    scenario = made(name, seed, contract)
+    plan = expectation_of(scenario)
+    lines = Counter(line.plant for line in scenario.lines)
+    refused = Counter(line.plant for line in scenario.lines if line.event is None)
+    counts = Counter({plant.kind: plant.count for plant in scenario.plants})
+    assert plan.late_events == counts["late"] == lines["late"]
+    assert len(plan.duplicates) == counts["duplicates"]
+    assert lines["duplicates"] == 2 * counts["duplicates"]
+    assert [lines[kind] for kind in ("disorder", "hot_keys")] == [counts[kind] for kind in ("disorder", "hot_keys")]
+    assert refused["poison"] == counts["poison"]
+    assert refused["clock_skew"] == counts["clock_skew"]
+    assert lines["schema_change"] == counts["schema_change"]
+    assert plan.unexplained_rows == sum(count for kind, count in counts.items() if kind.startswith("sink_"))
+    assert len(scenario.gaps) == counts["gaps"]
+    assert len(scenario.static_keys) == counts["static_change"]
+    assert Counter(line.micro_batch for line in scenario.lines) == dict.fromkeys(range(6), scenario.size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from([contract for contract in CONTRACTS if contract.windowed]))
+def test_windows_that_are_gaps_hold_no_event_in_time(seed: int, contract: Contract) -> None:
+    scenario = generate("gap", seed, contract)
+    length_ms = scenario.timeline.window_ms
+    in_time = [line.event for line in scenario.lines if line.event and line.plant != "late"]
+    assert [e for e in in_time if any(gap <= e.event_ms < gap + length_ms for gap in scenario.gaps)] == []
+    assert len(scenario.gaps) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_disorder_is_behind_what_came_before_and_duplicates_are_the_same_bytes(seed: int) -> None:
+    scenario = generate("everything", seed, BUILT_IN["tumbling"])
+    newest = 0
+    for line in scenario.lines:
+        assert line.event is None or line.plant != "disorder" or line.event.event_ms <= newest
+        newest = max(newest, line.event.event_ms if line.event and line.plant != "late" else 0)
+    twice = Counter(line.value for line in scenario.lines if line.plant == "duplicates")
+    assert set(twice.values()) == {2}
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 3 * SEEDS_PER_TRACK), min_size=2, max_size=8, unique=True))
+def test_a_scenario_means_the_same_alone_and_among_others(seeds: list[int]) -> None:
+    shapes = [BUILT_IN[name] for name in ("tumbling", "sliding", "deduplicated", "chained", "stateless")]
+    alone = [generate(MIXED, seed, shapes[seed % 5]) for seed in seeds]
+    suite = suite_of(alone)
+    for contract in shapes:
+        together = suite.expect(contract)
+        for scenario in alone:
+            own = expectation_of(replace(scenario, contract=contract))
+            theirs = together[scenario.prefix]
+            assert (own.rows, own.late_pairs, own.duplicates) == (theirs.rows, theirs.late_pairs, theirs.duplicates)
+            assert sorted(own.quarantined.values()) == sorted(theirs.quarantined.values())
+        done = simulate(suite.records(), suite.size, contract)
+        assert {row for plan in together.values() for row in late_rows(plan)} == {
+            row for rows in differing(done).values() for row in rows
+        }
+    assert len({line.micro_batch for line in suite.lines}) * suite.size == len(suite.lines)
+
+
+def test_edges_lie_on_both_sides_of_the_watermark() -> None:
+    """Ties are what a wrong comparison would miss: ends of windows at, 1 ms before and 1 ms after the watermark."""
+    distances = set()
+    for seed in range(0, 40 * SEEDS_PER_TRACK, SEEDS_PER_TRACK):
+        scenario = generate("late_edge", seed, BUILT_IN["tumbling"])
+        for line in scenario.lines:
+            if line.event and line.plant in ("late", "disorder"):
+                end_ms = line.event.event_ms // 60_000 * 60_000 + 60_000
+                distances.add((line.plant, end_ms - scenario.timeline.dropping_ms(line.micro_batch)))
+    assert {("late", 0), ("late", -1)} <= distances
+    assert {("disorder", 59_999), ("disorder", 1)} <= distances
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_another_lag_of_the_watermark_gives_another_plan(lag: int) -> None:
+    """Negative control: the comparison tells Spark's rule from one that is a micro-batch too new or too old."""
+    scenario = generate("late_edge", 7, BUILT_IN["tumbling"])
+    assert simulate(scenario.records(), scenario.size, scenario.contract, lag=2).dropped == plan_pairs(scenario)
+    assert simulate(scenario.records(), scenario.size, scenario.contract, lag=lag).dropped != plan_pairs(scenario)
+
+
+def plan_pairs(scenario: Scenario) -> frozenset[tuple[str, int]]:
+    return expectation_of(scenario).late_pairs
+
+
+def test_every_kind_can_be_planted_somewhere() -> None:
+    for kind in KINDS:
+        contract = next(each for each in BUILT_IN.values() if can_take(kind, each))
+        assert generate("one", 5, contract, (Plant(kind, 1),)).plants == (Plant(kind, 1),)
+
+
+@pytest.mark.parametrize("name", [*PRESETS, MIXED])
+def test_a_preset_fits_every_seed_in_some_shape(name: str) -> None:
+    for seed in range(60):
+        shape = "stateless" if name == "static_change" else "tumbling"
+        generate(name, seed, BUILT_IN[shape])

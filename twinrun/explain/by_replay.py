@@ -1,0 +1,120 @@
+"""The proof for every other job, and for what a closed form leaves open: run the recorded micro-batches again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.explain.classify import Worlds, classify
+from twinrun.explain.counterfactual import USED, batch_rows
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, rows_at
+from twinrun.explain.evidence import causes_of, event_dropped
+from twinrun.explain.material import Material
+from twinrun.explain.prove import Played, Withdrawn, replay_in_order, replay_recorded
+from twinrun.explain.recording import recorded
+from twinrun.job.dataflow import Dataflow
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Judged rows, and why nothing could be proven where that is so."""
+
+    rows: DataFrame
+    note: str = ""
+
+
+def explain_by_replay(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    rows: DataFrame,
+    material: Material,
+    name: str,
+) -> Replayed:
+    """Add ``verdict`` and ``causes`` to differing rows; six Spark jobs per recorded micro-batch, twice.
+
+    ``material`` must hold all events. Where the recording is longer than ``verify.max_replay_micro_batches``, or the
+    replay does not show the recorded watermarks, the rows stay unexplained and a note says why.
+    """
+    record = recorded(cut)
+    limit = cfg.verify.max_replay_micro_batches
+    if not record:
+        return Replayed(_unproven(rows))
+    if limit is not None and len(record) > limit:
+        note = (
+            f"Rows were not proven by replay: the stream made {len(record)} micro-batches, "
+            f"and verify.max_replay_micro_batches is {limit}."
+        )
+        return Replayed(_unproven(rows), note if limit else "")
+    played = replay_recorded(spark, cfg, job, material.marked, record, name)
+    if isinstance(played, Withdrawn):
+        return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {played.why}.")
+    uniform = played
+    if cut.static_mixed:
+        same = [replace(each, static=cut.static) for each in record]
+        again = replay_recorded(spark, cfg, job, material.marked, same, f"{name}-one-version")
+        if isinstance(again, Withdrawn):
+            return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {again.why}.")
+        uniform = again
+    in_order = replay_in_order(spark, cfg, job, material.marked, record, name)
+    keys = rows.select(KEY_ID).distinct().localCheckpoint()
+    worlds = _worlds(job, flow, material, keys, played, uniform, in_order)
+    judged = classify(job, flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), worlds)
+    return Replayed(judged.select(*rows.columns, "verdict", "causes"))
+
+
+def _worlds(
+    job: Job,
+    flow: Dataflow,
+    material: Material,
+    keys: DataFrame,
+    played: Played,
+    uniform: Played,
+    in_order: DataFrame,
+) -> Worlds:
+    """Compute every version of the result at the differing keys. One Spark job each."""
+    used = {name: frame.filter(F.col(USED)) for name, frame in material.marked.items()}
+    kept = {
+        s.name: used[s.name].filter(~F.coalesce(event_dropped(s, flow.rules[s.name]), F.lit(False)))
+        for s in job.sources
+    }
+
+    def at(rows: DataFrame) -> DataFrame:
+        # Materialised first: Spark pushes a filter below the merging of sessions, which changes them.
+        return rows_at(job, rows.localCheckpoint() if job.shape == "session" else rows, keys).localCheckpoint()
+
+    of_used = at(batch_rows(job, used, material.stream_static))
+    replayed = at(played.rows)
+    return Worlds(
+        sink=at(material.sides.stream),
+        table=at(material.sides.batch),
+        replayed=replayed,
+        uniform=replayed if uniform is played else at(uniform.rows),
+        pending=None if played.pending is None else at(played.pending),
+        in_order=at(in_order),
+        kept=at(batch_rows(job, kept, material.stream_static)),
+        used=of_used,
+        whole=at(material.whole),
+        used_static=at(batch_rows(job, used, material.batch_static)) if material.static_differs else of_used,
+    )
+
+
+def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
+    """Add ``extra``: how many sessions the stream made of the batch's one, less one; 0 for other jobs. Lazy."""
+    if job.shape != "session":
+        return rows.withColumn("extra", F.lit(0).cast("bigint"))
+    keys = [F.col("key")[key] for key in job.keys if key != job.window_column]
+    marked = rows.withColumn("_session", F.to_json(F.struct(*keys, F.col("place")), EXACT_TIMES))
+    made = marked.filter(F.col("stream").isNotNull()).groupBy("_session").agg((F.count("*") - 1).alias("extra"))
+    return marked.join(made, "_session", "left").drop("_session").withColumn("extra", F.coalesce("extra", F.lit(0)))
+
+
+def _unproven(rows: DataFrame) -> DataFrame:
+    return rows.withColumns({"verdict": F.lit("unexplained"), "causes": F.create_map().cast("map<string,bigint>")})

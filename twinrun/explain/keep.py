@@ -1,0 +1,44 @@
+"""The table ``differences``: every differing row of every verify, with its verdict and causes."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, DecimalType, TimestampNTZType, TimestampType
+
+from twinrun.config.model import Config
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID
+from twinrun.job.job import Job
+from twinrun.tables.delta import Commit, append, read_table
+
+
+def keep(spark: SparkSession, cfg: Config, job: Job, verify_id: str, judged: DataFrame) -> DataFrame:
+    """Append judged rows and return them as they were written; a repeated call with the same id writes nothing."""
+    ref = cfg.table("differences")
+    rows = judged.select(
+        F.lit(verify_id).alias("verify_id"),
+        F.lit(job.job_name).alias("job"),
+        KEY_ID,
+        (F.col("window") if job.windowed else F.lit(None)).cast("timestamp").alias("window_start"),
+        "kind",
+        "copy",
+        "columns",
+        as_text(judged, "batch").alias("batch"),
+        as_text(judged, "stream").alias("stream"),
+        "verdict",
+        F.col("causes").cast("map<string,bigint>").alias("causes"),
+    )
+    append(rows, ref, Commit(app_id=f"differences:{verify_id}", version=1))
+    return read_table(spark, ref).filter(F.col("verify_id") == verify_id)
+
+
+def as_text(frame: DataFrame, side: str) -> Column:
+    """A side's row as JSON: decimals and times as text, so that no digit is lost; null where the side has no row."""
+    struct = frame.select(f"{side}.*").schema
+    exact = (DecimalType, TimestampType, TimestampNTZType, DateType)
+    names = [field.name for field in struct if isinstance(field.dataType, exact)]
+    cells = [
+        (F.col(side)[field.name].cast("string") if field.name in names else F.col(side)[field.name]).alias(field.name)
+        for field in struct
+    ]
+    return F.when(F.col(side).isNotNull(), F.to_json(F.struct(*cells), EXACT_TIMES))

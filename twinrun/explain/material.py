@@ -1,0 +1,91 @@
+"""What every proof of one verify stands on: the marked events, the static tables of both modes, and how they meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.explain.counterfactual import batch_rows, declared, seen_names
+from twinrun.explain.evidence import Evidence, count_causes, mark_events, with_copies
+from twinrun.explain.place import Place, place_of
+from twinrun.explain.sides import Sides
+from twinrun.job.dataflow import Dataflow
+from twinrun.job.job import Job
+from twinrun.job.lineage import unchanged_fields
+from twinrun.results.cut import StreamCut
+from twinrun.results.state import BatchState
+from twinrun.results.touched import TimeRange, events_of
+from twinrun.tables.delta import read_table, table_exists
+from twinrun.tables.static import read_static
+
+
+@dataclass(frozen=True)
+class Material:
+    """Events by source with `USED`, ``_cause``, ``_micro_batch`` and ``_late_ms``; and what is read from them.
+
+    ``whole`` is the batch's result, recomputed from all events; ``ranges`` the windows that it was limited to.
+    """
+
+    marked: dict[str, DataFrame]
+    ranges: list[TimeRange]
+    stream_static: dict[str, DataFrame]
+    batch_static: dict[str, DataFrame]
+    static_differs: bool
+    whole: DataFrame
+    place: Place
+    evidence: tuple[Evidence, ...]
+    sides: Sides
+
+
+def gather(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    sides: Sides,
+    ranges: list[TimeRange],
+) -> Material:
+    """Mark the events of the given windows, or all events where ``ranges`` is empty. One Spark job per source."""
+    marked = {}
+    for source in job.sources:
+        events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+        if ranges:
+            events = events_of(events, job, ranges)
+        topic = cfg.source(source.name).topic
+        # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
+        read = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
+        marked[source.name] = with_copies(read, source).localCheckpoint()
+    batch_static = read_static(spark, cfg, batch.static)
+    whole = batch_rows(job, marked, batch_static)
+    seen = {source.name: declared(marked[source.name], seen_names(source)) for source in job.sources}
+    plain = job.apply({**seen, **batch_static})
+    fields = {name: unchanged_fields(plain, frame, job.keys) for name, frame in marked.items()}
+    if job.shape == "session":
+        # Materialised: Spark pushes filters, and even a distinct, below the merging of sessions, which undoes it.
+        whole = whole.localCheckpoint()
+    place = place_of(job, fields, whole)
+    evidence = tuple(count_causes(marked[s.name], job, s, flow.rules[s.name], place) for s in job.sources)
+    return Material(
+        marked=marked,
+        ranges=ranges,
+        stream_static=read_static(spark, cfg, cut.static),
+        batch_static=batch_static,
+        static_differs=bool(job.tables) and cut.static != batch.static,
+        whole=whole,
+        place=place,
+        evidence=evidence,
+        sides=sides,
+    )
+
+
+def requeued(spark: SparkSession, cfg: Config, source: str) -> DataFrame | None:
+    """Records that left quarantine later than they were refused; None where nothing ever was. Lazy."""
+    ref = cfg.table("quarantine", source=source)
+    if not table_exists(spark, ref):
+        return None
+    return read_table(spark, ref).filter(F.col("_requeued_at").isNotNull())

@@ -1,0 +1,184 @@
+"""Prove by replay: what the stream's micro-batches emit when they are run again, and what order has to do with it.
+
+Two replays. The first repeats the recording and must show every recorded watermark: its rows are what the logic
+emitted, so that a table which holds other rows was changed by the sink or by somebody. The second runs the same
+events in order of event time, under a lateness that nothing exceeds: where that gives the batch's row, arrival order or
+watermark is what made the difference; where it does not, the logic itself depends on the mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import TimestampType
+
+from twinrun.config.model import Config
+from twinrun.events.json_ import quoted
+from twinrun.explain.counterfactual import USED, without_deleted
+from twinrun.explain.recording import Recorded, Segment, segments
+from twinrun.explain.replay import NUMBER, emitted, new_replay, play, stage, watermarks
+from twinrun.job.job import Job
+
+_DAY_MS = 86_400_000
+_FLUSH_AHEAD_MS = 400 * _DAY_MS
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a replay gave.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        Rows up to the cut: what the sink must hold.
+    pending : DataFrame or None
+        Rows that came out only when the watermark was pushed beyond all events; None for jobs that wait for nothing.
+    """
+
+    rows: DataFrame
+    pending: DataFrame | None
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A replay that proves nothing. ``why`` is one sentence."""
+
+    why: str
+
+
+def replay_recorded(
+    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], name: str
+) -> Played | Withdrawn:
+    """Repeat the recording, then push the watermark beyond all events to see what was still waiting.
+
+    About three Spark jobs per micro-batch.
+    """
+    delays = {source.name: source.lateness_ms for source in job.sources}
+    again = new_replay(spark, cfg, job, f"{name}-recorded", delays)
+    used = {key: _used(frame) for key, frame in marked.items()}
+    last = record[-1].number
+    flush = flush_rows(job, used, last + 1) if waits(job) else None
+    stage(again, used if flush is None else {key: used[key].unionByName(flush[key].rows) for key in used})
+    play(again, segments(record))
+    seen = watermarks(again)
+    wrong = [each.number for each in record if seen.get(each.number) != each.watermark_ms]
+    if wrong:
+        return Withdrawn(f"the replay's watermark differs from the recorded one in micro-batch {wrong[0]}")
+    if max(seen) != last:
+        return Withdrawn(f"the replay made {max(seen) + 1} micro-batches of {last + 1}")
+    if flush is not None:
+        play(again, [Segment((last + 1,), True, record[-1].static)])
+    rows = emitted(spark, again)
+    pending = None
+    if flush is not None:
+        pending = _without_sentinels(rows.filter(F.col(NUMBER) > last), _edge_ms(flush)).drop(NUMBER)
+    return Played(_as_table(job, rows.filter(F.col(NUMBER) <= last)), pending)
+
+
+def replay_in_order(
+    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], name: str
+) -> DataFrame:
+    """The rows when the same events come in order of event time and none is late.
+
+    As many micro-batches with data as were recorded, two at least: an operator that only looks at one micro-batch
+    must not be hidden by there being one.
+    """
+    parts = max(2, sum(each.has_data for each in record))
+    used = {key: _used(frame) for key, frame in marked.items()}
+    bounds = _bounds(job, used, parts)
+    ordered = {
+        source.name: used[source.name].withColumn("_micro_batch", _part_of(_moment(source.event_time), bounds))
+        for source in job.sources
+    }
+    low, high = bounds[0], bounds[-1]
+    delays = {s.name: None if s.lateness_ms is None else high - low + _DAY_MS for s in job.sources}
+    again = new_replay(spark, cfg, job, f"{name}-in-order", delays)
+    flush = flush_rows(job, ordered, parts) if waits(job) else None
+    stage(again, ordered if flush is None else {key: ordered[key].unionByName(flush[key].rows) for key in ordered})
+    static = record[-1].static
+    play(again, [Segment(tuple(range(parts)), False, static)])
+    if flush is not None:
+        play(again, [Segment((parts,), True, static)])
+    rows = emitted(spark, again)
+    if flush is not None:
+        rows = _without_sentinels(rows, _edge_ms(flush))
+    return _as_table(job, rows)
+
+
+def waits(job: Job) -> bool:
+    """Whether rows can wait in the stream's state for the watermark."""
+    return job.emit == "final" and any(source.lateness_ms is not None for source in job.sources)
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Copies of the newest events, moved far ahead in time: they push the watermark over everything else."""
+
+    rows: DataFrame
+    at_ms: int
+
+
+def flush_rows(job: Job, events: dict[str, DataFrame], number: int) -> dict[str, Flush]:
+    """Events for a last micro-batch, by source. Copies of real ones, so that the function's filters let them pass."""
+    newest = 0
+    for source in job.sources:
+        found = events[source.name].agg(F.max(_moment(source.event_time)), F.max("_micro_batch")).collect()[0]
+        newest = max(newest, found[0] or 0)
+    span_ms = max((job.window_ms or 0, *(source.lateness_ms or 0 for source in job.sources)))
+    at_ms = newest + span_ms + _FLUSH_AHEAD_MS
+    made = {}
+    for source in job.sources:
+        frame = events[source.name]
+        last = frame.agg(F.max("_micro_batch")).collect()[0][0]
+        copies = frame.filter(F.col("_micro_batch") == F.lit(last))
+        ahead = {source.event_time: F.timestamp_millis(F.lit(at_ms)), "_micro_batch": F.lit(number).cast("bigint")}
+        made[source.name] = Flush(copies.withColumns(ahead), at_ms)
+    return made
+
+
+def _edge_ms(flush: dict[str, Flush]) -> int:
+    """Times from here on can only come from the copies."""
+    return next(iter(flush.values())).at_ms - _FLUSH_AHEAD_MS // 2
+
+
+def _used(marked: DataFrame) -> DataFrame:
+    return marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
+
+
+def _moment(event_time: str) -> Column:
+    return F.unix_millis(F.col(quoted(event_time)))
+
+
+def _bounds(job: Job, events: dict[str, DataFrame], parts: int) -> list[int]:
+    """Event times (epoch ms) that cut the events of all sources into parts, the least and the most included."""
+    shares = [index / parts for index in range(parts + 1)]
+    frames = [events[source.name].select(_moment(source.event_time).alias("at")) for source in job.sources]
+    together = frames[0]
+    for frame in frames[1:]:
+        together = together.unionByName(frame)
+    found = together.agg(F.percentile_approx("at", shares, 100_000)).collect()[0][0]
+    return [int(value) for value in found]
+
+
+def _part_of(moment: Column, bounds: list[int]) -> Column:
+    inner = F.array(*[F.lit(bound) for bound in bounds[1:-1]]) if len(bounds) > 2 else F.array().cast("array<bigint>")
+    return F.size(F.filter(inner, lambda bound: bound < moment)).cast("bigint")
+
+
+def _without_sentinels(rows: DataFrame, edge_ms: int) -> DataFrame:
+    times = [field.name for field in rows.schema if isinstance(field.dataType, TimestampType)]
+    kept = rows
+    for name in times:
+        kept = kept.filter(F.col(quoted(name)).isNull() | (F.unix_millis(F.col(quoted(name))) < edge_ms))
+    return kept
+
+
+def _as_table(job: Job, rows: DataFrame) -> DataFrame:
+    """What the sink makes of the rows: all of them, or the newest per key where the job emits updates."""
+    if job.emit != "updates":
+        return rows.drop(NUMBER)
+    newest = Window.partitionBy(*[F.col(quoted(key)) for key in job.keys]).orderBy(F.col(NUMBER).desc())
+    kept = rows.withColumn("_rank", F.row_number().over(newest)).filter(F.col("_rank") == 1)
+    return without_deleted(job, kept.drop("_rank", NUMBER))

@@ -1,0 +1,148 @@
+"""Run recorded micro-batches again, from files: the proof that needs no knowledge of the function.
+
+Each micro-batch becomes one file per source (an empty one where the source had none), and a fresh query reads one file
+of each source per micro-batch. It is stopped and started where the recording has a micro-batch without data, since a
+micro-batch drops by the watermark of the one before it, data or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.events.distinct import distinct_in_stream
+from twinrun.events.json_ import quoted
+from twinrun.events.source import Source
+from twinrun.explain.counterfactual import seen_names
+from twinrun.explain.recording import Segment
+from twinrun.job.job import Job
+from twinrun.job.plan import seen_schema
+from twinrun.session.plain import plain_errors
+from twinrun.tables.checkpoint import planned_micro_batches
+from twinrun.tables.files import copy, data_files, make_folder, move, remove, set_modified
+from twinrun.tables.static import read_static
+
+_FIRST_FILE_MS = 1_600_000_000_000
+_STEP_MS = 1_000
+NUMBER = "_b"
+"""Column of replayed rows: the number of the micro-batch that emitted them."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One fresh query over files. ``delay_ms`` is the lateness of each source, None for no watermark."""
+
+    spark: SparkSession
+    cfg: Config
+    job: Job
+    folder: str
+    delay_ms: dict[str, int | None]
+
+    @property
+    def checkpoint(self) -> str:
+        """Where the query keeps its state."""
+        return f"{self.folder}/checkpoint"
+
+    def incoming(self, source: str) -> str:
+        """Folder whose files the query reads."""
+        return f"{self.folder}/in/{source}"
+
+    def staged(self, source: str) -> str:
+        """Folder where the files wait, one folder per micro-batch."""
+        return f"{self.folder}/staged/{source}"
+
+
+def new_replay(spark: SparkSession, cfg: Config, job: Job, name: str, delay_ms: dict[str, int | None]) -> Replay:
+    """A replay in a folder and a session of its own: nothing that it sets is seen by others."""
+    own = spark.newSession()
+    own.conf.set("spark.sql.streaming.minBatchesToRetain", "1000000")
+    own.conf.set("spark.sql.streaming.fileSource.cleaner.numThreads", "0")
+    return Replay(own, cfg, job, f"{cfg.checkpoint('replay', job.job_name, 1)}/{name}", delay_ms)
+
+
+def stage(replay: Replay, events: dict[str, DataFrame]) -> None:
+    """Write the events as one file per ``_micro_batch`` and source, in order of offset. One Spark job per source.
+
+    Parameters
+    ----------
+    events : dict of str to DataFrame
+        By source: the columns that the function sees, and ``_micro_batch``.
+    """
+    for source in replay.job.sources:
+        columns = [F.col(quoted(name)) for name in seen_names(source)]
+        frame = events[source.name].select(*columns, F.col("_micro_batch"))
+        ordered = frame.repartition("_micro_batch").sortWithinPartitions("_micro_batch", "_partition", "_offset")
+        ordered.write.partitionBy("_micro_batch").mode("overwrite").parquet(replay.staged(source.name))
+        empty = replay.spark.createDataFrame([], seen_schema(source)).coalesce(1)
+        empty.write.mode("overwrite").parquet(f"{replay.folder}/empty/{source.name}")
+        make_folder(replay.spark, replay.incoming(source.name))
+
+
+def play(replay: Replay, parts: Iterable[Segment]) -> None:
+    """Run segment after segment; each ends when its files are read, and with a micro-batch without data if asked."""
+    for part in parts:
+        for number in part.data:
+            _let_in(replay, number)
+        _run(replay, part)
+
+
+def watermarks(replay: Replay) -> dict[int, int]:
+    """Watermark by micro-batch, as the replay recorded it. One Spark job."""
+    rows = planned_micro_batches(replay.spark, replay.checkpoint).select("micro_batch", "watermark_ms").collect()
+    return {row["micro_batch"]: row["watermark_ms"] or 0 for row in rows}
+
+
+def emitted(spark: SparkSession, replay: Replay) -> DataFrame:
+    """All rows that came out, with `NUMBER`. Lazy; files of the replay's folder."""
+    return spark.read.parquet(f"{replay.folder}/out")
+
+
+def discard(replay: Replay) -> None:
+    """Remove the replay's folder."""
+    remove(replay.spark, replay.folder)
+
+
+def _let_in(replay: Replay, number: int) -> None:
+    """Move a micro-batch's files to where the query looks, so that their times are in the order of the recording."""
+    for source in replay.job.sources:
+        target = f"{replay.incoming(source.name)}/b{number:09d}.parquet"
+        staged = data_files(replay.spark, f"{replay.staged(source.name)}/_micro_batch={number}")
+        if len(staged) > 1:
+            raise RuntimeError(f"micro-batch {number} was staged in {len(staged)} files")
+        if staged:
+            move(replay.spark, staged[0], target)
+        else:
+            copy(replay.spark, data_files(replay.spark, f"{replay.folder}/empty/{source.name}")[0], target)
+        if not set_modified(replay.spark, target, _FIRST_FILE_MS + number * _STEP_MS):
+            raise RuntimeError("this file system cannot set when a file was modified")
+
+
+def _run(replay: Replay, part: Segment) -> None:
+    spark, job = replay.spark, replay.job
+    spark.conf.set("spark.sql.streaming.noDataMicroBatches.enabled", str(part.idle_after).lower())
+    frames = read_static(spark, replay.cfg, part.static)
+    for source in job.sources:
+        frames[source.name] = _events(replay, source)
+    out = f"{replay.folder}/out"
+
+    def save(rows: DataFrame, number: int) -> None:
+        rows.coalesce(1).write.mode("overwrite").parquet(f"{out}/{NUMBER}={number}")
+
+    writer = job.apply(frames).writeStream.outputMode("update" if job.emit == "updates" else "append")
+    with plain_errors(f"the replay of {job.job_name}"):
+        query = writer.option("checkpointLocation", replay.checkpoint).foreachBatch(save).trigger(availableNow=True)
+        query.start().awaitTermination()
+
+
+def _events(replay: Replay, source: Source) -> DataFrame:
+    schema = seen_schema(source)
+    reader = replay.spark.readStream.schema(schema).option("maxFilesPerTrigger", 1)
+    frame = reader.parquet(replay.incoming(source.name))
+    delay_ms = replay.delay_ms[source.name]
+    if delay_ms is None:
+        return frame
+    return distinct_in_stream(frame.withWatermark(source.event_time, f"{delay_ms} milliseconds"), source)

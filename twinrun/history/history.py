@@ -1,0 +1,185 @@
+"""Ask the ledger about one job: aggregated in Spark, a bounded number of rows collected."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.errors import TableError
+from twinrun.history.ledger import difference_rows, ledger_rows, no_verify
+from twinrun.history.result import CauseHistory, History, VerifyPoint, WindowHistory, differs_since
+from twinrun.history.trend import trend_of
+from twinrun.session.plain import plain_errors
+
+MOST_VERIFIES = 100
+MOST_WINDOWS = 50
+DIFFERING = ("explained", "unexplained", "evidence_expired")
+VERDICTS = ("equal", *DIFFERING, "pending")
+
+
+def history(spark: SparkSession, cfg: Config, job: str, since_ms: int | None = None) -> History:
+    """Since when the results of a job differ, how often, for which cause, and with which trend.
+
+    Parameters
+    ----------
+    job : str
+        The job's own name, as the ledger has it.
+    since_ms : int, optional
+        Read only verifies made at or after this instant (UTC epoch milliseconds).
+
+    Returns
+    -------
+    History
+        The last `MOST_VERIFIES` verifies and `MOST_WINDOWS` windows; first and last sightings are over all. About
+        five small Spark jobs over the ledger and the differences of this job.
+
+    Raises
+    ------
+    TableError
+        There is no ledger, it lacks columns, or it holds no verify of this job (since then).
+    QueryError
+        Its files cannot be read.
+    """
+    rows = ledger_rows(spark, cfg, job)
+    if since_ms is not None:
+        rows = rows.filter(F.col("verified_at_ms") >= since_ms)
+    with plain_errors(f"the history of {job}"):
+        verifies = _verifies(rows)
+        if not verifies:
+            raise _nothing(spark, cfg, job, since_ms)
+        differs = F.when(F.col("verdict").isin(*DIFFERING), F.struct("window_start"))
+        total, windows_total = rows.agg(F.count_distinct("verify_id"), F.count_distinct(differs)).collect()[0]
+        windows = _windows(rows, verifies[-1].at_ms) if windows_total else ()
+        ever_explained = windows_total and rows.filter(F.col("rows_explained") > 0).limit(1).count()
+        causes = _causes(difference_rows(spark, cfg, job), rows, verifies) if ever_explained else ()
+    return History(
+        job=job,
+        since_ms=since_ms,
+        verifies_total=total,
+        windows_total=windows_total,
+        verifies=verifies,
+        causes=causes,
+        windows=windows,
+        differs_since_ms=differs_since(verifies),
+    )
+
+
+def newest_totals(rows: DataFrame) -> DataFrame:
+    """One row about the newest verify: ``rows_compared``, ``rows_unexplained``, ``completeness``; lazy.
+
+    ``completeness`` is 0 where nothing was compared: that is no success.
+    """
+    newest = rows.agg(F.max_by("verify_id", "verified_at_ms").alias("newest_id"))
+    last = rows.join(newest, rows["verify_id"] == newest["newest_id"], "left_semi")
+    return last.agg(
+        _of_compared("rows").alias("rows_compared"),
+        F.sum("rows_unexplained").alias("rows_unexplained"),
+        F.coalesce(F.try_divide(F.sum("rows_equal"), _of_compared("rows")), F.lit(0.0)).alias("completeness"),
+    )
+
+
+def _verifies(rows: DataFrame) -> tuple[VerifyPoint, ...]:
+    per_verify = rows.groupBy("verify_id").agg(
+        F.max("verified_at_ms").alias("at_ms"),
+        *[F.max(name).alias(name) for name in ("micro_batch", "watermark_ms", "stream_version", "batch_version")],
+        *[F.count_if(F.col("verdict") == verdict).alias(f"windows_{verdict}") for verdict in VERDICTS],
+        *[F.sum(name).alias(name) for name in ("rows_equal", "rows_explained", "rows_unexplained")],
+        _of_compared("rows").alias("rows_compared"),
+        F.sum(F.when(F.col("verdict") == "pending", F.col("rows")).otherwise(0)).alias("rows_pending"),
+    )
+    found = per_verify.orderBy(F.col("at_ms").desc(), "verify_id").limit(MOST_VERIFIES).collect()
+    same = ("verify_id", "at_ms", "micro_batch", "watermark_ms", "stream_version", "batch_version", "rows_compared")
+    counts = ("rows_equal", "rows_explained", "rows_unexplained", "rows_pending")
+    return tuple(
+        VerifyPoint(
+            windows={verdict: row[f"windows_{verdict}"] for verdict in VERDICTS if row[f"windows_{verdict}"]},
+            **{name: row[name] for name in (*same, *counts)},
+        )
+        for row in reversed(found)
+    )
+
+
+def _windows(rows: DataFrame, newest_ms: int) -> tuple[WindowHistory, ...]:
+    """Those that still differ first, unexplained ones before others, the longest standing first."""
+    at = F.col("verified_at_ms")
+    seen = (
+        rows.filter(F.col("verdict").isin(*DIFFERING))
+        .groupBy("window_start")
+        .agg(
+            F.min(at).alias("first_ms"),
+            F.max(at).alias("last_ms"),
+            F.count_distinct("verify_id").alias("verifies"),
+            F.max_by("verdict", at).alias("verdict"),
+            F.max_by(F.col("rows_explained") + F.col("rows_unexplained"), at).alias("rows"),
+            F.max_by("causes", at).alias("causes"),
+        )
+        .withColumn("still", F.col("last_ms") == newest_ms)
+        .withColumn("start_ms", F.unix_millis("window_start"))
+    )
+    order = (F.col("still").desc(), F.col("verdict") == "explained", "first_ms", "start_ms")
+    return tuple(
+        WindowHistory(
+            window_start_ms=row["start_ms"],
+            first_seen_ms=row["first_ms"],
+            last_seen_ms=row["last_ms"],
+            verifies=row["verifies"],
+            verdict=row["verdict"],
+            rows=row["rows"],
+            causes=dict(row["causes"] or {}),
+            still=row["still"],
+        )
+        for row in seen.orderBy(*order).limit(MOST_WINDOWS).collect()
+    )
+
+
+def _causes(differences: DataFrame, rows: DataFrame, verifies: tuple[VerifyPoint, ...]) -> tuple[CauseHistory, ...]:
+    """Counted over the differing rows themselves: a window of the ledger may have rows of several causes."""
+    times = rows.groupBy("verify_id").agg(F.max("verified_at_ms").alias("at_ms"))
+    shown = F.col("at_ms") >= verifies[0].at_ms
+    per_verify = (
+        differences.filter(F.col("verdict") == "explained")
+        .join(F.broadcast(times), "verify_id")
+        .select("verify_id", "at_ms", "window_start", F.explode("causes").alias("cause", "_events"))
+        .groupBy("cause", "verify_id", "at_ms")
+        .agg(F.count("*").alias("rows"), F.count_distinct(F.struct("window_start")).alias("windows"))
+    )
+    found = (
+        per_verify.groupBy("cause")
+        .agg(
+            F.min("at_ms").alias("first_ms"),
+            F.max("at_ms").alias("last_ms"),
+            F.count("*").alias("verifies"),
+            F.collect_list(F.when(shown, F.struct("verify_id", "rows", "windows"))).alias("recent"),
+        )
+        .orderBy("cause")
+        .collect()
+    )
+    causes = []
+    for row in found:
+        by_verify = {each["verify_id"]: each for each in row["recent"]}
+        counts = [by_verify[point.verify_id]["rows"] if point.verify_id in by_verify else 0 for point in verifies]
+        now = by_verify.get(verifies[-1].verify_id)
+        causes.append(
+            CauseHistory(
+                cause=row["cause"],
+                rows_now=counts[-1],
+                windows_now=now["windows"] if now else 0,
+                verifies=row["verifies"],
+                first_seen_ms=row["first_ms"],
+                last_seen_ms=row["last_ms"],
+                trend=trend_of(counts),
+            )
+        )
+    return tuple(causes)
+
+
+def _of_compared(name: str) -> Column:
+    return F.sum(F.when(F.col("verdict") != "pending", F.col(name)).otherwise(0))
+
+
+def _nothing(spark: SparkSession, cfg: Config, job: str, since_ms: int | None) -> TableError:
+    """Why there is no verify to show: none at all, or none since then."""
+    if since_ms is not None and ledger_rows(spark, cfg, job).limit(1).count():
+        return TableError(f"no verify of {job} was made since then.", fix="give an earlier --since, or leave it out")
+    return no_verify(job, cfg.table("ledger"))

@@ -1,0 +1,193 @@
+"""Rules TR2..: what both modes run, and what can come out different."""
+
+from __future__ import annotations
+
+from twinrun.lint.rule import Rule, Shown
+
+
+def _differs(number: int, title: str, why: str, instead: str, shown: Shown = "run") -> Rule:
+    return Rule(f"TR{number}", title, "differs", why, instead, shown)
+
+
+def _note(number: int, title: str, why: str, instead: str, shown: Shown = "plan") -> Rule:
+    return Rule(f"TR{number}", title, "note", why, instead, shown)
+
+
+TIME: tuple[Rule, ...] = (
+    _note(
+        201,
+        "late events",
+        "Batch counts every event; the stream drops those behind its watermark.",
+        "nothing: verify proves late_dropped; a larger lateness drops fewer, max_late_share sets a limit",
+        "run",
+    ),
+    _note(
+        202,
+        "windows that are still open",
+        "The stream writes a window when the watermark passes its end, batch at once.",
+        "nothing: verify calls them pending",
+        "run",
+    ),
+    _note(
+        203,
+        "filter that holds the watermark back",
+        "Spark moves it in front of the watermark, so that events it removes cannot close windows.",
+        "aggregate all events and count those that matter with F.count_if, or accept later results",
+        "run",
+    ),
+    _differs(
+        204,
+        "watermark of its own",
+        "Batch ignores withWatermark; the stream drops events by it that verify does not know of.",
+        "Source(lateness=..): the framework sets the watermark",
+    ),
+    _note(
+        205,
+        "windows of whole days",
+        "F.window counts days from 1970-01-01T00:00Z; it knows no time zone and no daylight saving, in both modes.",
+        "nothing for days in UTC; for local days an hourly job, summed up where it is read",
+        "run",
+    ),
+    _differs(
+        206,
+        "session time zone that is not UTC",
+        "F.window counts in UTC, date functions and casts in the session's zone, which each run reads anew.",
+        "spark.sql.session.timeZone: UTC in both modes",
+    ),
+    _differs(
+        210,
+        "current time",
+        "Batch has one value per run, the stream one per micro-batch.",
+        "the event time, or _kafka_timestamp: when the event became known",
+    ),
+    _differs(
+        211,
+        "clock or random number of Python",
+        "Python evaluates it once when a run starts: a stream keeps its value for weeks, each batch has another.",
+        "a constant of the job file, or a column of the event",
+    ),
+)
+PYTHON: tuple[Rule, ...] = (
+    _differs(
+        220,
+        "function over groups of rows",
+        "In a stream it sees only the rows of one micro-batch, in batch all rows of the group; Spark says nothing.",
+        "built-in aggregates, or F.aggregate over a sorted F.collect_list",
+    ),
+    _differs(
+        221,
+        "function over chunks of rows",
+        "How rows are cut into chunks is up to Spark: what looks across rows differs.",
+        "fine where each row is computed from itself alone, best as a plain pandas_udf; else a built-in aggregate",
+    ),
+    _differs(
+        222,
+        "logic that asks for its mode",
+        "With isStreaming the job is two definitions.",
+        "one expression for both modes",
+    ),
+    _note(
+        223,
+        "transformWithState",
+        "Runs in both modes, but timers follow the clock or the watermark, which batch does not have.",
+        "no timers",
+    ),
+)
+ORDER: tuple[Rule, ...] = (
+    _differs(
+        230,
+        "value that depends on the order of rows",
+        "first, last and any_value take what arrives first, which differs between modes and between runs.",
+        "F.min_by or F.max_by over F.struct(event time, '_partition', '_offset')",
+    ),
+    _differs(
+        231,
+        "list in the order of arrival",
+        "collect_list, collect_set and listagg keep the order in which rows meet.",
+        "F.sort_array(F.collect_list(..)), or F.size(F.collect_set(..)) where only the number counts",
+    ),
+    _differs(
+        232,
+        "ties",
+        "Where two rows tie, max_by, min_by and mode keep either.",
+        "a total order: F.max_by(x, F.struct('ts', '_partition', '_offset')); F.mode(x, deterministic=True)",
+    ),
+    _differs(
+        233,
+        "floating-point sum",
+        "Adding doubles in another order changes the last digits; partial sums meet in another order in each run.",
+        "a cast to DECIMAL before the sum, or tolerances={column: rel(1e-9)}",
+    ),
+    _note(
+        234,
+        "estimate",
+        "The estimate can depend on the order in which partial results meet, within its error.",
+        "a tolerance, or an exact aggregate",
+    ),
+    _differs(
+        240,
+        "random value",
+        "rand, randn, uuid and shuffle draw anew in each run; a seed does not help, since it counts per partition.",
+        "a hash of the key: F.xxhash64('id')",
+    ),
+    _differs(
+        241,
+        "place of execution",
+        "Partition numbers and file names belong to one run and one mode.",
+        "_topic, _partition and _offset of the event",
+    ),
+    _differs(
+        242,
+        "Python function that is declared non-deterministic",
+        "Its values are not the same twice.",
+        "a deterministic function of its arguments",
+    ),
+)
+ROWS: tuple[Rule, ...] = (
+    _note(
+        250,
+        "static table",
+        "The stream pins it when it starts, a batch when it runs: a change between shows.",
+        "nothing: versions are recorded, and verify proves static_version where it can",
+    ),
+    _differs(
+        251,
+        "table that the function reads by itself",
+        "It is not pinned: a stream may read it anew in each micro-batch.",
+        "tables=[Table(..)] and a parameter of that name",
+        "plan",
+    ),
+    _differs(
+        260,
+        "limit",
+        "The stream keeps the rows that arrived first, batch any.",
+        "leave it out, or a filter on a column",
+    ),
+    _differs(
+        261,
+        "rows that de-duplication chooses",
+        "The stream keeps the row that arrived first, batch any; the other columns differ where copies differ.",
+        "group by the key and take F.min_by over a total order, or make all columns part of the key",
+    ),
+    _note(
+        262,
+        "de-duplication that remembers for ever",
+        "Without the event time among its columns its state grows with every key.",
+        "Source(distinct=[..]), or dropDuplicates of the key and the event time",
+    ),
+    _note(
+        263,
+        "join of streams",
+        "Rows come when both partners are there, null rows when the slower watermark passes: an idle source holds "
+        "all back.",
+        "nothing: it shows as pending",
+    ),
+    _differs(
+        264,
+        "filter over totals that change",
+        "A row that met the condition once stays in the stream's table when it no longer does; batch never has it. "
+        "A count or maximum above a constant stays true, so it is no finding.",
+        "delete_when='..' in the job: it removes rows in both modes",
+    ),
+)
+DIFFERS = (*TIME, *PYTHON, *ORDER, *ROWS)

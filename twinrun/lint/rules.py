@@ -1,0 +1,9 @@
+"""The registry of rules, by id."""
+
+from __future__ import annotations
+
+from twinrun.lint.differs_rules import DIFFERS
+from twinrun.lint.refused_rules import REFUSED
+from twinrun.lint.rule import Rule
+
+RULES: dict[str, Rule] = {rule.id: rule for rule in (*REFUSED, *DIFFERS)}

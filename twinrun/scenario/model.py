@@ -1,0 +1,78 @@
+"""A scenario: the log, record by record, and what each record is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twinrun.produce.records import Record
+from twinrun.scenario.arithmetic import Event
+from twinrun.scenario.contract import Contract
+from twinrun.scenario.encode import records_of
+from twinrun.scenario.plants import Plant
+from twinrun.scenario.timeline import Timeline
+
+KEYS = 4
+"""Ordinary keys of a scenario, besides the hot one."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One record of the log. ``event`` is null for a record that goes to quarantine by ``rule``."""
+
+    value: bytes
+    micro_batch: int
+    scenario: str
+    plant: str
+    event: Event | None
+    rule: str | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A log and what was planted in it.
+
+    Parameters
+    ----------
+    size : int
+        Records per micro-batch, exactly.
+    lines : tuple of Planned
+        In the order of Kafka.
+    gaps : tuple of int
+        Starts of the windows that were kept empty, UTC epoch milliseconds.
+    static_keys : tuple of str
+        Keys whose row of the static table changes between stream and batch.
+    """
+
+    name: str
+    seed: int
+    plants: tuple[Plant, ...]
+    contract: Contract
+    size: int
+    timeline: Timeline
+    lines: tuple[Planned, ...]
+    gaps: tuple[int, ...] = ()
+    static_keys: tuple[str, ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """What the ids and keys of this scenario begin with, before a dot."""
+        return prefix_of(self.seed)
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic needs; one of them gets every record."""
+        return 1 + sum(plant.count for plant in self.plants if plant.kind == "idle_partitions")
+
+    def records(self) -> list[Record]:
+        """The log as records, in the order of Kafka."""
+        return records_of(line.value for line in self.lines)
+
+
+def prefix_of(seed: int) -> str:
+    """What names a seed's scenario in ids and keys."""
+    return f"s{seed}"
+
+
+def key_names(prefix: str) -> tuple[str, ...]:
+    """The ordinary keys of a scenario."""
+    return tuple(f"{prefix}.k{number}" for number in range(KEYS))

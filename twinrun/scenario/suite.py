@@ -1,0 +1,103 @@
+"""Many scenarios in one log, so that one run of a job proves them all."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from twinrun.errors import InputError
+from twinrun.produce.records import Record
+from twinrun.scenario.arithmetic import Event
+from twinrun.scenario.contract import Contract
+from twinrun.scenario.counter import Draws
+from twinrun.scenario.encode import TO, as_bytes, event_fields, records_of
+from twinrun.scenario.expect import Expectation, expect
+from twinrun.scenario.model import Planned, Scenario
+
+FILLER = "filler"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Scenarios of several seeds in one log: tracks one after another, those of a track side by side.
+
+    ``size`` is the number of records per micro-batch; ``lines`` is the log in the order of Kafka.
+    """
+
+    scenarios: tuple[Scenario, ...]
+    size: int
+    lines: tuple[Planned, ...]
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic needs."""
+        return max(scenario.partitions for scenario in self.scenarios)
+
+    @property
+    def micro_batches(self) -> int:
+        """How many micro-batches of ``size`` the log makes."""
+        return len(self.lines) // self.size
+
+    def records(self) -> list[Record]:
+        """The log as records with one key, so that one partition gets all of them, also broken ones, in order."""
+        return [record._replace(key=TO.encode()) for record in records_of(line.value for line in self.lines)]
+
+    def expect(self, contract: Contract) -> dict[str, Expectation]:
+        """What each scenario must lead to in a job over the same source."""
+        return expect(self.lines, self.scenarios, contract)
+
+    def static_changes(self) -> frozenset[str]:
+        """Keys whose row of the static table changes between stream and batch."""
+        return frozenset(key for scenario in self.scenarios for key in scenario.static_keys)
+
+    def keys(self) -> tuple[str, ...]:
+        """Every key of the log, in order: the rows that a static table must have."""
+        return tuple(sorted({line.event.key for line in self.lines if line.event}))
+
+
+def suite_of(scenarios: Iterable[Scenario]) -> Suite:
+    """Put scenarios into one log.
+
+    Raises
+    ------
+    InputError
+        Two have one seed, or scenarios of one track have different timelines, or two tracks lie at the same time.
+    """
+    given = sorted(scenarios, key=lambda each: (each.timeline.base_ms, each.seed))
+    tracks: dict[int, list[Scenario]] = defaultdict(list)
+    for scenario in given:
+        tracks[scenario.timeline.base_ms].append(scenario)
+    for together in tracks.values():
+        if len({each.timeline for each in together}) > 1 or len({each.seed for each in together}) < len(together):
+            seeds = ", ".join(str(each.seed) for each in together)
+            raise InputError(
+                f"the scenarios of the seeds {seeds} cannot share a log.",
+                expected="seeds that differ, and one window, lateness and number of micro-batches",
+            )
+    size = max(sum(each.size for each in together) for together in tracks.values())
+    lines: list[Planned] = []
+    for together in tracks.values():
+        start = lines[-1].micro_batch + 1 if lines else 0
+        for micro_batch in range(together[0].timeline.micro_batches):
+            mine = [line for each in together for line in each.lines if line.micro_batch == micro_batch]
+            mine += _filler(together[0], micro_batch, size - len(mine))
+            lines += [_moved(line, start) for line in mine]
+    return Suite(tuple(given), size, tuple(lines))
+
+
+def _filler(scenario: Scenario, micro_batch: int, count: int) -> list[Planned]:
+    """Events that only fill a micro-batch up, all to one size: as new as its newest, on a key of their own."""
+    newest_ms = scenario.timeline.newest_ms[micro_batch]
+    draws = Draws(scenario.timeline.track, FILLER)
+    made = []
+    for number in range(count):
+        event = Event(f"{FILLER}.{scenario.timeline.track}-{micro_batch}-{number}", FILLER, newest_ms, micro_batch)
+        fields = event_fields(scenario.contract, draws, event.event_id, event.key, newest_ms, newest_ms)
+        made.append(Planned(as_bytes(fields), micro_batch, FILLER, FILLER, event))
+    return made
+
+
+def _moved(line: Planned, by: int) -> Planned:
+    event = line.event and Event(line.event.event_id, line.event.key, line.event.event_ms, line.event.micro_batch + by)
+    return Planned(line.value, line.micro_batch + by, line.scenario, line.plant, event, line.rule)

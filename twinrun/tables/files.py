@@ -1,0 +1,62 @@
+"""Files of a job's storage through Hadoop's file system: the same code for a local folder, HDFS and object stores.
+
+Needs a classic session: Spark Connect has no file system to offer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+def make_folder(spark: SparkSession, path: str) -> None:
+    """Make a folder and the folders above it."""
+    where, files = _at(spark, path)
+    files.mkdirs(where)
+
+
+def move(spark: SparkSession, path: str, to: str) -> None:
+    """Move a file; on an object store this is a copy."""
+    source, files = _at(spark, path)
+    files.rename(source, _at(spark, to)[0])
+
+
+def copy(spark: SparkSession, path: str, to: str) -> None:
+    """Copy a file within one file system."""
+    jvm: Any = spark._jvm
+    source, files = _at(spark, path)
+    target, _ = _at(spark, to)
+    jvm.org.apache.hadoop.fs.FileUtil.copy(files, source, files, target, False, True, _conf(spark))
+
+
+def set_modified(spark: SparkSession, path: str, at_ms: int) -> bool:
+    """Set when a file was modified (epoch ms); False on a file system that cannot."""
+    where, files = _at(spark, path)
+    files.setTimes(where, at_ms, -1)
+    return int(files.getFileStatus(where).getModificationTime()) == at_ms
+
+
+def data_files(spark: SparkSession, folder: str) -> list[str]:
+    """Data files directly in a folder, by name; markers and checksums left out."""
+    where, files = _at(spark, folder)
+    if not files.exists(where):
+        return []
+    names = [str(each.getPath().getName()) for each in files.listStatus(where) if each.isFile()]
+    return [f"{folder}/{name}" for name in sorted(names) if not name.startswith(("_", "."))]
+
+
+def remove(spark: SparkSession, path: str) -> None:
+    """Remove a file or a folder with all that is in it; nothing happens where there is none."""
+    where, files = _at(spark, path)
+    files.delete(where, True)
+
+
+def _at(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    jvm: Any = spark._jvm
+    where = jvm.org.apache.hadoop.fs.Path(path)
+    return where, where.getFileSystem(_conf(spark))
+
+
+def _conf(spark: SparkSession) -> Any:
+    return spark._jsparkSession.sessionState().newHadoopConf()

@@ -1,0 +1,197 @@
+"""The loss, the delay and the state at other settings of lateness, from what one run recorded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.errors import JobError, TableError
+from twinrun.explain.counterfactual import USED
+from twinrun.explain.evidence import mark_events
+from twinrun.explain.material import requeued
+from twinrun.job.dataflow import Dataflow, dataflow
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut, both_states, stream_cut
+from twinrun.results.state import BatchState
+from twinrun.results.touched import window_starts
+from twinrun.tables.delta import read_table
+from twinrun.tables.static import read_static
+from twinrun.whatif.need import with_need
+
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+GRID_MS = (
+    *(0, 1_000, 10_000, 30_000),
+    *(minutes * _MINUTE_MS for minutes in (1, 5, 15, 30)),
+    *(hours * _HOUR_MS for hours in (1, 2, 3, 6, 12, 24)),
+)
+"""Lateness from 0 s to 24 h."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of lateness.
+
+    Attributes
+    ----------
+    lateness_ms : int
+    lost : int
+        Events that the stream would have dropped, from one of their windows at least.
+    delay_ms : int or None
+        How far, on average, event time went on beyond a window's end before the window came out. None for jobs
+        without windows, and where none came out.
+    open_rows : float or None
+        Estimate: result rows in the stream's state, on average over micro-batches.
+    """
+
+    lateness_ms: int
+    lost: int
+    delay_ms: int | None
+    open_rows: float | None
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What other settings would have done to the same micro-batches.
+
+    Attributes
+    ----------
+    events : int
+        Events that the stream used.
+    recorded_ms, recorded_lost : int
+        The lateness of the run, and the events that it dropped.
+    points : tuple of Point
+        By lateness, the recorded one among them.
+    keep : float
+        The share that was asked for.
+    enough_ms : int
+        The smallest lateness that keeps this share, to the millisecond.
+    """
+
+    job: str
+    micro_batches: int
+    events: int
+    recorded_ms: int
+    recorded_lost: int
+    points: tuple[Point, ...]
+    keep: float
+    enough_ms: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, also_ms: tuple[int, ...] = ()) -> WhatIf:
+    """Work out the loss at every lateness of `GRID_MS`, at the recorded one and at ``also_ms``. About eight Spark jobs.
+
+    It holds for the same micro-batches: another lateness changes neither what a micro-batch reads nor the newest event
+    time that it has seen.
+
+    Raises
+    ------
+    JobError
+        The job drops nothing, or its sources have different latenesses.
+    TableError
+        A mode never ran, or the log has a hole.
+    """
+    lateness = {source.lateness_ms for source in job.sources}
+    stream, batch = both_states(spark, cfg, job)
+    static = read_static(spark, cfg, batch.static)
+    flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
+    if not flow.drops_late or len(lateness) != 1:
+        why = "its sources have different latenesses" if flow.drops_late else "its stream drops no late events"
+        raise JobError(f"there is no other lateness to try for {job.job_name}: {why}.")
+    cut = stream_cut(spark, cfg, job, stream)
+    if cut.missing or cut.committed.micro_batch < 0:
+        raise TableError(f"the micro-batch log of {job.job_name} is empty or has a hole: the evidence has expired.")
+    recorded_ms = int(lateness.pop() or 0)
+    needs = _needs(spark, cfg, job, flow, cut, batch).localCheckpoint()
+    grid = sorted({*GRID_MS, recorded_ms, *also_ms})
+    counts = [F.count_if(F.col("_need_ms") >= F.lit(at)).alias(f"l{at}") for at in grid]
+    row = needs.agg(F.count("*").alias("events"), *counts).collect()[0]
+    waiting = _waiting(spark, cfg, job, cut, batch, grid, recorded_ms) if job.windowed else {}
+    nothing = (None, None)
+    return WhatIf(
+        job=job.job_name,
+        micro_batches=cut.committed.micro_batch + 1,
+        events=row["events"],
+        recorded_ms=recorded_ms,
+        recorded_lost=row[f"l{recorded_ms}"],
+        points=tuple(Point(at, row[f"l{at}"], *waiting.get(at, nothing)) for at in grid),
+        keep=keep,
+        enough_ms=_enough(needs, row["events"], keep),
+    )
+
+
+def _needs(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState) -> DataFrame:
+    """``_need_ms`` of every event that the stream used."""
+    parts = []
+    for source in job.sources:
+        events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+        topic = cfg.source(source.name).topic
+        marked = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
+        used = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
+        parts.append(with_need(used, source, flow.rules[source.name]).select("_need_ms"))
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _enough(needs: DataFrame, events: int, keep: float) -> int:
+    """The smallest lateness (ms) at which at most the share ``1 - keep`` is lost. One Spark job."""
+    may_lose = int(events * (1 - keep) + 1e-9)
+    worst = needs.filter(F.col("_need_ms") >= 0).orderBy(F.col("_need_ms").desc()).limit(may_lose + 1)
+    row = worst.agg(F.count("*").alias("n"), F.min("_need_ms").alias("last")).collect()[0]
+    return 0 if row["n"] <= may_lose else int(row["last"]) + 1
+
+
+def _emitted_at(lateness_ms: int) -> Column:
+    """The first micro-batch of ``log`` that emits the window that ends at ``end_ms``; null where none does."""
+
+    def passed(each: Column) -> Column:
+        return each["seen"] - F.lit(lateness_ms) >= F.col("end_ms")
+
+    return F.try_element_at(F.filter("log", passed), F.lit(1))
+
+
+def _waiting(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, grid: list[int], recorded_ms: int
+) -> dict[int, tuple[int | None, float | None]]:
+    """By lateness: mean delay of a window, and mean result rows held. One row is collected."""
+    source = job.sources[0]
+    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    topic = cfg.source(source.name).topic
+    marked = mark_events(events, None, source.name, cut, topic).filter(F.col("_micro_batch").isNotNull())
+    windows = (
+        marked.select("_micro_batch", F.explode(window_starts(job, source.event_time)).alias("_start_ms"))
+        .groupBy("_start_ms")
+        .agg(F.min("_micro_batch").alias("first"))
+        .select("first", (F.col("_start_ms") + F.lit(job.window_ms)).alias("end_ms"))
+    )
+    # Newest event time that each micro-batch emits by; the same for every lateness.
+    seen = F.when(F.col("watermark_ms") > 0, F.col("watermark_ms") + F.lit(recorded_ms)).otherwise(F.lit(0))
+    log = cut.micro_batches.select("micro_batch", seen.alias("seen")).agg(
+        F.sort_array(F.collect_list(F.struct("micro_batch", "seen"))).alias("log")
+    )
+    placed = windows.crossJoin(F.broadcast(log))
+    last = cut.committed.micro_batch
+    columns = []
+    for at in grid:
+        emitted = _emitted_at(at)
+        until = F.coalesce(emitted["micro_batch"], F.lit(last + 1))
+        columns.append(F.avg(emitted["seen"] - F.col("end_ms")).alias(f"d{at}"))
+        columns.append((F.sum(F.greatest(until - F.col("first"), F.lit(0))) / F.lit(last + 1)).alias(f"s{at}"))
+    rows = read_table(spark, batch.table, batch.table_version)
+    row = placed.agg(F.count("*").alias("windows"), *columns).collect()[0]
+    per_window = rows.count() / row["windows"] if row["windows"] else 0.0
+    return {
+        at: (
+            None if row[f"d{at}"] is None else int(row[f"d{at}"]),
+            None if row[f"s{at}"] is None else round(float(row[f"s{at}"]) * per_window, 1),
+        )
+        for at in grid
+    }
