@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,19 @@ _SESSION = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenarios; 1 where a plan did not come true."""
     asked = _asked(arguments)
+    before = json.loads(asked.out.read_text(encoding="utf-8")) if asked.add else None
     began = time.monotonic()
-    suite, runs = run_all(range(asked.first_seed, asked.first_seed + asked.scenarios), asked.jobs)
-    result = summary(suite, runs, time.monotonic() - began)
-    if asked.add:
-        result = joined(json.loads(asked.out.read_text(encoding="utf-8")), result)
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(table(result)))
+
+    def keep(suite: Suite, runs: list[JobRun]) -> dict[str, Any]:
+        """After each job: hours of work are not lost with the last of them."""
+        result = summary(suite, runs, time.monotonic() - began)
+        result = joined(before, result) if before else result
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        return result
+
+    suite, runs = run_all(range(asked.first_seed, asked.first_seed + asked.scenarios), asked.jobs, keep)
+    print("\n".join(table(keep(suite, runs))))
     for sentence in [problem for run in runs for problem in _problems(suite, run)][:50]:
         print(sentence)
     return 0 if all(run.ok for run in runs) else 1
@@ -67,7 +72,9 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run_all(seeds: Sequence[int], jobs: Sequence[str]) -> tuple[Suite, list[JobRun]]:
+def run_all(
+    seeds: Sequence[int], jobs: Sequence[str], keep: Callable[[Suite, list[JobRun]], Any]
+) -> tuple[Suite, list[JobRun]]:
     """All jobs over one log of all seeds; session and broker are started and stopped here."""
     with tempfile.TemporaryDirectory(prefix="twinrun-scenarios-") as folder:
         root = Path(folder)

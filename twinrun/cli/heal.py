@@ -122,6 +122,6 @@ def _left(left: LeftAlone) -> list[str]:
     reasons = (
         (left.unexplained, "unexplained: nobody knows which side is right"),
         (left.evidence_expired, "without evidence any more (evidence_expired)"),
-        (left.not_final, "proven, but the stream could still write them"),
+        (left.not_final, "proven, but the stream could still write them, or neither side is better"),
     )
     return [f"  left alone: {plural(count, 'row', _COMMA)} {why}" for count, why in reasons if count]

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.explain.classify import Worlds, classify
 from twinrun.explain.counterfactual import USED, batch_rows
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, rows_at
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing_keys, rows_at
 from twinrun.explain.evidence import causes_of, event_dropped
 from twinrun.explain.material import Material
 from twinrun.explain.prove import Played, Withdrawn, replay_in_order, replay_recorded
@@ -90,7 +90,9 @@ def _worlds(
         # Materialised first: Spark pushes a filter below the merging of sessions, which changes them.
         return rows_at(job, rows.localCheckpoint() if job.shape == "session" else rows, keys).localCheckpoint()
 
-    of_used = at(batch_rows(job, used, material.stream_static))
+    whole_used = batch_rows(job, used, material.stream_static)
+    elsewhere = flow.opaque and differing_keys(job, in_order, whole_used, "_mode").limit(1).count() > 0
+    of_used = at(whole_used)
     replayed = at(played.rows)
     return Worlds(
         sink=at(material.sides.stream),
@@ -103,6 +105,7 @@ def _worlds(
         used=of_used,
         whole=at(material.whole),
         used_static=at(batch_rows(job, used, material.batch_static)) if material.static_differs else of_used,
+        mode_dependent=elsewhere,
     )
 
 

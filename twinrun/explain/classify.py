@@ -39,6 +39,9 @@ class Worlds:
         The function in batch over all events.
     used_static : DataFrame
         As ``used``, with the static tables of the batch.
+    mode_dependent : bool
+        In order, some row of the whole result is still not the batch's, and the operators are opaque: then no row's
+        difference is put down to order.
     """
 
     sink: DataFrame
@@ -51,6 +54,7 @@ class Worlds:
     used: DataFrame
     whole: DataFrame
     used_static: DataFrame
+    mode_dependent: bool = False
 
 
 def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataFrame:
@@ -82,7 +86,7 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataF
     if worlds.pending is None:
         nothing = F.lit(None).cast("boolean")
         marked = marked.withColumns({"_waits": nothing, "_waits_other": nothing})
-    causes = _causes(job, flow)
+    causes = _causes(job, flow, worlds.mode_dependent)
     sink_right = F.col("_sink").isNull()
     table_right = F.col("_table_wrong").isNull()
     proven = table_right & (F.size("_causes") > 0)
@@ -93,12 +97,12 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataF
     return done.select(*[name for name in rows.columns if name not in ("verdict", "causes")], "verdict", "causes")
 
 
-def _causes(job: Job, flow: Dataflow) -> Column:
+def _causes(job: Job, flow: Dataflow, mode_dependent: bool) -> Column:
     """Causes of a row whose sink holds what the logic emitted."""
     late = F.coalesce(F.col("causes")["late_dropped"], F.lit(0))
     copies = F.coalesce(F.col("causes")["duplicate_event"], F.lit(0))
     waits = F.coalesce(F.col("_waits"), F.lit(False)) & (F.col("kind") == "only_batch")
-    order, mode = F.col("_order").isNotNull(), F.col("_mode").isNotNull()
+    order, mode = F.col("_order").isNotNull(), F.col("_mode").isNotNull() | F.lit(mode_dependent)
     rest = F.col("_rest").isNotNull()
     # Sliding windows drop an event from some of its windows: leaving it out as a whole goes too far.
     partly = any(rule.kind == "window" and rule.window_ms != rule.slide_ms for rule in flow.rules.values())

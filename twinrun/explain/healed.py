@@ -20,7 +20,16 @@ MOST_HEALS = 20
 """So many heals of one table are looked into, from the newest back; rows of older ones cannot be proven any more."""
 
 HEALABLE_KINDS = ("changed", "only_batch", "only_stream")
-_READ_FOR_GOOD = ("late_dropped", "before_start", "quarantined", "static_version")
+BATCH_IS_RIGHT = (
+    "late_dropped",
+    "before_start",
+    "quarantined",
+    "static_version",
+    "duplicate_event",
+    "sink_missing",
+    "float_order",
+)
+"""Causes by which the batch's row is the better one, and the stream has done with the events in question."""
 
 
 def as_emitted(
@@ -49,14 +58,18 @@ def healable(job: Job, watermark_ms: int | None) -> Column:
     """Condition on the table ``differences``: the row is proven, and the stream can never write it again.
 
     With windows: the window had ended by the watermark of the cut. Without: the stream has read every event that the
-    row is about, so that none of them can still come.
+    row is about, so that none of them can still come. A cause that leaves open which side is right, or a row that
+    still waits in the stream's state, is never healed.
     """
     sound = (F.col("verdict") == "explained") & F.col("kind").isin(*HEALABLE_KINDS) & (F.col("copy") == 1)
-    if job.windowed:
-        ended = F.unix_millis("window_start") + F.lit(job.window_ms) <= F.lit(watermark_ms or 0)
-        return sound & F.coalesce(ended, F.lit(False))
-    read = F.array(*[F.lit(cause) for cause in _READ_FOR_GOOD])
-    return sound & (F.size(F.array_except(F.map_keys("causes"), read)) == 0)
+    # Events beyond the cut come late for a window that is over; without windows they make the row once more.
+    causes = (*BATCH_IS_RIGHT, "beyond_cut") if job.windowed else BATCH_IS_RIGHT
+    others = F.array_except(F.map_keys("causes"), F.array(*[F.lit(cause) for cause in causes]))
+    sound = sound & (F.size(others) == 0)
+    if not job.windowed:
+        return sound
+    ended = F.unix_millis("window_start") + F.lit(job.window_ms) <= F.lit(watermark_ms or 0)
+    return sound & F.coalesce(ended, F.lit(False))
 
 
 def healed_keys(spark: SparkSession, cfg: Config, job: Job, heal: HealRecord) -> DataFrame:

@@ -34,7 +34,7 @@ class LeftAlone:
     evidence_expired : int
         Their proof can no longer be made.
     not_final : int
-        Proven, but the stream could still write them.
+        Proven, but the stream could still write them, or the cause leaves open which side is right.
     """
 
     unexplained: int = 0

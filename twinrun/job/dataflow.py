@@ -58,6 +58,11 @@ class Dataflow:
     closed_form: bool = True
 
     @property
+    def opaque(self) -> bool:
+        """Whether an operator may look at each micro-batch by itself, so that one row tells nothing about the next."""
+        return any(kind.startswith(_OPAQUE) or kind in _PER_MICRO_BATCH for kind in self.operators)
+
+    @property
     def drops_late(self) -> bool:
         """Whether any source can lose events to lateness."""
         return any(rule.kind != "none" for rule in self.rules.values())

@@ -44,6 +44,8 @@ def test_windows_must_be_over_and_causes_proven(spark_session: SparkSession) -> 
         (6, None, "explained", "changed", 1, late),
         (7, 0, "explained", "duplicate_in_stream", 2, late),
         (8, 0, "explained", "only_batch", 1, {"beyond_cut": 1}),  # read later, then dropped: never written again
+        (9, 0, "explained", "only_batch", 1, {"late_dropped": 1, "pending": 0}),  # still in the stream's state
+        (10, 0, "explained", "changed", 1, {"nondeterministic": 0}),  # the batch is no better
     ]
     frame = differing(spark_session, rows)
     assert chosen(frame, HOURLY, 2 * HOUR_MS) == [1, 2, 8]

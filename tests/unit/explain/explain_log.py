@@ -1,0 +1,131 @@
+"""A small log by hand: two partitions, ties with window ends, a micro-batch without data, offsets outside the cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun import Job, Source
+from twinrun.results.cut import Committed, StreamCut
+
+T0_MS = 1_357_466_400_000
+LATENESS_MS = 10_000
+SOURCE = Source(
+    "clicks",
+    schema="id STRING NOT NULL, at BIGINT NOT NULL, page STRING NOT NULL",
+    event_time="at",
+    lateness="10 seconds",
+    id=["id"],
+    distinct=["id"],
+)
+
+
+def _count(window: str, slide: str) -> Any:
+    def per_window(clicks: DataFrame) -> DataFrame:
+        grouped = clicks.groupBy("page", F.window("at", window, slide)).agg(F.count(F.lit(1)).alias("n"))
+        return grouped.select("page", F.col("window.start").alias("window_start"), "n")
+
+    return per_window
+
+
+KEYS = ["page", "window_start"]
+TUMBLING = Job(_count("20 seconds", "20 seconds"), [SOURCE], KEYS, window="20 seconds", name="tumbling")
+SLIDING = Job(
+    _count("20 seconds", "10 seconds"), [SOURCE], KEYS, window="20 seconds", slide="10 seconds", name="sliding"
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event; ``at_s`` in seconds after `T0_MS`."""
+
+    partition: int
+    offset: int
+    at_s: float
+    page: str = "a"
+    name: str = ""
+
+    @property
+    def at_ms(self) -> int:
+        return T0_MS + int(self.at_s * 1000)
+
+    @property
+    def id(self) -> str:
+        return self.name or f"p{self.partition}o{self.offset}"
+
+
+EVENTS = [
+    # Partition 0 begins at offset 2: the first two lie before the stream's start.
+    *[
+        Event(0, offset, at)
+        for offset, at in enumerate((1, 2, 5, 18, 31, 19.999, 20, 41, 20, 45, 39.999, 40, 90, 29, 95))
+    ],
+    *[Event(1, offset, at, "b") for offset, at in enumerate((3, 12, 30, 33, 10, 44, 20, 60, 59.999, 91))],
+    # Copies of an id that the stream has forgotten, of one that it has not, and of one that comes late itself.
+    Event(0, 15, 96, name="p0o3"),
+    Event(0, 16, 97, name="p0o4"),
+    Event(0, 17, 12, name="p0o2"),
+    # Judged by 40 s: a window that ends with it, an event time that lies just before it, and one upon it.
+    Event(0, 18, 35),
+    Event(0, 19, 39.5),
+    Event(0, 20, 40),
+    Event(1, 10, 70, "b"),
+]
+START = {0: 2, 1: 0}
+# Exclusive ends of each micro-batch by partition, and the watermark (seconds after T0) that it emits by.
+MICRO_BATCHES = [
+    ({0: 4, 1: 2}, None),
+    ({0: 7, 1: 3}, 8.0),
+    ({0: 7, 1: 3}, 21.0),  # no data: it drops nothing, and is the one before the next
+    ({0: 9, 1: 5}, 21.0),
+    ({0: 9, 1: 7}, 31.0),
+    ({0: 12, 1: 7}, 35.0),
+    ({0: 14, 1: 9}, 40.0),
+    ({0: 21, 1: 10}, 80.0),
+]
+END = MICRO_BATCHES[-1][0]
+TOPIC = "clicks"
+
+
+def watermark_ms(number: int) -> int:
+    """Recorded watermark of a micro-batch."""
+    at_s = MICRO_BATCHES[number][1]
+    return 0 if at_s is None else T0_MS + int(at_s * 1000)
+
+
+def events_frame(spark: SparkSession) -> DataFrame:
+    """The events as the events table has them."""
+    rows = [(e.id, e.at_ms, e.page, TOPIC, e.partition, e.offset, e.at_ms) for e in EVENTS]
+    schema = "id STRING, at BIGINT, page STRING, _topic STRING, _partition INT, _offset BIGINT, _kafka_timestamp BIGINT"
+    frame = spark.createDataFrame(rows, schema)
+    times = {name: F.timestamp_millis(name) for name in ("at", "_kafka_timestamp")}
+    return frame.withColumns(times).localCheckpoint()
+
+
+def cut(spark: SparkSession) -> StreamCut:
+    """The cut at the last micro-batch."""
+    rows = [
+        (number, watermark_ms(number), 1_000 * number, [(TOPIC, p, o) for p, o in ends.items()], None)
+        for number, (ends, _) in enumerate(MICRO_BATCHES)
+    ]
+    schema = (
+        "micro_batch BIGINT, watermark_ms BIGINT, started_at_ms BIGINT, "
+        "end_offsets ARRAY<STRUCT<topic: STRING, partition: INT, offset: BIGINT>>, static_versions MAP<STRING,BIGINT>"
+    )
+    return StreamCut(
+        state=cast("Any", None),
+        query_id="q",
+        committed=Committed(1, len(MICRO_BATCHES) - 1),
+        start={"clicks": START},
+        end={"clicks": END},
+        watermark_ms=watermark_ms(len(MICRO_BATCHES) - 1),
+        started_at_ms=0,
+        micro_batches=spark.createDataFrame(rows, schema).localCheckpoint(),
+        missing=0,
+        static={},
+        static_mixed=False,
+        taken_at_ms=0,
+    )
