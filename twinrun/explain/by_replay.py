@@ -8,16 +8,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
+from twinrun.errors import QueryError
 from twinrun.explain.classify import Worlds, classify
 from twinrun.explain.counterfactual import USED, batch_rows
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing_keys, rows_at
 from twinrun.explain.evidence import causes_of, event_dropped
 from twinrun.explain.material import Material
 from twinrun.explain.prove import Played, Withdrawn, replay_in_order, replay_recorded
-from twinrun.explain.recording import recorded
+from twinrun.explain.recording import Recorded, recorded
+from twinrun.explain.replay import ReplayError, folder_of
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
+from twinrun.job.jvmplan import has_jvm
 from twinrun.results.cut import StreamCut
+from twinrun.tables.files import remove
 
 
 @dataclass(frozen=True)
@@ -47,27 +51,52 @@ def explain_by_replay(
     limit = cfg.verify.max_replay_micro_batches
     if not record:
         return Replayed(_unproven(rows))
+    if not has_jvm(spark):
+        return Replayed(_unproven(rows), "Rows were not proven by replay: Spark Connect has no files to replay from.")
     if limit is not None and len(record) > limit:
         note = (
             f"Rows were not proven by replay: the stream made {len(record)} micro-batches, "
             f"and verify.max_replay_micro_batches is {limit}."
         )
         return Replayed(_unproven(rows), note if limit else "")
-    played = replay_recorded(spark, cfg, job, material.marked, record, name)
+    folder = folder_of(cfg, job, name)
+    try:
+        worlds = _replays(spark, cfg, job, flow, cut, rows, material, record, folder)
+    except (QueryError, ReplayError) as error:  # what cannot be run again proves nothing, and is no reason to fail
+        worlds = Withdrawn(str(error).splitlines()[0])
+    finally:
+        remove(spark, folder)
+    if isinstance(worlds, Withdrawn):
+        return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {worlds.why.rstrip('.')}.")
+    judged = classify(job, flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), worlds)
+    return Replayed(judged.select(*rows.columns, "verdict", "causes"))
+
+
+def _replays(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    rows: DataFrame,
+    material: Material,
+    record: list[Recorded],
+    folder: str,
+) -> Worlds | Withdrawn:
+    """Run the recording, with one version of the static tables if it had several, and in order."""
+    played = replay_recorded(spark, cfg, job, material.marked, record, folder)
     if isinstance(played, Withdrawn):
-        return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {played.why}.")
+        return played
     uniform = played
     if cut.static_mixed:
         same = [replace(each, static=cut.static) for each in record]
-        again = replay_recorded(spark, cfg, job, material.marked, same, f"{name}-one-version")
+        again = replay_recorded(spark, cfg, job, material.marked, same, f"{folder}/one-version")
         if isinstance(again, Withdrawn):
-            return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {again.why}.")
+            return again
         uniform = again
-    in_order = replay_in_order(spark, cfg, job, material.marked, record, name)
+    in_order = replay_in_order(spark, cfg, job, material.marked, record, folder)
     keys = rows.select(KEY_ID).distinct().localCheckpoint()
-    worlds = _worlds(job, flow, material, keys, played, uniform, in_order)
-    judged = classify(job, flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), worlds)
-    return Replayed(judged.select(*rows.columns, "verdict", "causes"))
+    return _worlds(job, flow, material, keys, played, uniform, in_order)
 
 
 def _worlds(

@@ -49,14 +49,14 @@ class Withdrawn:
 
 
 def replay_recorded(
-    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], name: str
+    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], folder: str
 ) -> Played | Withdrawn:
     """Repeat the recording, then push the watermark beyond all events to see what was still waiting.
 
     About three Spark jobs per micro-batch.
     """
     delays = {source.name: source.lateness_ms for source in job.sources}
-    again = new_replay(spark, cfg, job, f"{name}-recorded", delays)
+    again = new_replay(spark, cfg, job, f"{folder}/recorded", delays)
     used = {key: _used(frame) for key, frame in marked.items()}
     last = record[-1].number
     flush = flush_rows(job, used, last + 1) if waits(job) else None
@@ -78,7 +78,7 @@ def replay_recorded(
 
 
 def replay_in_order(
-    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], name: str
+    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], folder: str
 ) -> DataFrame:
     """The rows when the same events come in order of event time and none is late.
 
@@ -94,7 +94,7 @@ def replay_in_order(
     }
     low, high = bounds[0], bounds[-1]
     delays = {s.name: None if s.lateness_ms is None else high - low + _DAY_MS for s in job.sources}
-    again = new_replay(spark, cfg, job, f"{name}-in-order", delays)
+    again = new_replay(spark, cfg, job, f"{folder}/in-order", delays)
     flush = flush_rows(job, ordered, parts) if waits(job) else None
     stage(again, ordered if flush is None else {key: ordered[key].unionByName(flush[key].rows) for key in ordered})
     static = record[-1].static

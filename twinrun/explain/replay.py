@@ -23,7 +23,7 @@ from twinrun.job.job import Job
 from twinrun.job.plan import seen_schema
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import planned_micro_batches
-from twinrun.tables.files import copy, data_files, make_folder, move, remove, set_modified
+from twinrun.tables.files import copy, data_files, make_folder, move, set_modified
 from twinrun.tables.static import read_static
 
 _FIRST_FILE_MS = 1_600_000_000_000
@@ -56,12 +56,21 @@ class Replay:
         return f"{self.folder}/staged/{source}"
 
 
-def new_replay(spark: SparkSession, cfg: Config, job: Job, name: str, delay_ms: dict[str, int | None]) -> Replay:
+class ReplayError(Exception):
+    """The storage cannot hold a replay; one sentence."""
+
+
+def folder_of(cfg: Config, job: Job, verify_id: str) -> str:
+    """Where the replays of one verify are."""
+    return f"{cfg.checkpoint('replay', job.job_name, 1)}/{verify_id}"
+
+
+def new_replay(spark: SparkSession, cfg: Config, job: Job, folder: str, delay_ms: dict[str, int | None]) -> Replay:
     """A replay in a folder and a session of its own: nothing that it sets is seen by others."""
     own = spark.newSession()
     own.conf.set("spark.sql.streaming.minBatchesToRetain", "1000000")
     own.conf.set("spark.sql.streaming.fileSource.cleaner.numThreads", "0")
-    return Replay(own, cfg, job, f"{cfg.checkpoint('replay', job.job_name, 1)}/{name}", delay_ms)
+    return Replay(own, cfg, job, folder, delay_ms)
 
 
 def stage(replay: Replay, events: dict[str, DataFrame]) -> None:
@@ -101,24 +110,19 @@ def emitted(spark: SparkSession, replay: Replay) -> DataFrame:
     return spark.read.parquet(f"{replay.folder}/out")
 
 
-def discard(replay: Replay) -> None:
-    """Remove the replay's folder."""
-    remove(replay.spark, replay.folder)
-
-
 def _let_in(replay: Replay, number: int) -> None:
     """Move a micro-batch's files to where the query looks, so that their times are in the order of the recording."""
     for source in replay.job.sources:
         target = f"{replay.incoming(source.name)}/b{number:09d}.parquet"
         staged = data_files(replay.spark, f"{replay.staged(source.name)}/_micro_batch={number}")
         if len(staged) > 1:
-            raise RuntimeError(f"micro-batch {number} was staged in {len(staged)} files")
+            raise ReplayError(f"micro-batch {number} was written in {len(staged)} files")
         if staged:
             move(replay.spark, staged[0], target)
         else:
             copy(replay.spark, data_files(replay.spark, f"{replay.folder}/empty/{source.name}")[0], target)
         if not set_modified(replay.spark, target, _FIRST_FILE_MS + number * _STEP_MS):
-            raise RuntimeError("this file system cannot set when a file was modified")
+            raise ReplayError("this file system cannot set when a file was modified")
 
 
 def _run(replay: Replay, part: Segment) -> None:

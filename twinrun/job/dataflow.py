@@ -93,8 +93,9 @@ def dataflow(spark: SparkSession, job: Job, tables: dict[str, StructType]) -> Da
         event_time = dict(read_plan(streams[source.name]).output)[source.event_time]
         first = _first_stateful(plan.root, event_time, None)
         rules[source.name] = LateRule("none") if first is None else _rule_of(first, plan)
-    own_window = operators == ("Aggregate",) and all(rule in (declared, LateRule("none")) for rule in rules.values())
-    closed = _closed_shape(job) and (not operators or own_window)
+    # Another window than the declared one, or none where one is declared: nothing is taken for granted.
+    as_declared = operators == ("Aggregate",) and all(rule == declared for rule in rules.values())
+    closed = _closed_shape(job) and (not operators or as_declared)
     return Dataflow(operators, rules, closed)
 
 

@@ -60,7 +60,7 @@ def test_a_fault_is_warned_of_only_before_the_first_run(
     add_record(spark_session, cfg, mode, job.job_name, state | more[mode])
 
     assert len(first) == 2
-    assert first[0].startswith("warning: p/jobs/first_job.py:25 TR230 can differ, ")
+    assert first[0].startswith("warning: p/jobs/first_job.py:24 TR230 can differ, ")
     assert first[0].endswith(": column largest")
     assert first[1].startswith("  instead: F.min_by")
     assert warned(spark_session, cfg, job, mode) == []
