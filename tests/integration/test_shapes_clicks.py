@@ -147,6 +147,8 @@ FAULTS = {
     TOTALS: [changed("clicks", "page = 'a'"), deleted("page = 'b'"), doubled("page = 'c'")],
 }
 KINDS = ["changed", "only_batch", "duplicate_in_stream", "changed"]
+# What a replay proves of each: another value follows from no set of events, the others from a fault of the sink.
+NAMED = [None, "sink_missing", "sink_duplicate", None]
 STILL_EXPLAINED = {SLIDING: 6, MINUTES: 1, STATELESS: 0, TOTALS: 0}
 
 
@@ -155,7 +157,7 @@ SOON = (TOTALS,)
 
 
 @pytest.mark.parametrize("job", [job if job in SOON else pytest.param(job, marks=pytest.mark.slow) for job in FAULTS])
-def test_every_one_of_several_faults_is_unexplained(world: World, job: str) -> None:
+def test_every_one_of_several_faults_is_found_and_none_is_called_late(world: World, job: str) -> None:
     ensure_run(world, job)
 
     def all_of_them(rows: Any) -> Any:
@@ -165,20 +167,25 @@ def test_every_one_of_several_faults_is_unexplained(world: World, job: str) -> N
 
     verdict = verify_with(world, job, all_of_them)
     assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
-    unexplained = sorted(sample.kind for sample in verdict.samples if sample.verdict == "unexplained")
-    assert unexplained == sorted(KINDS[: len(FAULTS[job])])
-    assert verdict.rows_unexplained == len(FAULTS[job])
-    assert verdict.rows_explained == STILL_EXPLAINED[job]
+    named = NAMED[: len(FAULTS[job])]
+    kinds = [kind for kind, cause in zip(KINDS, named, strict=False) if cause is None]
+    assert [sample.kind for sample in verdict.samples if sample.verdict == "unexplained"] == kinds
+    assert verdict.rows_unexplained == len(kinds)
+    sinks = {cause.cause: cause.rows for cause in verdict.causes if cause.cause.startswith("sink_")}
+    assert sinks == {"sink_missing": 1, "sink_duplicate": 1}
+    assert verdict.rows_explained == STILL_EXPLAINED[job] + len(sinks)
     assert any("keys are not unique" in problem for problem in verdict.problems)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("job", "number"), [(job, n) for job, faults in FAULTS.items() for n in range(len(faults))])
-def test_a_fault_alone_is_unexplained(world: World, job: str, number: int) -> None:
+def test_a_fault_alone_is_found(world: World, job: str, number: int) -> None:
     ensure_run(world, job)
     verdict = verify_with(world, job, FAULTS[job][number])
-    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 1)
-    assert [s.kind for s in verdict.samples if s.verdict == "unexplained"] == [KINDS[number]]
+    cause = NAMED[number]
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, int(cause is None))
+    assert [s.kind for s in verdict.samples if s.verdict == "unexplained"] == [KINDS[number]] * (cause is None)
+    assert [c.rows for c in verdict.causes if c.cause == cause] == [1] * (cause is not None)
 
 
 @pytest.fixture(scope="module")
