@@ -31,7 +31,7 @@ def counts(verdict: Verdict) -> dict[str, tuple[int, int | None]]:
 
 def test_a_chain_is_explained_by_the_rule_of_its_first_operator(make_world: Any) -> None:
     world = make_world()
-    verdict = world.run_all(CHAIN, "distinct_minutes")
+    verdict = world.run_all(CHAIN, "once_per_minute")
     assert verdict.rows_unexplained == 0
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert [event.id["id"] for event in verdict.late_events] == ["c2-late-for-distinct"]
@@ -40,7 +40,7 @@ def test_a_chain_is_explained_by_the_rule_of_its_first_operator(make_world: Any)
 
 def test_a_window_over_windows_goes_by_the_inner_window(make_world: Any) -> None:
     world = make_world()
-    verdict = world.run_all(CHAIN, "busiest_minutes")
+    verdict = world.run_all(CHAIN, "peak_minutes")
     assert verdict.rows_unexplained == 0
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert [event.id["id"] for event in verdict.late_events] == ["c2-late-for-distinct"]
@@ -96,13 +96,13 @@ def test_a_function_applied_per_micro_batch_is_named_so_and_never_lateness(make_
 )
 def test_a_fault_of_the_sink_is_told_from_lateness(make_world: Any, change: str, cause: str | None) -> None:
     world: World = make_world()
-    world.run_all(CHAIN, "distinct_minutes")
-    table = DeltaTable.forPath(world.spark, str(world.table("stream", "distinct_minutes")))
+    world.run_all(CHAIN, "once_per_minute")
+    table = DeltaTable.forPath(world.spark, str(world.table("stream", "once_per_minute")))
     if change == "DELETE":
         table.delete("window_start = '2013-01-06 10:01:00'")
     else:
         table.update("window_start = '2013-01-06 10:01:00'", {"clicks": "clicks + 1"})
-    verdict = world.verify("distinct_minutes")
+    verdict = world.verify("once_per_minute")
     assert verdict.exit_code == 1
     found = counts(verdict)
     assert found.pop("late_dropped") == (1, 1)
