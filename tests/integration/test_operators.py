@@ -38,6 +38,7 @@ def test_a_chain_is_explained_by_the_rule_of_its_first_operator(make_world: Any)
     assert verdict.exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_window_over_windows_goes_by_the_inner_window(make_world: Any) -> None:
     world = make_world()
     verdict = world.run_all(CHAIN, "peak_minutes")
@@ -91,7 +92,7 @@ def test_a_function_applied_per_micro_batch_is_named_so_and_never_lateness(make_
 
 @pytest.mark.parametrize(
     ("change", "cause"),
-    [("DELETE", "sink_missing"), ("UPDATE", None)],
+    [("DELETE", "sink_missing"), pytest.param("UPDATE", None, marks=pytest.mark.slow)],
     ids=["a row deleted", "a value changed"],
 )
 def test_a_fault_of_the_sink_is_told_from_lateness(make_world: Any, change: str, cause: str | None) -> None:

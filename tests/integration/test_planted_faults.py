@@ -84,7 +84,6 @@ UNEXPLAINED = {
 SOON = {
     "a value changed",
     "a row doubled",
-    "a row deleted",
     "NaN in place of a number",
     "the row of the late event with a count that no set of events gives",
     "a column of another type",

@@ -15,7 +15,7 @@ from twinrun.scenario.check import Checked, Observed, check
 from twinrun.scenario.expect import Expectation
 from twinrun.scenario.suite import Suite
 
-SOON = ("sliding_clicks", "priced_clicks")
+SOON = ("sliding_clicks",)
 SCENARIOS = 40
 Run = Callable[[str], JobRun]
 

@@ -22,8 +22,8 @@ def test_loading_great_expectations_does_not_end_the_program_as_a_success() -> N
 
 def test_our_silence_keeps_pysparks_own_errors_whole() -> None:
     code = """
-from twinrun.job.plan import _quiet
-with _quiet():
+from twinrun.job.plan import quiet_spark
+with quiet_spark():
     pass
 from pyspark.logger import PySparkLogger
 PySparkLogger.getLogger("SQLQueryContextLogger").error("said", errorClass="X")
