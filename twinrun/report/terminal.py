@@ -41,10 +41,10 @@ def render_summary(verdict: Verdict, *, path: str | None) -> list[str]:
     lines = [
         f"{fit(clean.job, 60)}: {said.label} (exit code {clean.exit_code})",
         f"  {_plain(said.title)}",
-        _line(f"{counts.unit}s compared", counts.compared, _in_rows(counts.compared, clean.rows_compared)),
-        _line("  equal", counts.equal, _in_rows(counts.equal, clean.rows_equal)),
+        _line(f"{counts.unit}s compared", counts.compared, _in_rows(counts, counts.compared, clean.rows_compared)),
+        _line("  equal", counts.equal, _in_rows(counts, counts.equal, clean.rows_equal)),
         _line("  explained", counts.explained, _why(clean, counts)),
-        _line("  unexplained", counts.unexplained, _in_rows(counts.unexplained, clean.rows_unexplained)),
+        _line("  unexplained", counts.unexplained, _in_rows(counts, counts.unexplained, clean.rows_unexplained)),
         _line("pending", counts.pending, "not closed by the stream yet" if counts.pending else ""),
         f"  {'events seen':<{_NAME_WIDTH}} {_pair(counts.events_batch, counts.events_stream)}",
         f"  {'rows seen':<{_NAME_WIDTH}} {_pair(clean.rows_batch, clean.rows_stream)}",
@@ -72,9 +72,9 @@ def _line(name: str, count: int, detail: str) -> str:
     return f"  {name:<{_NAME_WIDTH}} {number(count, _COMMA):>9}   {detail}"
 
 
-def _in_rows(count: int, rows: int) -> str:
+def _in_rows(counts: Figures, count: int, rows: int) -> str:
     """How many rows that is, where a window holds several."""
-    return "" if rows == count else plural(rows, "row", _COMMA)
+    return "" if rows == count or counts.unit == "row" else plural(rows, "row", _COMMA)
 
 
 def _why(verdict: Verdict, counts: Figures) -> str:
