@@ -112,7 +112,7 @@ def _judged(frame: DataFrame, columns: list[str], proven: Column, found: Column)
 def _exact(events: DataFrame) -> DataFrame:
     """Floating-point fields as decimals. NaN and infinities have none: then nothing is claimed."""
     floats = [field.name for field in events.schema if isinstance(field.dataType, DoubleType | FloatType)]
-    return events.withColumns({quoted(name): F.col(quoted(name)).try_cast(_EXACT) for name in floats})
+    return events.withColumns({name: F.col(quoted(name)).try_cast(_EXACT) for name in floats})
 
 
 def _summed(exact: DataFrame, held: DataFrame) -> list[str]:
@@ -123,4 +123,4 @@ def _summed(exact: DataFrame, held: DataFrame) -> list[str]:
 
 
 def _as_double(rows: DataFrame, names: list[str]) -> DataFrame:
-    return rows.withColumns({quoted(name): F.col(quoted(name)).cast("double") for name in names})
+    return rows.withColumns({name: F.col(quoted(name)).cast("double") for name in names})
