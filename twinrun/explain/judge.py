@@ -222,6 +222,11 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
             "micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
             "everything drops none."
         )
+    elif job.shape != "stateless" and _has_lateness(job) and cut.committed.micro_batch >= 0:
+        notes.append(
+            f"The stream dropped no event in its {cut.committed.micro_batch + 1} micro-batches. That depends on their "
+            "size: smaller ones move the watermark more often, and drop more."
+        )
     if checks.duplicates:
         notes.append(f"{checks.duplicates} event ids stand at several offsets (table duplicate_events).")
     if not checks.broker_seen:
@@ -233,3 +238,7 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
     if batch.static != cut.static:
         notes.append(f"Static versions differ: batch {batch.static}, stream {cut.static}.")
     return tuple(notes)
+
+
+def _has_lateness(job: Job) -> bool:
+    return any(source.lateness_ms is not None for source in job.sources)
