@@ -24,7 +24,7 @@ from twinrun.results.verdict import ExpectationResult
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from twinrun.history.result import History, VerifyPoint
+    from twinrun.results.past import History, VerifyPoint
 
 commands = typer.Typer()
 _SHOWN_VERIFIES = 10

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from twinrun.history.result import CauseHistory, History, VerifyPoint, WindowHistory
 from twinrun.report.cells import NONE, THIN, instant, number, span
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten, visible
+from twinrun.results.past import CauseHistory, History, VerifyPoint, WindowHistory
 
 MAX_ROWS = 50
 _OPEN = 10
