@@ -8,8 +8,9 @@ from pyspark.sql import SparkSession
 
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
-from twinrun.history.history import MOST_VERIFIES, history
+from twinrun.history.history import history
 from twinrun.history.ledger import NoVerifyError
+from twinrun.results.past import MOST_VERIFIES
 from twinrun.results.verdict import Verdict
 from twinrun.tables.delta import table_exists
 

@@ -8,11 +8,10 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.history.ledger import difference_rows, ledger_rows, no_verify
-from twinrun.results.past import CauseHistory, History, VerifyPoint, WindowHistory, differs_since
+from twinrun.results.past import MOST_VERIFIES, CauseHistory, History, VerifyPoint, WindowHistory, differs_since
 from twinrun.results.trend import trend_of
 from twinrun.session.plain import plain_errors
 
-MOST_VERIFIES = 100
 MOST_WINDOWS = 50
 DIFFERING = ("explained", "unexplained", "evidence_expired")
 VERDICTS = ("equal", *DIFFERING, "pending")

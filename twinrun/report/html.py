@@ -13,7 +13,9 @@ from markupsafe import Markup
 from twinrun.report import evidence, surroundings
 from twinrun.report.binning import bin_progress, bin_windows
 from twinrun.report.charts import Picture, Words, progress_picture, timeline_picture
+from twinrun.report.history import history_text
 from twinrun.report.page import Page, build_page
+from twinrun.report.past_chart import past_picture
 from twinrun.report.words import GLOSSARY
 from twinrun.results.verdict import Verdict
 
@@ -70,6 +72,9 @@ def _pictures(verdict: Verdict) -> dict[str, Picture]:
         notes = (surroundings.group_sentence(steps), surroundings.group_sentence(few))
         words = Words(surroundings.progress_text(verdict), *notes)
         pictures["progress"] = progress_picture(steps, few, late, words)
+    past = verdict.history
+    if past is not None and len(past.verifies) > 1:
+        pictures["history"] = past_picture(past, Words(history_text(past), "", ""))
     return pictures
 
 

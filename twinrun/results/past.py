@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from twinrun.results.trend import Trend
 
+MOST_VERIFIES = 100
+"""A history holds the newest so many verifies."""
+
 
 @dataclass(frozen=True)
 class VerifyPoint:
