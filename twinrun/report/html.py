@@ -24,7 +24,7 @@ _TEMPLATES = ("report.html.j2", "parts.html.j2", "report.css")
 
 
 def render_html(verdict: Verdict) -> str:
-    """Render a verdict as one HTML page of at most about 400 kB that needs no other file and no network.
+    """Render a verdict as one HTML page of at most about 450 kB that needs no other file and no network.
 
     Text from the verdict is shown as text, whatever it holds: control characters appear as escapes such as
     ``\\x1b``, markup is escaped, and the page's own policy forbids scripts, fonts, frames and requests.

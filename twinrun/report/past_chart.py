@@ -13,6 +13,7 @@ from twinrun.report.past_roles import by_role
 from twinrun.results.past import History
 
 _DIFFERING = ("explained", "unexplained")
+_MOST_DOTS = 16
 
 
 def past_picture(found: History, words: Words) -> Picture:
@@ -64,10 +65,7 @@ def _share(found: History, x: alt.X) -> alt.LayerChart:
     low = min(bounds, default=0.0)
     scale = alt.Scale(domain=[max(0.0, low - max((100 - low) * 0.25, 0.01)), 100], nice=False)
     y = alt.Y("y:Q", scale=scale, axis=count_axis(3, 0.001), title="rows equal, %")
-    line = alt.Chart(inline(shares), height=90).mark_line(
-        aria=False, color=LIGHT["equal"], strokeWidth=1.8, point={"color": LIGHT["equal"], "size": 22, "opacity": 1}
-    )
-    layers = [placed(line, x=x, y=y)]
+    layers = [placed(_line(shares, "equal", 90), x=x, y=y)]
     if least is not None:
         rule = alt.Chart(inline([{"y": least * 100}])).mark_rule(
             aria=False, color=LIGHT["ink"], strokeWidth=1.4, strokeDash=[5, 3]
@@ -98,9 +96,15 @@ def _causes(found: History, x: alt.X) -> alt.LayerChart:
     for role, causes in roles:
         sums = [sum(rows) for rows in zip(*(cause.rows for cause in causes), strict=False)]
         dots = [{"n": number + 0.5, "y": rows} for number, rows in enumerate(sums)]
-        line = alt.Chart(inline(dots), height=80).mark_line(
-            aria=False, color=LIGHT[role], strokeWidth=1.8, point={"color": LIGHT[role], "size": 22, "opacity": 1}
-        )
-        layers.append(placed(line, x=x, y=y))
+        layers.append(placed(_line(dots, role, 80), x=x, y=y))
     panel: alt.LayerChart = alt.LayerChart(layer=layers)
     return panel
+
+
+def _line(values: list[dict[str, Any]], role: str, height: int) -> alt.Chart:
+    """A line with a dot per verify, while there are few: each dot costs more bytes than the line."""
+    dot = {"color": LIGHT[role], "size": 22, "opacity": 1} if len(values) <= _MOST_DOTS else False
+    chart: alt.Chart = alt.Chart(inline(values), height=height).mark_line(
+        aria=False, color=LIGHT[role], strokeWidth=1.8, point=dot
+    )
+    return chart

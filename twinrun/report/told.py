@@ -116,10 +116,8 @@ def _how_late(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
     text += f"{instant(event.known_at_ms)}"
     if event.micro_batch is None or event.watermark_ms is None:
         return f"{text} and was dropped."
-    text += (
-        f" and was read in micro-batch {event.micro_batch}. There it was judged by the watermark of the micro-batch "
-    )
-    text += f"before, {instant(event.watermark_ms)}"
+    text += f" and was read in micro-batch {event.micro_batch}. There it was judged by the watermark of micro-batch "
+    text += f"{event.micro_batch - 1}, {instant(event.watermark_ms)}"
     if event.late_ms is None:
         return f"{text}, and dropped."
     what = "the window's end" if verdict.shape in _WINDOWED else "its own event time"
