@@ -73,8 +73,10 @@ def test_since_leaves_older_verifies_out(world: World) -> None:
 
 
 def test_the_command_keeps_its_threshold_and_the_section_has_the_same_counts(world: World) -> None:
-    done = command(world, "--min-completeness", "0.5", "--json")
+    page = world.root / "pages" / "history.html"
+    done = command(world, "--min-completeness", "0.5", "--json", "--html", str(page))
     assert done.code == 0, done.err
+    assert "The ledger holds 3 verifies of this job." in page.read_text(encoding="utf-8")
     document = json.loads(done.out)
     assert [check["success"] for check in document["checks"]] == [True, True]
     newest = document["verifies"][-1]

@@ -45,6 +45,7 @@ _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-seri
 LEFT = 58
 """Room for the labels of a vertical time axis, the same in all panels so that they line up."""
 _DAY_MS = 86_400_000
+_NEAR_EDGE = 36
 
 
 def recolour(svg: str, colours: Palette) -> str:
@@ -89,7 +90,10 @@ def time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:
         most = 6 if width == WIDE else 3
     elif days <= 10 and width == WIDE:
         most = {"interval": "day", "step": 1}
-    return alt.Axis(format=_label(days, width), tickCount=most, grid=False, domain=True, ticks=True)
+    # a label whose tick is near the edge ends at its tick, where half of it would be cut off
+    return alt.Axis(
+        format=_label(days, width), tickCount=most, grid=False, domain=True, ticks=True, labelFlush=_NEAR_EDGE
+    )
 
 
 def upright_time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:

@@ -21,7 +21,7 @@ def past(verdict: Verdict) -> Section:
     if found is None:
         return Section("history", TITLE, empty="The ledger holds no verify of this job that covered its cut.")
     if len(found.verifies) < 2:
-        at = instant(found.newest.at_ms)
+        at = when(found.newest.at_ms)
         return Section("history", TITLE, empty=f"The ledger holds one verify of this job, of {at} UTC: no trend yet.")
     return history_section(found, verdict.window_ms)
 
@@ -52,8 +52,13 @@ def history_text(found: History) -> str:
     """What the chart shows, for who cannot see it."""
     return (
         f"Share of equal rows, differing rows by verdict and rows by cause over {len(found.verifies)} verifies from "
-        f"{instant(found.verifies[0].at_ms)} to {instant(found.newest.at_ms)} UTC. The tables below have the numbers."
+        f"{when(found.verifies[0].at_ms)} to {when(found.newest.at_ms)} UTC. The tables below have the numbers."
     )
+
+
+def when(at_ms: int) -> str:
+    """When a verify was made, to the second: more digits tell a reader nothing."""
+    return instant(at_ms // 1000 * 1000)
 
 
 def _legend(found: History) -> tuple[tuple[str, str], ...]:
@@ -78,7 +83,7 @@ def _intro(found: History) -> str:
     if found.differs_since_ms is None:
         return f"{kept} {newest}; it found no difference."
     least = "" if all_known or found.differs_since_ms > found.verifies[0].at_ms else "at least "
-    return f"{kept} {newest}; the results differ since {least}the verify of {instant(found.differs_since_ms)} UTC."
+    return f"{kept} {newest}; the results differ since {least}the verify of {when(found.differs_since_ms)} UTC."
 
 
 def _notes(found: History, window_ms: int | None) -> tuple[str, ...]:
@@ -98,7 +103,7 @@ def _verifies(found: History) -> Grid:
 
 def _verify(point: VerifyPoint) -> tuple[Cell, ...]:
     return row(
-        Cell(instant(point.at_ms), "time"),
+        Cell(when(point.at_ms), "time"),
         str(point.micro_batch),
         number(point.rows_compared),
         number(point.rows_equal),
@@ -129,8 +134,8 @@ def _cause(cause: CauseHistory, verifies: int) -> tuple[Cell, ...]:
         Cell(_name(cause.cause), "code"),
         number(cause.rows_now),
         f"{number(cause.verifies)} of {number(verifies)}",
-        Cell(instant(cause.first_seen_ms), "time"),
-        Cell(instant(cause.last_seen_ms), "time"),
+        Cell(when(cause.first_seen_ms), "time"),
+        Cell(when(cause.last_seen_ms), "time"),
         f"{trend.direction}{means}",
     )
 
@@ -143,10 +148,10 @@ def _windows(found: History, window_ms: int) -> Grid:
 
 def _window(window: WindowHistory, verifies: int, window_ms: int) -> tuple[Cell, ...]:
     start_ms = window.window_start_ms
-    verdict = window.verdict if window.still else f"{window.verdict} until {instant(window.last_seen_ms)}"
+    verdict = window.verdict if window.still else f"{window.verdict} until {when(window.last_seen_ms)}"
     return row(
         Cell(NONE if start_ms is None else span(start_ms, start_ms + window_ms), "time"),
-        Cell(instant(window.first_seen_ms), "time"),
+        Cell(when(window.first_seen_ms), "time"),
         f"{number(window.verifies)} of {number(verifies)}",
         number(window.rows),
         Cell(_name(verdict), "bad" if window.still and window.verdict != "explained" else ""),

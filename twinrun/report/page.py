@@ -72,7 +72,7 @@ def build_page(verdict: Verdict) -> Page:
             surroundings.schema(clean),
             surroundings.notes(clean),
         ),
-        taken_at=instant(clean.cut.taken_at_ms),
+        taken_at=instant(clean.cut.taken_at_ms // 1000 * 1000),
         took=duration(clean.duration_ms),
     )
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
+from pathlib import Path
 
 import factory
+import pytest
 from factory_past import make_history
 from hostile import CORPUS
 from test_report_charts import svgs
-from test_report_html import text_of
+from test_report_hostile import bones
+from test_report_html import Structure, text_of
 
+from twinrun.errors import MachineError
 from twinrun.report.history import history_section, past
-from twinrun.report.html import render_html
+from twinrun.report.html import render_history, render_html
 from twinrun.report.markdown import render_markdown
 from twinrun.report.past_roles import by_role
+from twinrun.report.write import write_history
 from twinrun.results.past import MOST_VERIFIES, CauseHistory
 
 HOSTILE = (CORPUS["script"], CORPUS["attribute"])
@@ -44,12 +48,12 @@ def test_verifies_causes_and_windows_are_tables_and_a_chart() -> None:
 
 
 def test_the_threshold_is_said_and_drawn_where_it_is_given() -> None:
-    less, met, none = (text_of(with_history(12, least)) for least in (0.999, 0.5, None))
+    less, met, none = (history_section(make_history(12, least), factory.HOUR).intro for least in (0.999, 0.5, None))
     assert "75.000\u202f% of the compared rows are equal (less than the 99.900\u202f% asked for)" in less
     assert "(at least the 50.000\u202f% asked for)" in met
     assert "asked for" not in none
-    assert len(re.findall("stroke-dasharray", svgs(with_history(12, 0.999))[-1])) == 1
-    assert "stroke-dasharray" not in svgs(with_history(12))[-1]
+    drawn, plain = (svgs(render_history(make_history(12, least), factory.HOUR))[-1] for least in (0.999, None))
+    assert (drawn.count("stroke-dasharray"), plain.count("stroke-dasharray")) == (1, 0)
 
 
 def test_a_history_that_is_cut_off_does_not_say_since_when() -> None:
@@ -82,3 +86,20 @@ def test_hostile_causes_reach_no_chart_and_no_class() -> None:
     assert svgs(page)[8:] == svgs(with_history(5))[8:]
     assert "<script" not in page
     assert 'class="line cause1"' in page
+
+
+def test_the_page_of_the_command_is_one_sound_file_whatever_the_ledger_holds(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "history.html"
+    write_history(make_history(12), factory.HOUR, file)
+    page = file.read_text(encoding="utf-8")
+    parser = Structure()
+    parser.feed(page)
+    assert (parser.open, parser.problems) == ([], [])
+    assert "default-src 'none'" in page
+    assert list(file.parent.iterdir()) == [file]
+    hostile = replace(make_history(12), job=CORPUS["script"])
+    assert bones(render_history(hostile, factory.HOUR)).tags == bones(page).tags
+    blocked = tmp_path / "file"
+    blocked.write_text("mine", encoding="utf-8")
+    with pytest.raises(MachineError, match="cannot be written"):
+        write_history(make_history(2), None, blocked / "history.html")
