@@ -61,12 +61,14 @@ def _both_sides(sample: RowSample, cause: str) -> str:
 
 def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     events = _events(sample, cause)
-    happened = [_closed(verdict, sample), *([_how_late(verdict, sample, events[0])] if events else [])]
+    # Where another operator comes first, the row's window may have been open still.
+    own = not events or events[0].end_ms == _window_end_ms(verdict, sample)
+    happened = [_closed(verdict, sample) if own else "", *[_how_late(verdict, sample, event) for event in events[:1]]]
     others = max(sample.causes.get(cause, 0), len(events)) - 1
     if events and others > 0:
         happened.append(f"{plural(others, 'more event')} {'was' if others == 1 else 'were'} dropped in the same way.")
     if not events:
-        happened.append(f"{_count(sample, cause)} of this row came after that and {_was(sample, cause)} dropped.")
+        happened.append(f"{_count(sample, cause)} of this row came too late for the stream: dropped.")
     short = _count(sample, cause)
     return Told(
         " ".join(filter(None, happened)),
@@ -78,15 +80,11 @@ def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     )
 
 
-def _was(sample: RowSample, cause: str) -> str:
-    return _verb(sample, cause, "was", "were")
-
-
 def _closed(verdict: Verdict, sample: RowSample) -> str:
     """When the stream was done with the row's window, where it has one."""
-    if verdict.shape not in _WINDOWED or sample.window_start_ms is None or verdict.window_ms is None:
+    end_ms = _window_end_ms(verdict, sample)
+    if end_ms is None:
         return ""
-    end_ms = sample.window_start_ms + verdict.window_ms
     clock = "watermark"
     if verdict.lateness_ms is not None and len(verdict.cut.sources) == 1:
         clock += f" (the newest event time read so far, less the allowed lateness of {duration(verdict.lateness_ms)})"
@@ -120,10 +118,25 @@ def _how_late(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
     text += f"{event.micro_batch - 1}, {instant(event.watermark_ms)}"
     if event.late_ms is None:
         return f"{text}, and dropped."
-    what = "the window's end" if verdict.shape in _WINDOWED else "its own event time"
-    what = "the end of its session" if verdict.shape == "session" else what
     late = f"{duration(event.late_ms)} after" if event.late_ms else "exactly"
-    return f"{text}: {late} {what}. So the stream dropped it."
+    return f"{text}: {late} {_what_ended(verdict, sample, event)}. So the stream dropped it."
+
+
+def _what_ended(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
+    """What the event came too late for: its first stateful operator decides, which need not be the row's window."""
+    if event.end_ms == _window_end_ms(verdict, sample):
+        return "the window's end"
+    if event.end_ms == event.event_time_ms:
+        return "its own event time, which is what counts in this job"
+    if verdict.shape == "session":
+        return "its event time plus the gap of the session"
+    return f"the end of the first window that it meets, {instant(event.end_ms)}"
+
+
+def _window_end_ms(verdict: Verdict, sample: RowSample) -> int | None:
+    if verdict.shape not in _WINDOWED or sample.window_start_ms is None or verdict.window_ms is None:
+        return None
+    return sample.window_start_ms + verdict.window_ms
 
 
 def _more_lateness(verdict: Verdict, events: tuple[BlamedEvent, ...]) -> str:

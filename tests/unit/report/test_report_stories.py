@@ -70,6 +70,22 @@ def test_a_dropped_event_is_told_with_its_window_micro_batch_watermark_and_laten
     assert [cell.text for cell in story.grids[1].rows[0]][-1] == "flights-0 at 700"
 
 
+@pytest.mark.parametrize(
+    ("end_ms", "shape", "says"),
+    [
+        (WINDOW_MS + 7 * 60_000, "tumbling", "2 h 3 min after its own event time, which is what counts in this job"),
+        (WINDOW_MS + 600_000, "tumbling", "after the end of the first window that it meets, 2013-01-06 20:10"),
+        (WINDOW_MS + 600_000, "session", "after its event time plus the gap of the session"),
+    ],
+)
+def test_where_another_operator_decides_the_window_is_not_said_to_be_closed(end_ms: int, shape: str, says: str) -> None:
+    sample = late_sample(1, 1)
+    event = replace(sample.events[0], end_ms=end_ms)
+    told = words(one(small(replace(sample, events=(event,)), shape=shape)))["What happened"]
+    assert says in told
+    assert "closed" not in told
+
+
 def test_events_that_are_not_named_are_counted() -> None:
     story = one(small(late_sample(5, 7)))
     assert "6 more events were dropped in the same way." in words(story)["What happened"]
