@@ -7,7 +7,8 @@ from typing import Any
 from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value
 from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.neutral import shorten
-from twinrun.report.told import Told, name_of, tell
+from twinrun.report.told import name_of, tell
+from twinrun.report.told_fixed import Told
 from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
 
 MAX_STORIES = 20
@@ -128,7 +129,7 @@ def _events(sample: RowSample, events: tuple[BlamedEvent, ...]) -> Grid:
     if total > len(events):
         caption += f" ({number(len(events))} of {number(total)})"
     causes = len(sample.causes) > 1
-    head = ("Event", "Event time", "Known at", "Micro-batch", "Judged by watermark", "Too late by", "Where in Kafka")
+    facts = ("Event time", "Known at", "Micro-batch", "Judged by watermark", "Too late by", "Where in Kafka")
     rows = tuple(
         row(
             Cell(name_of(event), "time" if len(name_of(event)) <= 32 else ""),
@@ -142,9 +143,9 @@ def _events(sample: RowSample, events: tuple[BlamedEvent, ...]) -> Grid:
         )
         for event in events
     )
-    if causes:
-        head = (head[0], "Cause", *head[1:])
-    return Grid(caption, head, rows, numeric=(4 if causes else 3,), narrow="stack")
+    return Grid(
+        caption, ("Event", *(["Cause"] if causes else []), *facts), rows, numeric=(4 if causes else 3,), narrow="stack"
+    )
 
 
 def _told(verdict: Verdict, sample: RowSample, causes: list[str]) -> tuple[Paragraph, ...]:
