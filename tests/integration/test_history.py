@@ -11,6 +11,8 @@ from pyspark.sql import functions as F
 
 from tests.integration.commands import Ran, on_session, run
 from tests.integration.conftest import T0_MS, World, click
+from twinrun.explain.verify import verify
+from twinrun.history.attach import with_history
 from twinrun.history.history import history
 from twinrun.report.history import history_section
 from twinrun.tables.delta import append, read_table
@@ -71,8 +73,10 @@ def test_since_leaves_older_verifies_out(world: World) -> None:
 
 
 def test_the_command_keeps_its_threshold_and_the_section_has_the_same_counts(world: World) -> None:
-    done = command(world, "--min-completeness", "0.5", "--json")
+    page = world.root / "pages" / "history.html"
+    done = command(world, "--min-completeness", "0.5", "--json", "--html", str(page))
     assert done.code == 0, done.err
+    assert "The ledger holds 3 verifies of this job." in page.read_text(encoding="utf-8")
     document = json.loads(done.out)
     assert [check["success"] for check in document["checks"]] == [True, True]
     newest = document["verifies"][-1]
@@ -112,3 +116,34 @@ def test_an_unexplained_row_breaks_the_threshold_even_if_enough_are_equal(world:
     done = command(world, ledger=str(world.root / "planted"))
     assert done.code == 1
     assert "FAILED expect_column_max_to_be_between(column='rows_unexplained'" in done.out
+
+
+def test_a_verify_asks_for_its_share_and_carries_its_history_and_the_events_of_each_row(world: World) -> None:
+    cfg = world.cfg(**{"verify.min_completeness": 0.76})
+    plain = verify(world.spark, cfg, world.job())
+    assert (plain.outcome, plain.exit_code) == ("differ", 1)
+    assert any("'completeness'" in problem and "observed 0.75" in problem for problem in plain.problems)
+    named = [(event.id["id"], event.cause, each.events_of) for each in plain.samples for event in each.events]
+    assert named == [("late", "late_dropped", "row"), ("later", "late_dropped", "row")]
+    late = plain.samples[0].events[0]
+    told = next(event for event in plain.late_events if event.id == {"id": "late"})
+    assert (late.offset, late.micro_batch, late.watermark_ms) == (told.offset, told.micro_batch, told.watermark_ms)
+    assert (late.end_ms, late.late_ms, late.known_at_ms) == (told.window_end_ms, told.late_ms, told.known_at_ms)
+    found = with_history(world.spark, cfg, plain).history
+    assert found is not None
+    assert ([point.rows_explained for point in found.verifies], found.min_completeness) == ([1, 1, 2, 2], 0.76)
+    assert found.causes[0].rows == (1, 1, 2, 2)
+    newest = history(world.spark, cfg, "per_minute", newest=2)
+    assert (newest.verifies_total, newest.verifies) == (2, found.verifies[-2:])
+
+
+def test_without_a_ledger_a_verdict_has_no_history_and_a_damaged_one_is_a_note(world: World) -> None:
+    verdict = verify(world.spark, world.cfg(), world.job())
+    absent = world.cfg(**{"layout.ledger": str(world.root / "absent")})
+    assert with_history(world.spark, absent, verdict) == verdict
+    other = world.cfg(**{"layout.ledger": str(world.root / "other")})
+    assert with_history(world.spark, other, verdict) == verdict
+    narrow = with_history(world.spark, world.cfg(**{"layout.ledger": str(world.root / "narrow")}), verdict)
+    assert (narrow.history, narrow.outcome, narrow.exit_code) == (None, verdict.outcome, verdict.exit_code)
+    assert "The history could not be read" in narrow.notes[-1]
+    assert "it lacks causes" in narrow.notes[-1]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from delta.tables import DeltaTable
 
-from tests.integration.conftest import World, click
+from tests.integration.conftest import T0_MS, World, click
 from twinrun.broker.topics import create_topic
 from twinrun.results.verdict import Verdict
 
@@ -79,6 +79,13 @@ def test_a_session_that_was_emitted_too_early_is_a_split_and_a_dropped_event_is_
     # The batch has one visit of a (0 to 30 s); the stream has two, under the starts 0 and 12 s.
     assert found["late_split"][0] == 2
     assert set(found) == {"late_dropped", "late_split", "pending"}
+    (blamed,) = [event for sample in verdict.samples for event in sample.events]
+    assert (blamed.id["id"], blamed.cause, blamed.end_ms, blamed.late_ms) == (
+        "b1-dropped",
+        "late_dropped",
+        T0_MS + 11_000,
+        verdict.late_events[0].late_ms,
+    )
     assert verdict.exit_code == 0
 
 
@@ -131,6 +138,9 @@ def test_a_copy_that_the_stream_had_forgotten_is_a_duplicate_event(make_world: A
     verdict = world.run_all(COPIES, "distinct_clicks")
     assert verdict.rows_unexplained == 0
     assert counts(verdict) == {"duplicate_event": (1, 1)}
+    # The copy at offset 8, not the first of that name.
+    (blamed,) = verdict.samples[0].events
+    assert (blamed.id["id"], blamed.offset, blamed.late_ms) == ("d0-5", 8, None)
     assert verdict.exit_code == 1  # proven, and not to be expected of a correct pair
 
 

@@ -96,6 +96,8 @@ def test_the_next_batch_counts_them_and_the_verdict_names_the_cause(world: World
     verdict = call(world, "verify")
     assert (verdict["outcome"], verdict["rows_explained"], verdict["rows_unexplained"]) == ("explained", 2, 0)
     assert {cause["cause"]: cause["events"] for cause in verdict["causes"]} == {"quarantined": 2}
+    blamed = [event for sample in verdict["samples"] for event in sample["events"]]
+    assert [(event["cause"], event["late_ms"]) for event in blamed] == [("quarantined", None)] * 2
 
 
 @pytest.mark.slow

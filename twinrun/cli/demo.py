@@ -164,6 +164,7 @@ def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, si
 
 def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
     from twinrun.explain.verify import verify
+    from twinrun.history.attach import with_history
     from twinrun.produce.flights import write_weather
 
     with steps.doing("weather"):
@@ -181,7 +182,7 @@ def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: th
         _tell(steps, batch_once(spark, cfg, job, False, stop), "computed at rest")
     _go_on(stop)
     with steps.doing("verify") as say:
-        return verify(spark, cfg, job, on_step=say)
+        return with_history(spark, cfg, verify(spark, cfg, job, on_step=say))
 
 
 def _shown(say: Say) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,7 +25,7 @@ from twinrun.results.verdict import ExpectationResult
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from twinrun.history.result import History, VerifyPoint
+    from twinrun.results.past import History, VerifyPoint
 
 commands = typer.Typer()
 _SHOWN_VERIFIES = 10
@@ -46,6 +47,9 @@ def history(
             "--min-completeness", min=0, max=1, metavar="SHARE", help="Exit 1 if a smaller share of rows is equal."
         ),
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write it as one HTML page, with a chart.")
+    ] = None,
 ) -> int:
     """Say since when a job's results differ, how often and why; exit 1 if the last verify breaks a threshold."""
     cfg = call.config()
@@ -63,6 +67,12 @@ def history(
             return found, check_thresholds(spark, cfg, job.job_name, min_completeness)
 
     found, checks = with_spark(cfg, f"history {job.job_name}", work)
+    found = replace(found, min_completeness=min_completeness)
+    if html is not None:
+        # Charts and templates take a second to load: only what renders pays for it.
+        from twinrun.report.write import write_history
+
+        write_history(found, job.window_ms if job.windowed else None, html)
     code = EXIT_OK if all(check.success for check in checks) else EXIT_DIFFERENT
     call.out.result(history_payload(found, checks, code), [*history_lines(found), *_check_lines(checks, code)])
     return code

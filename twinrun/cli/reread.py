@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from twinrun.errors import InputError
 from twinrun.results.verdict import SCHEMA_VERSION, Verdict
+
+READABLE = (1, SCHEMA_VERSION)
+"""Versions of the schema whose reports can be read: version 1 lacks the history and the events of a row."""
 
 
 def read_verdict(file: Path) -> Verdict:
@@ -25,8 +28,9 @@ def read_verdict(file: Path) -> Verdict:
         version = values["schema_version"]
     except (OSError, ValueError, KeyError, TypeError):
         raise _unusable(file, "it is not a JSON report of twinrun") from None
-    if version != SCHEMA_VERSION:
-        raise _unusable(file, f"it has schema version {version}, this twinrun reads {SCHEMA_VERSION}")
+    if version not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise _unusable(file, f"it has schema version {version}, this twinrun reads {readable}")
     try:
         verdict: Verdict = _build(Verdict, values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -41,7 +45,8 @@ def _build(kind: Any, value: Any) -> Any:
         return value
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in fields(kind)})  # type: ignore[operator]
+        given = [each for each in fields(kind) if each.name in value or each.default is MISSING]
+        return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in given})  # type: ignore[operator]
     if origin in (types.UnionType, Union):
         return _build(next(each for each in arguments if each is not types.NoneType), value)
     if origin is tuple:

@@ -45,9 +45,12 @@ def verify(
 
     def work(spark: SparkSession, _: threading.Event) -> Verdict:
         from twinrun.explain.verify import verify as run
+        from twinrun.history.attach import with_history
 
         with step(call.out, f"verify {job.job_name}") as say:
-            return run(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say)
+            verdict = run(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say)
+            say("reading the history")
+            return with_history(spark, cfg, verdict)
 
     verdict = with_spark(cfg, f"verify {job.job_name}", work)
     return show_verdict(call, verdict, report_folder(cfg, verdict.job))

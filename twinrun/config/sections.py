@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator, model_
 
 from twinrun.config.kafka import SecretReader
 from twinrun.config.problems import Problem, several
-from twinrun.config.values import Count, NotNegative, Offsets, Options, TablePath, Topic, literal_secrets
+from twinrun.config.values import Count, NotNegative, Offsets, Options, Share, TablePath, Topic, literal_secrets
 
 
 class Section(BaseModel):
@@ -66,7 +66,10 @@ class Stream(Section):
 
 
 class Verify(Section):
-    """Limits of a verify; null: no limit. ``max_replay_micro_batches`` 0: nothing is proven by replay."""
+    """Limits of a verify; null: no limit. ``max_replay_micro_batches`` 0: nothing is proven by replay.
+
+    ``min_completeness``: the least share (0 to 1) of compared rows that must be equal.
+    """
 
     wait_s: NotNegative = 0
     max_lag_events: NotNegative | None = 100
@@ -74,6 +77,7 @@ class Verify(Section):
     sample_rows: NotNegative = 20
     max_late_samples: NotNegative = 200
     max_replay_micro_batches: NotNegative | None = 200
+    min_completeness: Share | None = None
 
 
 class Spark(Section):

@@ -118,6 +118,13 @@ def _safe_path(text: str) -> str:
     return text.rstrip("/") or "/"
 
 
+def _share(number: object) -> object:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        msg = "it is not a number from 0 to 1"
+        raise ValueError(msg)
+    return number
+
+
 def is_path(text: str) -> bool:
     """Whether a text is a path that Spark reads, and not a catalog name."""
     return "/" in text
@@ -126,6 +133,7 @@ def is_path(text: str) -> bool:
 Whole = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
 NotNegative = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 EmptySection = BeforeValidator(_empty_section)
 Options = Annotated[dict[str, Annotated[str, BeforeValidator(_option_text)]], EmptySection]
 Servers = Annotated[str, AfterValidator(_servers)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Literal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +15,7 @@ from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.counterfactual import USED
+from twinrun.explain.differing import KEY_ID
 from twinrun.explain.late import is_dropped
 from twinrun.explain.place import Place
 from twinrun.job.dataflow import LateRule
@@ -24,15 +27,17 @@ from twinrun.tables.offsets import at_or_after, before
 EVENT_CAUSES = ("before_start", "beyond_cut", "quarantined", "late_dropped", "duplicate_event")
 """Causes about events, in the order in which an event is given to the first that holds."""
 _COORDINATES = ["_topic", "_partition", "_offset"]
+_READ = ["_kafka_timestamp", "_micro_batch", "_late_ms"]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """Where counts of blamed events of one source come from: by place (window, session), by key fields, or neither.
 
-    ``blamed`` has a row per event and place, with ``_why``; ``counts`` counts them.
+    ``blamed`` has a row per event and place, with ``_why`` and what there is to say about it; ``counts`` counts them.
     """
 
+    source: str
     blamed: DataFrame
     counts: DataFrame
     on: tuple[str, ...]
@@ -92,9 +97,31 @@ def count_causes(marked: DataFrame, job: Job, source: Source, rule: LateRule, pl
     keys = [F.col(quoted(key)).alias(f"_by_{key}") for key in shared]
     by = [*[f"_by_{key}" for key in shared], *(["_place"] if "_place" in on else [])]
     blamed = pairs.withColumn("_why", cause).filter(F.col("_why").isNotNull())
-    blamed = blamed.select(*keys, *(["_place"] if "_place" in on else []), "_why", *_COORDINATES)
+    end = F.when(F.col("_why") == "late_dropped", _end_ms(job, source, rule, pairs)).alias("_end_ms")
+    facts = [F.unix_millis(quoted(source.event_time)).alias("_event_ms"), event_id(source).alias("_id"), end]
+    place_column = ["_place"] if "_place" in on else []
+    blamed = blamed.select(*keys, *place_column, "_why", *_COORDINATES, *_READ, *facts)
     counts = [F.count_if(F.col("_why") == name).alias(f"_n_{name}") for name in EVENT_CAUSES]
-    return Evidence(blamed, blamed.groupBy(*[quoted(name) for name in by]).agg(*counts), tuple(on))
+    return Evidence(source.name, blamed, blamed.groupBy(*[quoted(name) for name in by]).agg(*counts), tuple(on))
+
+
+def event_id(source: Source) -> Column:
+    """The fields that name an event, as JSON text; ``{}`` where the source declares none."""
+    named = [F.col(quoted(name)) for name in source.id]
+    return F.to_json(F.struct(*named)) if named else F.lit("{}")
+
+
+def _end_ms(job: Job, source: Source, rule: LateRule, pairs: DataFrame) -> Column:
+    """When what the event came too late for had ended, as `dropped_pairs` has it; null where nothing is late."""
+    moment = F.unix_millis(F.col(quoted(source.event_time)))
+    if rule == LateRule("window", job.window_ms, job.slide_ms) and "_start_ms" in pairs.columns:
+        return F.col("_start_ms") + F.lit(job.window_ms)
+    if rule.kind == "window":
+        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
+        return F.array_min(starts) + F.lit(rule.window_ms)
+    if rule.kind == "none":
+        return F.lit(None).cast("bigint")
+    return moment + F.lit(rule.gap_ms) if rule.kind == "session" else moment
 
 
 def event_dropped(source: Source, rule: LateRule) -> Column:
@@ -146,6 +173,25 @@ def events_by_cause(explained: DataFrame, evidence: Sequence[Evidence]) -> dict[
         for row in counted.collect():
             found[row["_why"]] = found.get(row["_why"], 0) + row["events"]
     return found
+
+
+def blamed_events(explained: DataFrame, evidence: Sequence[Evidence]) -> DataFrame | None:
+    """The events that proven rows blame, named, with the row's `KEY_ID`; None where there is no evidence. Lazy."""
+    parts = []
+    for each in evidence:
+        joined = explained.join(each.blamed, _of_row(each)).filter(F.map_contains_key("causes", F.col("_why")))
+        columns = ["_why", "_id", "_event_ms", "_end_ms", *_COORDINATES, *_READ]
+        parts.append(joined.select(KEY_ID, F.lit(each.source).alias("_source"), *columns))
+    return reduce(DataFrame.unionByName, parts) if parts else None
+
+
+def events_of(job: Job, evidence: Sequence[Evidence]) -> Literal["row", "window", "any"]:
+    """To what blamed events can be told to belong: a row, the window of a row, or neither."""
+    keys = len([key for key in job.keys if key != job.window_column])
+    placed = all("_place" in each.on for each in evidence) or not (job.windowed or job.shape == "session")
+    if placed and all(len([name for name in each.on if name != "_place"]) == keys for each in evidence):
+        return "row"
+    return "window" if job.windowed else "any"
 
 
 def _of_row(evidence: Evidence) -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,7 +12,7 @@ from twinrun.config.model import Config
 from twinrun.explain.by_replay import explain_by_replay
 from twinrun.explain.closed_form import explain_closed_form
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
-from twinrun.explain.evidence import events_by_cause
+from twinrun.explain.evidence import blamed_events, events_by_cause, events_of
 from twinrun.explain.healed import as_emitted
 from twinrun.explain.keep import keep
 from twinrun.explain.material import Material, gather
@@ -38,11 +39,14 @@ class Explained:
 
     ``rows`` has ``key_id``, ``batch`` and ``stream`` (JSON), ``window_start`` (null without windows), ``kind``,
     ``columns``, ``verdict`` and ``causes`` (events by cause, for this row). ``notes``: what could not be tried.
+    ``blamed`` are the events of those causes, see `twinrun.explain.evidence.blamed_events`; lazy.
     """
 
     rows: DataFrame
     events: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    blamed: DataFrame | None = None
+    events_of: Literal["row", "window", "any"] = "row"
 
 
 def explain(
@@ -88,7 +92,13 @@ def explain(
     if material is None:
         return Explained(kept, notes=tuple(notes))
     proven = judged.filter(F.col("verdict") == "explained")
-    return Explained(kept, events_by_cause(proven, material.evidence), tuple(notes))
+    return Explained(
+        rows=kept,
+        events=events_by_cause(proven, material.evidence),
+        notes=tuple(notes),
+        blamed=blamed_events(proven, material.evidence),
+        events_of=events_of(job, material.evidence),
+    )
 
 
 def _open(judged: DataFrame) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -13,7 +10,7 @@ from twinrun.explain.explain import Explained
 from twinrun.explain.sides import waits_for_close, window_end_ms
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
-from twinrun.results.verdict import CauseCount, MicroBatchPoint, RowSample, WindowPoint
+from twinrun.results.verdict import CauseCount, MicroBatchPoint, WindowPoint
 
 MOST_POINTS = 400
 PROOFS = {
@@ -165,29 +162,6 @@ def cause_counts(explained: Explained) -> tuple[CauseCount, ...]:
         CauseCount(r["cause"], r["rows"], r["windows"], explained.events.get(r["cause"]), PROOFS[r["cause"]])
         for r in rows
     )
-
-
-def row_samples(judged: DataFrame, limit: int) -> tuple[RowSample, ...]:
-    """Differing rows side by side, unexplained ones first. One Spark job."""
-    order = F.when(F.col("verdict") == "explained", 1).otherwise(0)
-    rows = judged.orderBy(order, "window_start", "key_id", "copy").limit(limit).collect()
-    return tuple(
-        RowSample(
-            key=json.loads(row["key_id"]),
-            window_start_ms=None if row["window_start"] is None else int(row["window_start"].timestamp() * 1000),
-            kind=row["kind"],
-            columns=tuple(row["columns"]),
-            batch=_cells(row["batch"]),
-            stream=_cells(row["stream"]),
-            verdict=row["verdict"],
-            causes=dict(row["causes"]),
-        )
-        for row in rows
-    )
-
-
-def _cells(text: str | None) -> dict[str, Any] | None:
-    return None if text is None else json.loads(text)
 
 
 def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> tuple[MicroBatchPoint, ...]:

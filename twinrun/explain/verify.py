@@ -17,11 +17,11 @@ from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.explain import Explained, Found, explain
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.reach import Reach, reach_of, unread
+from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed
 from twinrun.explain.summary import (
     cause_counts,
     micro_batch_points,
-    row_samples,
     timeline,
     totals,
     windows_frame,
@@ -125,7 +125,7 @@ def verify(
             late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
             duplicates=duplicates,
             audits=tuple(audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name]) for s in job.sources),
-            expectations=expectations + check_ledger(windows),
+            expectations=expectations + check_ledger(windows, cfg.verify.min_completeness),
             lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
             covered=covered,
@@ -135,7 +135,7 @@ def verify(
         pinned = _pinned(cfg, job, cut, batch, reach)
         shown = Shown(
             late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
-            samples=() if judged is None else row_samples(judged.rows, cfg.verify.sample_rows),
+            samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
             timeline=_timeline(job, windows, counts),
             micro_batches=micro_batch_points(cut, _newest_events(spark, cfg, job, cut, batch)),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),

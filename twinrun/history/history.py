@@ -8,17 +8,18 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.history.ledger import difference_rows, ledger_rows, no_verify
-from twinrun.history.result import CauseHistory, History, VerifyPoint, WindowHistory, differs_since
-from twinrun.history.trend import trend_of
+from twinrun.results.past import MOST_VERIFIES, CauseHistory, History, VerifyPoint, WindowHistory, differs_since
+from twinrun.results.trend import trend_of
 from twinrun.session.plain import plain_errors
 
-MOST_VERIFIES = 100
 MOST_WINDOWS = 50
 DIFFERING = ("explained", "unexplained", "evidence_expired")
 VERDICTS = ("equal", *DIFFERING, "pending")
 
 
-def history(spark: SparkSession, cfg: Config, job: str, since_ms: int | None = None) -> History:
+def history(
+    spark: SparkSession, cfg: Config, job: str, since_ms: int | None = None, newest: int | None = None
+) -> History:
     """Since when the results of a job differ, how often, for which cause, and with which trend.
 
     Parameters
@@ -27,6 +28,8 @@ def history(spark: SparkSession, cfg: Config, job: str, since_ms: int | None = N
         The job's own name, as the ledger has it.
     since_ms : int, optional
         Read only verifies made at or after this instant (UTC epoch milliseconds).
+    newest : int, optional
+        Look only into so many verifies, the newest: what is first seen there may be older.
 
     Returns
     -------
@@ -45,6 +48,8 @@ def history(spark: SparkSession, cfg: Config, job: str, since_ms: int | None = N
     if since_ms is not None:
         rows = rows.filter(F.col("verified_at_ms") >= since_ms)
     with plain_errors(f"the history of {job}"):
+        if newest is not None:
+            rows = _only_newest(rows, newest)
         verifies = _verifies(rows)
         if not verifies:
             raise _nothing(spark, cfg, job, since_ms)
@@ -65,18 +70,17 @@ def history(spark: SparkSession, cfg: Config, job: str, since_ms: int | None = N
     )
 
 
-def newest_totals(rows: DataFrame) -> DataFrame:
-    """One row about the newest verify: ``rows_compared``, ``rows_unexplained``, ``completeness``; lazy.
-
-    ``completeness`` is 0 where nothing was compared: that is no success.
-    """
+def of_newest(rows: DataFrame) -> DataFrame:
+    """The ledger's rows of the newest verify; lazy."""
     newest = rows.agg(F.max_by("verify_id", "verified_at_ms").alias("newest_id"))
-    last = rows.join(newest, rows["verify_id"] == newest["newest_id"], "left_semi")
-    return last.agg(
-        _of_compared("rows").alias("rows_compared"),
-        F.sum("rows_unexplained").alias("rows_unexplained"),
-        F.coalesce(F.try_divide(F.sum("rows_equal"), _of_compared("rows")), F.lit(0.0)).alias("completeness"),
-    )
+    return rows.join(newest, rows["verify_id"] == newest["newest_id"], "left_semi")
+
+
+def _only_newest(rows: DataFrame, verifies: int) -> DataFrame:
+    """Rows of so many verifies. Of the older ones only the time is read: Delta skips their files. One Spark job."""
+    times = rows.groupBy("verify_id").agg(F.max("verified_at_ms").alias("at_ms"))
+    edge_ms = times.orderBy(F.col("at_ms").desc()).limit(verifies).agg(F.min("at_ms")).collect()[0][0]
+    return rows if edge_ms is None else rows.filter(F.col("verified_at_ms") >= edge_ms)
 
 
 def _verifies(rows: DataFrame) -> tuple[VerifyPoint, ...]:
@@ -169,6 +173,7 @@ def _causes(differences: DataFrame, rows: DataFrame, verifies: tuple[VerifyPoint
                 first_seen_ms=row["first_ms"],
                 last_seen_ms=row["last_ms"],
                 trend=trend_of(counts),
+                rows=tuple(counts),
             )
         )
     return tuple(causes)

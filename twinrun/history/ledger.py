@@ -55,9 +55,13 @@ def difference_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame:
     return _rows_of(spark, cfg, job, "differences", DIFFERENCES_COLUMNS)
 
 
-def no_verify(job: str, ref: str) -> TableError:
+class NoVerifyError(TableError):
+    """The ledger is sound and holds nothing about the job."""
+
+
+def no_verify(job: str, ref: str) -> NoVerifyError:
     """The error of a ledger that holds nothing about the job."""
-    return TableError(
+    return NoVerifyError(
         f"the ledger at {ref} holds no verify of {job}.",
         expected="at least one verify that covered its cut",
         fix=f"run: twinrun verify {job}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pyspark.sql import SparkSession
 
 from twinrun.config.model import Config
-from twinrun.history.history import newest_totals
+from twinrun.history.history import of_newest
 from twinrun.history.ledger import ledger_rows
-from twinrun.quality.expect import check_totals
+from twinrun.quality.expect import check_ledger
 from twinrun.results.verdict import ExpectationResult
 from twinrun.session.plain import plain_errors
 
@@ -28,4 +28,4 @@ def check_thresholds(
         There is no ledger, or it lacks columns.
     """
     with plain_errors(f"the checks on the ledger of {job}"):
-        return check_totals(newest_totals(ledger_rows(spark, cfg, job)), min_completeness)
+        return check_ledger(of_newest(ledger_rows(spark, cfg, job)), min_completeness)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from twinrun.errors import JobError
 from twinrun.job.job import Job
@@ -54,19 +55,24 @@ def check_expectations(job: Job, results: dict[str, DataFrame]) -> tuple[Expecta
     return tuple(result for table, frame in results.items() for result in _validate(table, frame, expectations))
 
 
-def check_ledger(windows: DataFrame) -> tuple[ExpectationResult, ...]:
-    """Fixed expectations on the rows of the ledger that this verify wrote: no window unexplained. Few Spark jobs."""
-    import_quietly()
-    from great_expectations import expectations as gxe
+def ledger_totals(windows: DataFrame) -> DataFrame:
+    """One row about rows of the ledger: ``rows_compared``, ``rows_unexplained``, ``completeness``; lazy.
 
-    expectations: list[Any] = [
-        gxe.ExpectColumnMaxToBeBetween(column="rows_unexplained", min_value=0, max_value=0),
-    ]
-    return tuple(_validate("ledger", windows.select("rows_unexplained"), expectations))
+    ``completeness`` is equal rows by compared rows, 0 to 1; 0 where nothing was compared: that is no success.
+    """
+    compared = F.coalesce(F.sum(F.when(F.col("verdict") != "pending", F.col("rows"))), F.lit(0))
+    return windows.agg(
+        compared.alias("rows_compared"),
+        F.coalesce(F.sum("rows_unexplained"), F.lit(0)).alias("rows_unexplained"),
+        F.coalesce(F.try_divide(F.sum("rows_equal"), compared), F.lit(0.0)).alias("completeness"),
+    )
 
 
-def check_totals(totals: DataFrame, min_completeness: float | None) -> tuple[ExpectationResult, ...]:
-    """Limits on one row about a verify (``rows_unexplained``, ``completeness`` from 0 to 1). Few Spark jobs."""
+def check_ledger(windows: DataFrame, min_completeness: float | None) -> tuple[ExpectationResult, ...]:
+    """Fixed expectations on the rows that one verify wrote to the ledger. Few Spark jobs.
+
+    No row is unexplained; and where asked, ``min_completeness`` (0 to 1) of the compared rows are equal.
+    """
     import_quietly()
     from great_expectations import expectations as gxe
 
@@ -75,7 +81,8 @@ def check_totals(totals: DataFrame, min_completeness: float | None) -> tuple[Exp
     ]
     if min_completeness is not None:
         expectations.append(gxe.ExpectColumnMinToBeBetween(column="completeness", min_value=min_completeness))
-    return tuple(_validate("ledger", totals.select("rows_unexplained", "completeness"), expectations))
+    totals = ledger_totals(windows).select("rows_unexplained", "completeness")
+    return tuple(_validate("ledger", totals, expectations))
 
 
 def import_quietly() -> None:

@@ -18,6 +18,11 @@ LIGHT: Palette = {
     "unexplained": "#c3254a",
     "pending": "#8893a1",
     "events": "#7e8fa6",
+    "cause1": "#7a4fb5",
+    "cause2": "#1f8a5b",
+    "cause3": "#3b6fd4",
+    "cause4": "#a6486f",
+    "cause5": "#6d6a75",
 }
 DARK: Palette = {
     "ink": "#d5dae0",
@@ -28,6 +33,11 @@ DARK: Palette = {
     "unexplained": "#ff6d88",
     "pending": "#7d8996",
     "events": "#8fa0b8",
+    "cause1": "#b795f0",
+    "cause2": "#5fcf9a",
+    "cause3": "#8db4ff",
+    "cause4": "#f097bd",
+    "cause5": "#b5b1be",
 }
 WIDE = 1000
 NARROW = 400
@@ -35,6 +45,7 @@ _FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-seri
 LEFT = 58
 """Room for the labels of a vertical time axis, the same in all panels so that they line up."""
 _DAY_MS = 86_400_000
+_NEAR_EDGE = 36
 
 
 def recolour(svg: str, colours: Palette) -> str:
@@ -57,8 +68,8 @@ def ticks(width: int) -> int:
 
 def count_axis(most: int = 5, smallest: float = 1) -> alt.Axis:
     """A vertical axis of numbers, with light lines across."""
-    # ~s would write a half as 500m
-    written = "~s" if smallest >= 1 else "~g"
+    # ~s would write a half as 500m, ~g a ten as 1e+1
+    written = "~s" if smallest >= 1 else "~r"
     return alt.Axis(
         format=written,
         tickCount=most,
@@ -79,7 +90,10 @@ def time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:
         most = 6 if width == WIDE else 3
     elif days <= 10 and width == WIDE:
         most = {"interval": "day", "step": 1}
-    return alt.Axis(format=_label(days, width), tickCount=most, grid=False, domain=True, ticks=True)
+    # a label whose tick is near the edge ends at its tick, where half of it would be cut off
+    return alt.Axis(
+        format=_label(days, width), tickCount=most, grid=False, domain=True, ticks=True, labelFlush=_NEAR_EDGE
+    )
 
 
 def upright_time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:

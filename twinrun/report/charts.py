@@ -55,17 +55,18 @@ class Picture:
 
 def timeline_picture(wide: WindowBins, narrow: WindowBins, words: Words) -> Picture:
     """Stacked bars of result rows by verdict over event time; a triangle marks bars with unexplained rows."""
-    return _picture(_timeline(wide, WIDE, 190), _timeline(narrow, NARROW, 170), words)
+    return drawn(_timeline(wide, WIDE, 190), _timeline(narrow, NARROW, 170), words)
 
 
 def progress_picture(
     wide: Sequence[Progress], narrow: Sequence[Progress], late: Sequence[LateEvent], words: Words
 ) -> Picture:
     """Watermark, newest event and dropped events over micro-batches; below them the lag and the event counts."""
-    return _picture(_progress(wide, late, WIDE), _progress(narrow, late, NARROW), words)
+    return drawn(_progress(wide, late, WIDE), _progress(narrow, late, NARROW), words)
 
 
-def _picture(wide: dict[str, Any], narrow: dict[str, Any], words: Words) -> Picture:
+def drawn(wide: dict[str, Any], narrow: dict[str, Any], words: Words) -> Picture:
+    """Both widths as SVG, each in the colours of the light and of the dark page."""
     wide_svg, narrow_svg = to_svg(wide), to_svg(narrow)
     return Picture(
         words,
@@ -92,7 +93,7 @@ def _timeline(binned: WindowBins, width: int, height: int) -> dict[str, Any]:
     x_axis = time_axis(binned.bins[0].window_start_ms, binned.bins[-1].window_start_ms, width)
     x_scale = alt.Scale(type="utc", nice=False)
     stacked = (
-        alt.Chart(_values(bars))
+        alt.Chart(inline(bars))
         # a sliver between the bars, only while they are wide enough to spare it
         .mark_bar(aria=False, x2Offset=-1 if width / _slots(binned) >= 4 else 0)
         .encode(
@@ -104,7 +105,7 @@ def _timeline(binned: WindowBins, width: int, height: int) -> dict[str, Any]:
         )
     )
     flags = (
-        alt.Chart(_values(marks))
+        alt.Chart(inline(marks))
         .mark_point(aria=False, shape="triangle-down", filled=True, size=45, yOffset=-8, opacity=1)
         .encode(x=alt.X("t:T", scale=x_scale), y="y:Q", color=alt.value(LIGHT["unexplained"]))
     )
@@ -143,17 +144,17 @@ def _lag(points: Sequence[Progress], x: alt.X) -> alt.Chart:
     values = [{"n": first, "y": round(lag / unit_ms, 3)} for first, lag in lags]
     y = alt.Y("y:Q", axis=count_axis(3, 0.1), title=f"lag, {unit}")
     line = {"aria": False, "color": LIGHT["ink"], "strokeWidth": 1.4, "interpolate": "step-after"}
-    area: alt.Chart = alt.Chart(_values(values), height=62).mark_area(
+    area: alt.Chart = alt.Chart(inline(values), height=62).mark_area(
         aria=False, color=LIGHT["ink"], opacity=0.2, interpolate="step-after", line=line
     )
-    return _placed(area, x=x, y=y)
+    return placed(area, x=x, y=y)
 
 
 def _events(points: Sequence[Progress], step: int, x: alt.X, gap: int) -> alt.Chart:
     bars = [{"n0": point.first, "n1": point.first + step, "y": point.events} for point in points]
     y = alt.Y("y:Q", axis=count_axis(3), title="events")
-    chart: alt.Chart = alt.Chart(_values(bars), height=62).mark_bar(aria=False, x2Offset=gap, color=LIGHT["events"])
-    return _placed(chart, x=x, x2="n1:Q", y=y, y2=alt.datum(0))
+    chart: alt.Chart = alt.Chart(inline(bars), height=62).mark_bar(aria=False, x2Offset=gap, color=LIGHT["events"])
+    return placed(chart, x=x, x2="n1:Q", y=y, y2=alt.datum(0))
 
 
 def _instants(points: Sequence[Progress], late: Sequence[LateEvent], x: alt.X, width: int) -> alt.LayerChart:
@@ -164,14 +165,14 @@ def _instants(points: Sequence[Progress], late: Sequence[LateEvent], x: alt.X, w
     instants = [dot["t"] for dot in (*newest, *watermark, *dropped)]
     axis = upright_time_axis(min(instants, default=0), max(instants, default=0), width)
     y = alt.Y("t:T", scale=alt.Scale(type="utc", nice=False, zero=False), axis=axis, title=None)
-    crosses = alt.Chart(_values(dropped)).mark_point(
+    crosses = alt.Chart(inline(dropped)).mark_point(
         aria=False, shape=_CROSS, filled=False, size=36, strokeWidth=1.6, opacity=1
     )
     panel: alt.LayerChart = alt.LayerChart(
         layer=[
             _line(newest, x, y, "equal", interpolate="linear", strokeWidth=1.8),
             _line(watermark, x, y, "ink", interpolate="step-after", strokeWidth=1.6, strokeDash=[5, 3]),
-            _placed(crosses, x=x, y=y, color=alt.value(LIGHT["explained"])),
+            placed(crosses, x=x, y=y, color=alt.value(LIGHT["explained"])),
         ]
     )
     return panel
@@ -182,20 +183,21 @@ def _dots(pairs: Iterable[tuple[int, int | None]]) -> list[dict[str, int]]:
     return [{"n": number, "t": at} for number, at in pairs if at is not None and moment(at)]
 
 
-def _placed(chart: alt.Chart, **channels: Any) -> alt.Chart:
+def placed(chart: alt.Chart, **channels: Any) -> alt.Chart:
     """``encode`` with the type that it has."""
     placed: alt.Chart = chart.encode(**channels)
     return placed
 
 
 def _line(data: Sequence[dict[str, Any]], x: alt.X, y: alt.Y, role: str, **style: Any) -> alt.Chart:
-    return _placed(
-        alt.Chart(_values(data)).mark_line(aria=False, orient="vertical", color=LIGHT[role], **style),
+    return placed(
+        alt.Chart(inline(data)).mark_line(aria=False, orient="vertical", color=LIGHT[role], **style),
         x=x,
         y=y,
         order="n:Q",
     )
 
 
-def _values(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
+def inline(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
+    """Rows as data that stands in the specification itself."""
     return alt.InlineData(values=list(rows))

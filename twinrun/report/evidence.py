@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from twinrun.report.binning import WindowBins, bin_windows
 from twinrun.report.cells import (
-    difference,
     duration,
     instant,
     joined,
     number,
     plural,
     span,
-    value,
 )
 from twinrun.report.figures import causes
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
 from twinrun.report.words import cause_sentence, cause_title
-from twinrun.results.verdict import LateEvent, RowSample, Verdict
+from twinrun.results.verdict import LateEvent, Verdict
 
 MAX_BINS = 200
 MAX_LATE_EVENTS = 200
-MAX_SAMPLES = 20
-MAX_COLUMNS = 40
 OPEN_ROWS = 15
-OPEN_SAMPLES = 6
 _TABLE_BINS = 24
 
 
@@ -175,70 +169,3 @@ def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
 def _event_name(event: LateEvent) -> Cell:
     text = shorten(joined(event.id), 80)
     return Cell(text, "time" if len(text) <= 32 else "")
-
-
-def samples(verdict: Verdict) -> Section:
-    """Differing rows, batch beside stream, one small table per row."""
-    title = "Rows side by side"
-    if not verdict.samples:
-        return Section("rows", title, empty="No differing rows to show.")
-    shown = verdict.samples[:MAX_SAMPLES]
-    grids = tuple(_sample(sample) for sample in shown)
-    total = verdict.rows_explained + verdict.rows_unexplained
-    notes = [f"{number(total)} rows differ; {number(len(shown))} are shown."] if total > len(shown) else []
-    return Section(
-        "rows",
-        title,
-        intro="Columns that differ carry a ≠ and a background; the change is stream minus batch. "
-        "Window starts are UTC.",
-        grids=grids[:OPEN_SAMPLES],
-        folded=grids[OPEN_SAMPLES:],
-        folded_title=f"{plural(max(len(grids) - OPEN_SAMPLES, 0), 'more row')}",
-        layout="cards",
-        notes=tuple(notes),
-    )
-
-
-def _sample(sample: RowSample) -> Grid:
-    batch, stream = sample.batch, sample.stream
-    names = list(dict.fromkeys([*sample.columns, *(batch or {}), *(stream or {})]))
-    names = [name for name in names if name not in sample.key or name in sample.columns]
-    rows = [_pair(name, sample) for name in names[:MAX_COLUMNS]]
-    if len(names) > MAX_COLUMNS:
-        rows.append(row(f"… {len(names) - MAX_COLUMNS} more columns", "", "", ""))
-    key = [f"{name} {value(cell)}" for name, cell in sample.key.items() if not _is_start(cell, sample)]
-    if sample.window_start_ms is not None:
-        key.append(instant(sample.window_start_ms))
-    because = ", ".join(f"{cause} ({number(count)})" for cause, count in sample.causes.items())
-    tag = f"{sample.verdict}: {because}" if because else sample.verdict
-    return Grid(
-        shorten(" · ".join(key), 100),
-        ("Column", "Batch", "Stream", "Change"),
-        tuple(rows),
-        numeric=(1, 2, 3),
-        tag=tag if batch is not None and stream is not None else f"{tag}; {_side(sample)}",
-        tag_tone="bad" if sample.verdict == "unexplained" else "fair",
-    )
-
-
-def _is_start(cell: Any, sample: RowSample) -> bool:
-    """The window start among the key columns: a sample has it as an instant already."""
-    if sample.window_start_ms is None or not isinstance(cell, str):
-        return False
-    return cell.replace("T", " ").startswith(instant(sample.window_start_ms)[:16])
-
-
-def _side(sample: RowSample) -> str:
-    return "only in batch" if sample.stream is None else "only in stream"
-
-
-def _pair(name: str, sample: RowSample) -> tuple[Cell, ...]:
-    left, right = (_cell(side, name) for side in (sample.batch, sample.stream))
-    if name not in sample.columns and sample.batch is not None and sample.stream is not None:
-        return row(name, Cell(left, "quiet"), Cell(right, "quiet"), "")
-    delta = difference((sample.batch or {}).get(name), (sample.stream or {}).get(name))
-    return row(f"≠ {name}", Cell(left, "mark"), Cell(right, "mark"), delta)
-
-
-def _cell(side: dict[str, Any] | None, name: str) -> str:
-    return "no row" if side is None else value(side[name]) if name in side else "no column"

@@ -35,18 +35,44 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Paragraph:
+    """A heading, a text, and the commands to type."""
+
+    heading: str
+    text: str
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Story:
+    """One differing row, told so that it needs nothing around it: tables first, then what they mean."""
+
+    title: str
+    tag: str
+    tag_tone: str
+    lead: str
+    grids: tuple[Grid, ...]
+    told: tuple[Paragraph, ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """One chapter. ``empty`` is the one line that stands where there is nothing to show."""
+    """One chapter. ``empty`` is the one line that stands where there is nothing to show.
+
+    ``legend`` are the roles of a chart (words of ours, which become classes) with their names.
+    """
 
     anchor: str
     title: str
     intro: str = ""
     empty: str = ""
     chart: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
     grids: tuple[Grid, ...] = ()
     folded: tuple[Grid, ...] = ()
     folded_title: str = ""
-    layout: Literal["plain", "cards"] = "plain"
+    stories: tuple[Story, ...] = ()
+    open_stories: int = 1_000
     items: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

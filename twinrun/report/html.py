@@ -13,16 +13,20 @@ from markupsafe import Markup
 from twinrun.report import evidence, surroundings
 from twinrun.report.binning import bin_progress, bin_windows
 from twinrun.report.charts import Picture, Words, progress_picture, timeline_picture
+from twinrun.report.history import history_section, history_text
+from twinrun.report.neutral import neutral
 from twinrun.report.page import Page, build_page
+from twinrun.report.past_chart import past_picture
 from twinrun.report.words import GLOSSARY
+from twinrun.results.past import History
 from twinrun.results.verdict import Verdict
 
 _NARROW_BINS = 60
-_TEMPLATES = ("report.html.j2", "parts.html.j2", "report.css")
+_TEMPLATES = ("report.html.j2", "history.html.j2", "parts.html.j2", "report.css")
 
 
 def render_html(verdict: Verdict) -> str:
-    """Render a verdict as one HTML page of at most about 400 kB that needs no other file and no network.
+    """Render a verdict as one HTML page of at most about 450 kB that needs no other file and no network.
 
     Text from the verdict is shown as text, whatever it holds: control characters appear as escapes such as
     ``\\x1b``, markup is escaped, and the page's own policy forbids scripts, fonts, frames and requests.
@@ -40,6 +44,29 @@ def page_html(templates: Environment, page: Page) -> str:
         glossary=GLOSSARY,
         css=Markup(css),  # our own file, no data in it; escaping would break its selectors
         css_hash=_csp_hash(css),
+    )
+
+
+def render_history(found: History, window_ms: int | None) -> str:
+    """Render what the ledger has about a job as one HTML page, as self-contained as that of a verdict.
+
+    Parameters
+    ----------
+    window_ms : int, optional
+        The job's window length; None for jobs without windows.
+    """
+    clean = neutral(found)
+    css = _style()
+    return (
+        environment()
+        .get_template("history.html.j2")
+        .render(
+            job=clean.job,
+            part=history_section(clean, window_ms),
+            pictures=_past_picture(clean),
+            css=Markup(css),  # see page_html
+            css_hash=_csp_hash(css),
+        )
     )
 
 
@@ -70,7 +97,13 @@ def _pictures(verdict: Verdict) -> dict[str, Picture]:
         notes = (surroundings.group_sentence(steps), surroundings.group_sentence(few))
         words = Words(surroundings.progress_text(verdict), *notes)
         pictures["progress"] = progress_picture(steps, few, late, words)
-    return pictures
+    return {**pictures, **_past_picture(verdict.history)}
+
+
+def _past_picture(past: History | None) -> dict[str, Picture]:
+    if past is None or len(past.verifies) < 2:
+        return {}
+    return {"history": past_picture(past, Words(history_text(past), "", ""))}
 
 
 def _style() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from twinrun.report.grid import Cell, Grid, Section
+from twinrun.report.grid import Cell, Grid, Section, Story
 from twinrun.report.page import Page, build_page
 from twinrun.results.verdict import Verdict
 
@@ -78,11 +78,23 @@ def _section(section: Section) -> list[str]:
     lines += [f"- {escape(item)}" for item in section.items]
     if section.items:
         lines.append("")
+    for story in section.stories:
+        lines += _story(story)
     for grid in (*section.grids, *section.folded):
         lines += _grid(grid)
     for note in section.notes:
         lines += [escape(note), ""]
     return lines
+
+
+def _story(story: Story) -> list[str]:
+    lines = [f"### {escape(story.title)} ({escape(story.tag)})", "", escape(story.lead), ""]
+    for grid in story.grids:
+        lines += _grid(grid)
+    for part in story.told:
+        commands = "".join(f" ({escape(command)})" for command in part.commands)
+        lines.append(f"- **{escape(part.heading)}.** {escape(part.text)}{commands}")
+    return [*lines, ""]
 
 
 def _grid(grid: Grid) -> list[str]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from twinrun.results.past import History
 from twinrun.results.verdict import Verdict
+
+Result = TypeVar("Result", Verdict, History)
 
 MAX_TEXT = 400
 """Characters kept of one text; the full text is in the JSON report."""
@@ -66,9 +69,9 @@ def _columns(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def neutral(verdict: Verdict) -> Verdict:
-    """The same verdict with every text (also keys and cells) visible and bounded; numbers are untouched."""
-    return replace(verdict, **_fields(verdict))
+def neutral(result: Result) -> Result:
+    """The same result with every text (also keys and cells) visible and bounded; numbers are untouched."""
+    return replace(result, **_fields(result))
 
 
 def _fields(item: Any) -> dict[str, Any]:

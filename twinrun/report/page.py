@@ -8,7 +8,9 @@ from twinrun.report import evidence, surroundings
 from twinrun.report.cells import duration, instant, number
 from twinrun.report.figures import Figures, figures
 from twinrun.report.grid import Grid, Section, row
+from twinrun.report.history import past
 from twinrun.report.neutral import neutral
+from twinrun.report.stories import stories
 from twinrun.report.words import Headline, headline, story
 from twinrun.results.verdict import Verdict
 
@@ -59,9 +61,10 @@ def build_page(verdict: Verdict) -> Page:
         sections=(
             evidence.timeline(clean),
             evidence.causes_section(clean),
+            stories(clean),
             evidence.dropped(clean),
-            evidence.samples(clean),
             surroundings.progress(clean),
+            past(clean),
             surroundings.cut(clean),
             surroundings.quarantine(clean),
             surroundings.audit(clean),
@@ -69,7 +72,7 @@ def build_page(verdict: Verdict) -> Page:
             surroundings.schema(clean),
             surroundings.notes(clean),
         ),
-        taken_at=instant(clean.cut.taken_at_ms),
+        taken_at=instant(clean.cut.taken_at_ms // 1000 * 1000),
         took=duration(clean.duration_ms),
     )
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinrun.errors import MachineError
-from twinrun.report.html import render_html
+from twinrun.report.html import render_history, render_html
 from twinrun.report.json_ import render_json
 from twinrun.report.markdown import render_markdown
+from twinrun.results.past import History
 from twinrun.results.verdict import Verdict
 
 
@@ -39,6 +40,22 @@ def write_report(verdict: Verdict, folder: Path) -> ReportFiles:
         "report.md": render_markdown(verdict),
         "report.html": render_html(verdict),
     }
+    _write(folder, texts)
+    return ReportFiles(folder / "report.html", folder / "report.json", folder / "report.md")
+
+
+def write_history(found: History, window_ms: int | None, file: Path) -> None:
+    """Write the page of a job's history into a local file; its folder is made if needed. No Spark job.
+
+    Raises
+    ------
+    MachineError
+        It cannot be written.
+    """
+    _write(file.parent, {file.name: render_history(found, window_ms)})
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -49,7 +66,6 @@ def write_report(verdict: Verdict, folder: Path) -> ReportFiles:
             f"The report cannot be written to {folder}: {reason}.",
             fix="choose a folder that you may write to, on a disk with some free space",
         ) from failure
-    return ReportFiles(folder / "report.html", folder / "report.json", folder / "report.md")
 
 
 def _replace(target: Path, text: str) -> None:

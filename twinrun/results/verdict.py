@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
-"""Version of the JSON form; raised when a field changes its meaning or goes."""
+from twinrun.results.past import History
+
+SCHEMA_VERSION = 2
+"""Version of the JSON form; raised when its shape changes. 2: ``history``, and the ``events`` of each sample."""
 
 EXPECTED_CAUSES = ("late_dropped", "late_split", "pending", "before_start", "beyond_cut", "quarantined")
 """Proven causes that a correct pair of runs may show: they do not fail a verify within the job's limits."""
@@ -81,8 +83,34 @@ class LateEvent:
 
 
 @dataclass(frozen=True)
+class BlamedEvent:
+    """One event that a proven cause of a row is about.
+
+    ``micro_batch`` and ``watermark_ms`` (the one that it was judged by) are null where the stream never read the event;
+    ``end_ms`` (of the window, session or event that it came too late for) and ``late_ms`` where it was not dropped.
+    """
+
+    cause: str
+    id: dict[str, Any]
+    source: str
+    topic: str
+    partition: int
+    offset: int
+    event_time_ms: int
+    known_at_ms: int
+    micro_batch: int | None
+    watermark_ms: int | None
+    end_ms: int | None
+    late_ms: int | None
+
+
+@dataclass(frozen=True)
 class RowSample:
-    """One differing result row, side by side. ``columns`` are the cells that differ."""
+    """One differing result row, side by side. ``columns`` are the cells that differ.
+
+    ``events`` are a few blamed events per cause, the latest first; ``causes`` counts all of them. ``events_of`` says to
+    what they belong: this ``row``; its ``window``, where the key is worked out by the function; or ``any`` row.
+    """
 
     key: dict[str, Any]
     window_start_ms: int | None
@@ -92,6 +120,8 @@ class RowSample:
     stream: dict[str, Any] | None
     verdict: str
     causes: dict[str, int]
+    events: tuple[BlamedEvent, ...] = ()
+    events_of: Literal["row", "window", "any"] = "row"
 
 
 @dataclass(frozen=True)
@@ -155,7 +185,7 @@ class ExpectationResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one verify found. ``problems`` are the sentences that make the exit code 1."""
+    """What one verify found. ``problems`` are the sentences that make the exit code 1; ``history`` is the ledger's."""
 
     job: str
     outcome: Outcome
@@ -190,6 +220,7 @@ class Verdict:
     stream_lag_events: int | None
     stream_age_ms: int | None
     duration_ms: int
+    history: History | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with its schema version first."""

@@ -83,6 +83,9 @@ def stage(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Stage:
     verifier.verify = verify
     monkeypatch.setitem(sys.modules, "twinrun.produce.flights", flights)
     monkeypatch.setitem(sys.modules, "twinrun.explain.verify", verifier)
+    attach: Any = types.ModuleType("twinrun.history.attach")
+    attach.with_history = lambda _, cfg, found: found
+    monkeypatch.setitem(sys.modules, "twinrun.history.attach", attach)
     monkeypatch.setattr(demo, "start_broker", start_broker)
     monkeypatch.setattr(demo, "stop_broker", lambda _: stage.done.append("stop"))
     monkeypatch.setattr(demo, "create_topic", lambda *_: stage.at("topic"))

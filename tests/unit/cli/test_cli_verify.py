@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def verifier(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     fake.verify = verify
     monkeypatch.setitem(sys.modules, "twinrun.explain.verify", fake)
+    attach: Any = types.ModuleType("twinrun.history.attach")
+    attach.with_history = lambda _, cfg, found: replace(found, notes=(*found.notes, "the ledger was asked"))
+    monkeypatch.setitem(sys.modules, "twinrun.history.attach", attach)
     return fake
 
 
@@ -62,7 +66,8 @@ def test_options_reach_the_verify(run: Any, verifier: Any) -> None:
 def test_json_is_the_verdict_and_where_the_reports_are(run: Any, verifier: Any) -> None:
     found = json.loads(run("verify", "first_job", "--json").out)
 
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
+    assert found["notes"][-1] == "the ledger was asked"
     assert found["outcome"] == "explained"
     assert found["report"]["html"].endswith("first_job/report.html")
 
@@ -99,6 +104,22 @@ def test_a_verdict_survives_its_json(tmp_path: Path) -> None:
     file.write_text(render_json(verdict()), encoding="utf-8")
 
     assert read_verdict(file) == verdict()
+
+
+def test_a_report_of_schema_version_1_is_read_without_what_it_did_not_have(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    old = json.loads(render_json(verdict()))
+    old["schema_version"] = 1
+    del old["history"]
+    for sample in old["samples"]:
+        del sample["events"], sample["events_of"]
+    file.write_text(json.dumps(old), encoding="utf-8")
+
+    found = read_verdict(file)
+
+    assert found.history is None
+    assert {sample.events for sample in found.samples} == {()}
+    assert found == replace(verdict(), history=None, samples=found.samples)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from twinrun.results.past import CauseHistory, History, VerifyPoint, WindowHistory
+from twinrun.results.trend import trend_of
 from twinrun.results.verdict import (
     Audit,
+    BlamedEvent,
     CauseCount,
     Cut,
     ExpectationResult,
@@ -27,7 +30,42 @@ LATE = LateEvent(
     {"order_id": "o015"}, "orders", 0, 40, HOUR_MS, 3 * HOUR_MS, HOUR_MS, 2 * HOUR_MS, 2 * HOUR_MS, 4, 60_000
 )
 SAMPLE = RowSample(
-    {"shop": "north"}, HOUR_MS, "changed", ("orders",), {"orders": 3}, {"orders": 2}, "explained", {"late_dropped": 1}
+    {"shop": "north"},
+    HOUR_MS,
+    "changed",
+    ("orders",),
+    {"orders": 3},
+    {"orders": 2},
+    "explained",
+    {"late_dropped": 1},
+    events=(
+        BlamedEvent(
+            cause="late_dropped",
+            id=LATE.id,
+            source="orders",
+            topic=LATE.topic,
+            partition=LATE.partition,
+            offset=LATE.offset,
+            event_time_ms=LATE.event_time_ms,
+            known_at_ms=LATE.known_at_ms,
+            micro_batch=LATE.micro_batch,
+            watermark_ms=LATE.watermark_ms,
+            end_ms=LATE.window_end_ms,
+            late_ms=LATE.late_ms,
+        ),
+    ),
+)
+POINT = VerifyPoint("v", 1_700_000_000_000, 6, 4 * HOUR_MS, 7, 1, {"equal": 3, "explained": 1}, 4, 3, 1, 0, 0)
+HISTORY = History(
+    job="first_job",
+    since_ms=None,
+    verifies_total=1,
+    windows_total=1,
+    verifies=(POINT,),
+    causes=(CauseHistory("late_dropped", 1, 1, 1, POINT.at_ms, POINT.at_ms, trend_of([1]), (1,)),),
+    windows=(WindowHistory(HOUR_MS, POINT.at_ms, POINT.at_ms, 1, "explained", 1, {"late_dropped": 1}, True),),
+    differs_since_ms=POINT.at_ms,
+    min_completeness=0.5,
 )
 
 
@@ -66,5 +104,6 @@ def verdict(**changes: Any) -> Verdict:
         "stream_lag_events": 0,
         "stream_age_ms": 1000,
         "duration_ms": 2000,
+        "history": HISTORY,
     }
     return Verdict(**{**values, **changes})

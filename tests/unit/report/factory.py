@@ -16,12 +16,14 @@ from factory_parts import (
     make_timeline,
     with_explained,
 )
+from factory_past import make_blamed, make_history
 
 from twinrun.results.verdict import (
     Audit,
     CauseCount,
     ExpectationResult,
     QuarantineCount,
+    RowSample,
     Verdict,
     WindowPoint,
 )
@@ -65,7 +67,7 @@ def explained() -> Verdict:
             CauseCount("pending", 5, 5, None, "Their windows end after the watermark 2013-01-13 02:59 at the cut."),
         ),
         late_events=tuple(make_late(place, dice) for place in range(100)),
-        samples=tuple(make_sample(place) for place in range(12)),
+        samples=tuple(named(make_sample(place)) for place in range(12)),
         timeline=timeline,
         micro_batches=make_micro_batches(dice),
         quarantine=(),
@@ -77,7 +79,13 @@ def explained() -> Verdict:
         stream_lag_events=0,
         stream_age_ms=41_000,
         duration_ms=8_412,
+        history=make_history(12),
     )
+
+
+def named(sample: RowSample) -> RowSample:
+    """The row with the events that it blames."""
+    return replace(sample, events=make_blamed(sample, sample.causes["late_dropped"]))
 
 
 def agree() -> Verdict:
@@ -96,6 +104,7 @@ def agree() -> Verdict:
         samples=(),
         timeline=timeline,
         notes=(),
+        history=make_history(1),
     )
 
 
@@ -106,8 +115,16 @@ def differ() -> Verdict:
         replace(point, explained=point.explained - 1, unexplained=1) if place in with_explained(base)[:4] else point
         for place, point in enumerate(base.timeline)
     )
-    wrong = replace(base.samples[0], verdict="unexplained", causes={})
-    missing = replace(base.samples[1], stream=None, kind="only_batch", columns=(), verdict="unexplained", causes={})
+    wrong = replace(base.samples[0], verdict="unexplained", causes={}, events=())
+    missing = replace(
+        base.samples[1], stream=None, kind="only_batch", columns=(), verdict="unexplained", causes={}, events=()
+    )
+    both = base.samples[2]
+    both = replace(
+        both,
+        causes={"late_dropped": 7, "quarantined": 1},
+        events=(*make_blamed(both, 5), *make_blamed(both, 1, "quarantined")),
+    )
     return replace(
         base,
         outcome="differ",
@@ -127,7 +144,7 @@ def differ() -> Verdict:
             ),
             base.causes[1],
         ),
-        samples=(wrong, missing, *base.samples[2:]),
+        samples=(wrong, both, missing, *base.samples[3:]),
         timeline=timeline,
         quarantine=(
             QuarantineCount("flights", "not_json", 6, "flights-1@772", "the value is not a JSON object"),
@@ -138,6 +155,7 @@ def differ() -> Verdict:
             *base.expectations,
             ExpectationResult("stream", "expect_column_values_to_be_between(flights, 1, 40)", False, "1 of 368 is 0"),
         ),
+        history=make_history(30, min_completeness=0.76, unexplained=4),
     )
 
 
@@ -192,4 +210,5 @@ def empty() -> Verdict:
         cut=cut,
         stream_lag_events=None,
         stream_age_ms=None,
+        history=None,
     )

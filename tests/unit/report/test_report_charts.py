@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import factory
 import pytest
+from factory_past import make_history
 
 from twinrun.report import html as html_report
 from twinrun.report.chart_style import DARK, LIGHT, recolour
@@ -28,8 +29,8 @@ def svgs(page: str) -> list[str]:
 
 def test_charts_are_the_same_in_light_and_dark_but_for_the_colours(page: str) -> None:
     found = svgs(page)
-    assert len(found) == 8
-    for dark_narrow, light_narrow, dark_wide, light_wide in (found[:4], found[4:]):
+    assert len(found) == 12
+    for dark_narrow, light_narrow, dark_wide, light_wide in (found[:4], found[4:8], found[8:]):
         assert recolour(light_wide, DARK) == dark_wide
         assert recolour(light_narrow, DARK) == dark_narrow
         assert not [colour for colour in LIGHT.values() if colour in dark_wide + dark_narrow]
@@ -39,9 +40,13 @@ def test_charts_are_the_same_in_light_and_dark_but_for_the_colours(page: str) ->
 
 def test_charts_hold_no_text_from_data() -> None:
     clean = factory.differ()
+    history = make_history(5)
+    clean = replace(clean, history=history)
     renamed = replace(
         clean,
         job="zzmark",
+        samples=tuple(replace(sample, key={"zzmark": "zzmark"}) for sample in clean.samples),
+        history=replace(history, causes=tuple(replace(cause, cause="zzmark") for cause in history.causes)),
         late_events=tuple(replace(event, id={"zzmark": "zzmark"}, topic="zzmark") for event in clean.late_events),
     )
     page = render_html(renamed)
@@ -50,7 +55,7 @@ def test_charts_hold_no_text_from_data() -> None:
 
 
 def test_lines_run_along_the_micro_batches(page: str) -> None:
-    newest, watermark = re.findall(r'<path d="(M[^"Zh]*)" stroke="(?:#[0-9a-f]{6})"', svgs(page)[-1])[:2]
+    newest, watermark = re.findall(r'<path d="(M[^"Zh]*)" stroke="(?:#[0-9a-f]{6})"', svgs(page)[7])[:2]
     for line in (newest, watermark):
         across = [float(x) for x in re.findall(r"[ML](-?[\d.]+),", line)]
         assert len(across) > 50

@@ -12,6 +12,7 @@ import pytest
 from twinrun.report.json_ import render_json
 from twinrun.report.markdown import render_markdown
 from twinrun.report.terminal import render_summary
+from twinrun.results.past import History
 from twinrun.results.verdict import Verdict
 
 FOLDER = Path(__file__).parents[2] / "snapshots" / "report"
@@ -26,7 +27,13 @@ def small(verdict: Verdict) -> Verdict:
         samples=verdict.samples[:2],
         timeline=verdict.timeline[:5],
         micro_batches=verdict.micro_batches[:4],
+        history=verdict.history and shortened(verdict.history),
     )
+
+
+def shortened(history: History) -> History:
+    causes = tuple(replace(cause, rows=cause.rows[-3:]) for cause in history.causes)
+    return replace(history, verifies=history.verifies[-3:], causes=causes, windows=history.windows[:2])
 
 
 def check(name: str, text: str) -> None:

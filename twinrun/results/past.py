@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twinrun.history.trend import Trend
+from twinrun.results.trend import Trend
+
+MOST_VERIFIES = 100
+"""A history holds the newest so many verifies."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class VerifyPoint:
 class CauseHistory:
     """One proven cause over all verifies; a row with two causes counts under both.
 
-    ``rows_now`` and ``windows_now`` are those of the newest verify: 0 where it no longer occurs.
+    ``rows_now`` and ``windows_now`` are those of the newest verify: 0 where it no longer occurs. ``rows`` has its
+    rows in each verify of the history, oldest first.
     """
 
     cause: str
@@ -59,6 +63,7 @@ class CauseHistory:
     first_seen_ms: int
     last_seen_ms: int
     trend: Trend
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class History:
         Oldest first.
     differs_since_ms : int or None
         The first verify of the unbroken row of differing ones that the newest belongs to; None: it does not differ.
+    min_completeness : float or None
+        The least share of equal rows that is asked for, 0 to 1.
     """
 
     job: str
@@ -103,6 +110,7 @@ class History:
     causes: tuple[CauseHistory, ...]
     windows: tuple[WindowHistory, ...]
     differs_since_ms: int | None
+    min_completeness: float | None = None
 
     @property
     def newest(self) -> VerifyPoint:

@@ -1,0 +1,43 @@
+"""Thresholds on the ledger are expectations of Great Expectations, and are broken by what should break them."""
+
+from __future__ import annotations
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from twinrun.quality.expect import check_ledger
+
+COLUMNS = "window_start string, verdict string, rows bigint, rows_equal bigint, rows_unexplained bigint"
+
+
+def windows(spark: SparkSession, *rows: tuple[str, int, int, int]) -> DataFrame:
+    named = [(f"w{place}", *row) for place, row in enumerate(rows)]
+    return spark.createDataFrame(named, COLUMNS)
+
+
+SOUND = (("equal", 998, 998, 0), ("explained", 2, 1, 0), ("pending", 40, 0, 0))
+
+
+def test_999_of_1000_rows_are_complete_enough_and_998_are_not(spark_session: SparkSession) -> None:
+    enough = check_ledger(windows(spark_session, *SOUND), 0.999)
+    assert [found.success for found in enough] == [True, True]
+    less = check_ledger(windows(spark_session, ("equal", 998, 998, 0), ("explained", 2, 0, 0)), 0.999)
+    assert [found.success for found in less] == [True, False]
+    assert less[1].observed == "observed 0.998"
+    assert {found.table for found in less} == {"ledger"}
+
+
+def test_one_unexplained_row_breaks_its_expectation_however_many_are_equal(spark_session: SparkSession) -> None:
+    (found,) = check_ledger(windows(spark_session, *SOUND, ("unexplained", 1, 0, 1)), None)
+    assert (found.success, found.expectation) == (
+        False,
+        "expect_column_max_to_be_between(column='rows_unexplained', max_value=0.0, min_value=0.0)",
+    )
+
+
+@pytest.mark.parametrize("rows", [(), (("pending", 5, 0, 0),)], ids=["no window", "only open windows"])
+def test_nothing_compared_is_never_complete(
+    spark_session: SparkSession, rows: tuple[tuple[str, int, int, int]]
+) -> None:
+    found = check_ledger(windows(spark_session, *rows), 0.5)
+    assert [each.success for each in found] == [True, False]

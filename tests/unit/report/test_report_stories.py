@@ -1,0 +1,197 @@
+"""Whoever reads one row of the report alone learns what happened, when, to which event, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import factory
+import pytest
+from factory_past import make_blamed
+from hostile import CORPUS
+from test_report_hostile import OWN_SPACES, bones
+from test_report_html import text_of
+
+from twinrun.explain.summary import PROOFS
+from twinrun.report import html as html_report
+from twinrun.report.grid import Story
+from twinrun.report.html import render_html
+from twinrun.report.markdown import render_markdown
+from twinrun.report.stories import stories
+from twinrun.report.told import TOLD_CAUSES, enough_ms
+from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
+
+HOUR, START = factory.HOUR, factory.START_MS
+WINDOW_MS = START + 20 * HOUR
+
+
+def small(sample: RowSample, **changes: object) -> Verdict:
+    """A verdict about one window, 20:00 to 21:00, that micro-batch 4 closed."""
+    marks = ((0, 0), (1, 15), (2, 18), (3, 20), (4, 22), (5, 23))
+    points = tuple(MicroBatchPoint(n, 60, START + hours * HOUR if hours else 0, None, 1, 1) for n, hours in marks)
+    return replace(factory.explained(), samples=(sample,), micro_batches=points, **changes)  # type: ignore[arg-type]
+
+
+def one(verdict: Verdict) -> Story:
+    (story,) = stories(verdict).stories
+    return story
+
+
+def words(story: Story) -> dict[str, str]:
+    return {part.heading: part.text.replace("\u00a0", " ") for part in story.told}
+
+
+def late_sample(count: int, total: int) -> RowSample:
+    base = replace(factory.make_sample(0), causes={"late_dropped": total})
+    return replace(base, window_start_ms=WINDOW_MS, events=make_blamed(replace(base, window_start_ms=WINDOW_MS), count))
+
+
+def test_a_dropped_event_is_told_with_its_window_micro_batch_watermark_and_lateness() -> None:
+    story = one(small(late_sample(1, 1)))
+    assert story.title == "origin EWR · 2013-01-06 20:00–21:00 UTC"
+    assert story.lead.startswith("flights is 31 in the batch and 30 in the stream; mean_delay is 18.42 in the batch")
+    told = words(story)
+    assert told["What happened"] == (
+        "The stream closed this window in micro-batch 4: its watermark (the newest event time read so far, less the "
+        "allowed lateness of 1 h) reached 2013-01-06 22:00 there, and the window ends at 2013-01-06 21:00. "
+        "UA2000-EWR, with the event time 2013-01-06 20:07, became known at 2013-01-06 23:30 and was read in "
+        "micro-batch 20. There it was judged by the watermark of micro-batch 19, 2013-01-06 23:03: 2 h 3 min after the "
+        "window's end. So the stream dropped it."
+    )
+    assert "without this event gives exactly the stream's row; over all events" in told["How it is proven"]
+    assert "lacks 1 event and will not change by itself" in told["What it means"]
+    assert (
+        "A lateness of 3 h 4 min (now 1 h) would have kept every event of this row"
+        in told["How to prevent or repair it"]
+    )
+    assert story.told[-1].commands == (
+        "twinrun what-if departures_per_hour",
+        "twinrun heal departures_per_hour --apply",
+    )
+    assert [cell.text for cell in story.grids[1].rows[0]][-1] == "flights-0 at 700"
+
+
+@pytest.mark.parametrize(
+    ("end_ms", "shape", "says"),
+    [
+        (WINDOW_MS + 7 * 60_000, "tumbling", "2 h 3 min after its own event time, which is what counts in this job"),
+        (WINDOW_MS + 600_000, "tumbling", "after the end of the first window that it meets, 2013-01-06 20:10"),
+        (WINDOW_MS + 600_000, "session", "after its event time plus the gap of the session"),
+    ],
+)
+def test_where_another_operator_decides_the_window_is_not_said_to_be_closed(end_ms: int, shape: str, says: str) -> None:
+    sample = late_sample(1, 1)
+    event = replace(sample.events[0], end_ms=end_ms)
+    told = words(one(small(replace(sample, events=(event,)), shape=shape)))["What happened"]
+    assert says in told
+    assert "closed" not in told
+
+
+def test_events_that_are_not_named_are_counted() -> None:
+    story = one(small(late_sample(5, 7)))
+    assert "6 more events were dropped in the same way." in words(story)["What happened"]
+    assert story.grids[1].caption.endswith("(5 of 7)")
+    assert len(story.grids[1].rows) == 5
+
+
+def test_a_log_that_is_shown_in_part_does_not_say_which_micro_batch_closed_the_window() -> None:
+    verdict = small(late_sample(1, 1))
+    thinned = replace(verdict, micro_batches=tuple(point for point in verdict.micro_batches if point.micro_batch != 3))
+    assert "closed this window at the latest in micro-batch 4" in words(one(thinned))["What happened"]
+
+
+@pytest.mark.parametrize(
+    ("need_ms", "says_ms"), [(999, 1000), (61_500, 62_000), (2 * HOUR, 2 * HOUR + 60_000), (25 * HOUR + 1, 26 * HOUR)]
+)
+def test_the_lateness_that_is_advised_is_above_the_one_that_lost_the_event(need_ms: int, says_ms: int) -> None:
+    assert enough_ms(need_ms) == says_ms > need_ms
+
+
+def test_every_cause_that_can_be_proven_has_a_story() -> None:
+    assert set(PROOFS) <= set(TOLD_CAUSES)
+
+
+@pytest.mark.parametrize("cause", TOLD_CAUSES)
+def test_a_story_says_what_happened_the_proof_the_meaning_and_the_way_out(cause: str) -> None:
+    base = replace(factory.make_sample(0), causes={cause: 1}, verdict="explained")
+    events = make_blamed(base, 1, cause) if cause in ("before_start", "beyond_cut", "quarantined") else ()
+    story = one(small(replace(base, events=events)))
+    told = words(story)
+    assert list(told) == ["What happened", "How it is proven", "What it means", "How to prevent or repair it"]
+    assert all(len(text) > 30 for text in told.values())
+    assert not any("{" in command for part in story.told for command in part.commands)
+    assert cause in story.tag
+
+
+def test_static_versions_are_named() -> None:
+    sample = replace(factory.make_sample(0), causes={"static_version": 0}, events=())
+    cut = replace(factory.explained().cut, batch_static={"weather": 3}, stream_static={"weather": 1})
+    assert "weather (batch: version 3, stream: 1)" in words(one(small(sample, cut=cut)))["What happened"]
+
+
+def test_an_unexplained_row_claims_nothing_and_says_what_was_tried() -> None:
+    sample = replace(factory.make_sample(0), verdict="unexplained", causes={}, events=())
+    note = "A proof by replay was withdrawn: the replay's watermark differs from the recorded one in micro-batch 3."
+    story = one(small(sample, notes=(note,)))
+    told = words(story)
+    assert told["What happened"] == "It is not known: no cause could be proven, so none is claimed."
+    assert note in told["What was tried"]
+    assert "DESCRIBE HISTORY" in told["What to look at next"]
+    assert "proven" not in told["What it means"]
+    assert story.tag_tone == "bad"
+
+
+def test_several_causes_are_told_together() -> None:
+    base = factory.differ().samples[1]
+    story = one(small(base))
+    assert "all the events that are blamed here" in words(story)["How it is proven"]
+    assert story.grids[1].head[1] == "Cause"
+    assert "(quarantine) and accepted later by a requeue" in words(story)["What happened"]
+
+
+def test_a_key_that_the_function_works_out_claims_no_row_for_its_events() -> None:
+    story = one(small(replace(late_sample(1, 1), events_of="window")))
+    assert "of this window (the function works out the row of each)" in story.grids[1].caption
+
+
+def test_sessions_and_several_sources_are_not_told_to_heal() -> None:
+    sample = late_sample(1, 1)
+    assert one(small(sample, shape="session")).told[-1].commands == ("twinrun what-if departures_per_hour",)
+
+
+def test_floats_are_short_unless_they_would_look_equal() -> None:
+    sample = replace(
+        factory.make_sample(0),
+        columns=("near", "far"),
+        batch={"near": 0.1, "far": 10.31578947368421},
+        stream={"near": 0.10000000000000002, "far": 1.0},
+    )
+    texts = [[cell.text for cell in line][1:3] for line in one(small(sample)).grids[0].rows]
+    assert texts == [["0.1", "0.10000000000000002"], ["10.3158", "1"]]
+
+
+@pytest.fixture
+def _no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts hold no text from data (see test_report_charts)."""
+    monkeypatch.setattr(html_report, "_pictures", lambda verdict: {})
+
+
+@pytest.mark.usefixtures("_no_charts")
+@pytest.mark.parametrize("text", CORPUS.values(), ids=CORPUS.keys())
+def test_hostile_names_of_known_causes_stay_text(text: str) -> None:
+    """The corpus replaces causes too; here the cause is known, so that every sentence about events is made."""
+    sample = late_sample(2, 2)
+    hostile = small(replace(sample, events=renamed(sample, text), key={text: text}), job=text)
+    plain = small(replace(sample, events=renamed(sample, "a"), key={"a": "a"}), job="a")
+    assert bones(render_html(hostile)).tags == bones(render_html(plain)).tags
+    assert all(char.isprintable() or char == "\n" or char in OWN_SPACES for char in render_markdown(hostile))
+
+
+def renamed(sample: RowSample, text: str) -> tuple[BlamedEvent, ...]:
+    return tuple(replace(event, id={text: text}, topic=text) for event in sample.events)
+
+
+@pytest.mark.usefixtures("_no_charts")
+def test_the_page_has_one_article_per_row_and_folds_the_rest() -> None:
+    page = render_html(factory.explained())
+    assert page.count('<article class="row">') == 12
+    assert "8 more rows" in text_of(page)

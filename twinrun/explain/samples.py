@@ -1,0 +1,81 @@
+"""A few differing rows with the events that their causes blame: what the report tells as a story."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+from twinrun.explain.differing import KEY_ID
+from twinrun.explain.explain import Explained
+from twinrun.results.verdict import BlamedEvent, RowSample
+
+EVENTS_PER_CAUSE = 5
+"""Named events per row and cause; the counts are complete."""
+
+
+def row_samples(explained: Explained, limit: int) -> tuple[RowSample, ...]:
+    """Differing rows side by side, unexplained ones first, each with a few of its blamed events. Two Spark jobs."""
+    order = F.when(F.col("verdict") == "explained", 1).otherwise(0)
+    rows = explained.rows.orderBy(order, "window_start", "key_id", "copy").limit(limit).collect()
+    named = _named(explained.blamed, [row["key_id"] for row in rows if row["verdict"] == "explained"])
+    return tuple(
+        RowSample(
+            key=json.loads(row["key_id"]),
+            window_start_ms=None if row["window_start"] is None else int(row["window_start"].timestamp() * 1000),
+            kind=row["kind"],
+            columns=tuple(row["columns"]),
+            batch=_cells(row["batch"]),
+            stream=_cells(row["stream"]),
+            verdict=row["verdict"],
+            causes=dict(row["causes"]),
+            events=tuple(named.get(row["key_id"], ())),
+            events_of=explained.events_of,
+        )
+        for row in rows
+    )
+
+
+def _cells(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json.loads(text)
+
+
+def _named(blamed: DataFrame | None, keys: list[str]) -> dict[str, list[BlamedEvent]]:
+    """The latest events of each cause, by row; at most `EVENTS_PER_CAUSE` each."""
+    if blamed is None or not keys:
+        return {}
+    mine = blamed.filter(F.col(KEY_ID).isin(keys))
+    late_ms = F.when(F.col("_end_ms").isNotNull(), F.col("_late_ms") - F.col("_end_ms"))
+    # An event that lies in several windows of a row that tells no windows apart is one event.
+    once = (
+        mine.withColumn("_late_by", late_ms)
+        .groupBy(KEY_ID, "_why", "_source", "_topic", "_partition", "_offset")
+        .agg(F.max_by(F.struct(*mine.columns, "_late_by"), F.coalesce("_late_by", F.lit(0))).alias("_event"))
+        .select("_event.*")
+    )
+    order = Window.partitionBy(KEY_ID, "_why").orderBy(F.col("_late_by").desc_nulls_last(), "_partition", "_offset")
+    few = once.withColumn("_rank", F.row_number().over(order)).filter(F.col("_rank") <= EVENTS_PER_CAUSE)
+    known = few.withColumn("_known_ms", F.unix_millis("_kafka_timestamp"))
+    found: dict[str, list[BlamedEvent]] = {}
+    for row in known.orderBy("_why", "_rank").collect():
+        found.setdefault(row[KEY_ID], []).append(_event(row))
+    return found
+
+
+def _event(row: Row) -> BlamedEvent:
+    return BlamedEvent(
+        cause=row["_why"],
+        id=json.loads(row["_id"]),
+        source=row["_source"],
+        topic=row["_topic"],
+        partition=row["_partition"],
+        offset=row["_offset"],
+        event_time_ms=row["_event_ms"],
+        known_at_ms=row["_known_ms"],
+        micro_batch=row["_micro_batch"],
+        watermark_ms=row["_late_ms"],
+        end_ms=row["_end_ms"],
+        late_ms=row["_late_by"],
+    )

@@ -1,0 +1,20 @@
+"""Which cause has which colour in the chart of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twinrun.results.past import CauseHistory
+
+CAUSES = ("cause1", "cause2", "cause3", "cause4", "cause5")
+"""Roles of the causes, the last for all others."""
+
+
+def by_role(causes: Sequence[CauseHistory]) -> list[tuple[str, tuple[CauseHistory, ...]]]:
+    """The causes that a chart can keep apart, those with most rows first; the last role has all others."""
+    ranked = sorted(causes, key=lambda each: (-max(each.rows, default=0), each.cause))
+    alone: list[tuple[str, tuple[CauseHistory, ...]]] = [
+        (role, (cause,)) for role, cause in zip(CAUSES[:-1], ranked, strict=False)
+    ]
+    rest = tuple(ranked[len(alone) :])
+    return [*alone, (CAUSES[-1], rest)] if rest else alone

@@ -1,0 +1,183 @@
+"""The section on single rows: each differing row as a story that can be read alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value
+from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
+from twinrun.report.neutral import shorten
+from twinrun.report.told import name_of, tell
+from twinrun.report.told_fixed import Told
+from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
+
+MAX_STORIES = 20
+OPEN_STORIES = 4
+MAX_COLUMNS = 40
+_DIGITS = 6
+_TRIED = (
+    "As far as the job and its configuration allow: the job's own function over exactly the events that the stream "
+    "used; the recorded micro-batches, run again as recorded and in order of event time; exact decimals; the batch, "
+    "run twice more. Nothing gave both rows."
+)
+_LOOK = (
+    "Look first at what wrote the two tables besides twinrun (DESCRIBE HISTORY of both), then at what the function "
+    "reads besides its arguments. The row and its key are in the table differences."
+)
+
+
+def stories(verdict: Verdict) -> Section:
+    """Differing rows, batch beside stream, each with its events, its cause, the proof and the way out."""
+    title = "Row by row"
+    if not verdict.samples:
+        return Section("rows", title, empty="No differing rows to show.")
+    shown = verdict.samples[:MAX_STORIES]
+    total = verdict.rows_explained + verdict.rows_unexplained
+    notes = [f"{number(total)} rows differ; {number(len(shown))} are shown."] if total > len(shown) else []
+    return Section(
+        "rows",
+        title,
+        intro="Each part stands alone. Columns that differ carry a \u2260; the change is stream minus batch. All times "
+        "are UTC.",
+        stories=tuple(_story(verdict, sample) for sample in shown),
+        open_stories=OPEN_STORIES,
+        notes=tuple(notes),
+    )
+
+
+def _story(verdict: Verdict, sample: RowSample) -> Story:
+    causes = sorted(sample.causes)
+    proven = sample.verdict == "explained"
+    told = _told(verdict, sample, causes)
+    events = sample.events
+    return Story(
+        title=_title(verdict, sample),
+        tag=f"{sample.verdict}: {', '.join(causes)}" if causes else sample.verdict,
+        tag_tone="fair" if proven else "bad",
+        lead=_lead(sample),
+        grids=(_cells(sample), *([_events(sample, events)] if events else [])),
+        told=told,
+    )
+
+
+def _title(verdict: Verdict, sample: RowSample) -> str:
+    key = [f"{name} {value(cell)}" for name, cell in sample.key.items() if not _is_start(cell, sample)]
+    if sample.window_start_ms is not None:
+        end_ms = None if verdict.window_ms is None else sample.window_start_ms + verdict.window_ms
+        key.append(f"{span(sample.window_start_ms, end_ms)} UTC")
+    return shorten(" \u00b7 ".join(key), 120)
+
+
+def _is_start(cell: Any, sample: RowSample) -> bool:
+    """The window start among the key columns: a sample has it as an instant already."""
+    if sample.window_start_ms is None or not isinstance(cell, str):
+        return False
+    return cell.replace("T", " ").startswith(instant(sample.window_start_ms)[:16])
+
+
+def _lead(sample: RowSample) -> str:
+    if sample.kind.startswith("duplicate"):
+        return "One of the tables holds this key more than once; this is a row too many."
+    if sample.stream is None:
+        return "The batch has this row, the stream has none."
+    if sample.batch is None:
+        return "The stream has this row, the batch has none."
+    said = [
+        f"{name} is {left} in the batch and {right} in the stream"
+        for name in sample.columns[:2]
+        for left, right in [_pair_of(sample, name)]
+    ]
+    more = len(sample.columns) - len(said)
+    return "; ".join(said) + (
+        f"; {plural(more, 'more column')} {'differs' if more == 1 else 'differ'}." if more else "."
+    )
+
+
+def _cells(sample: RowSample) -> Grid:
+    names = list(dict.fromkeys([*sample.columns, *(sample.batch or {}), *(sample.stream or {})]))
+    names = [name for name in names if name not in sample.key or name in sample.columns]
+    rows = [_pair(name, sample) for name in names[:MAX_COLUMNS]]
+    if len(names) > MAX_COLUMNS:
+        rows.append(row(f"\u2026 {len(names) - MAX_COLUMNS} more columns", "", "", ""))
+    return Grid("Batch beside stream", ("Column", "Batch", "Stream", "Change"), tuple(rows), numeric=(1, 2, 3))
+
+
+def _pair(name: str, sample: RowSample) -> tuple[Cell, ...]:
+    left, right = _pair_of(sample, name)
+    if name not in sample.columns and sample.batch is not None and sample.stream is not None:
+        return row(name, Cell(left, "quiet"), Cell(right, "quiet"), "")
+    delta = difference((sample.batch or {}).get(name), (sample.stream or {}).get(name))
+    return row(f"\u2260 {name}", Cell(left, "mark"), Cell(right, "mark"), delta)
+
+
+def _pair_of(sample: RowSample, name: str) -> tuple[str, str]:
+    """Both cells as text: floats with six digits, unless two different ones would look the same."""
+    sides = (sample.batch, sample.stream)
+    texts = ["no row" if side is None else value(side[name]) if name in side else "no column" for side in sides]
+    short = [
+        f"{side[name]:.{_DIGITS}g}" if side is not None and isinstance(side.get(name), float) else text
+        for side, text in zip(sides, texts, strict=True)
+    ]
+    chosen = short if (short[0] == short[1]) == (texts[0] == texts[1]) else texts
+    return chosen[0], chosen[1]
+
+
+def _events(sample: RowSample, events: tuple[BlamedEvent, ...]) -> Grid:
+    total = sum(max(sample.causes.get(cause, 0), 0) for cause in {event.cause for event in events})
+    of = {"row": "this row", "window": "this window (the function works out the row of each)"}
+    caption = f"The events of {of.get(sample.events_of, 'the whole result')} that make the difference, times UTC"
+    if total > len(events):
+        caption += f" ({number(len(events))} of {number(total)})"
+    causes = len(sample.causes) > 1
+    facts = ("Event time", "Known at", "Micro-batch", "Judged by watermark", "Too late by", "Where in Kafka")
+    rows = tuple(
+        row(
+            Cell(name_of(event), "time" if len(name_of(event)) <= 32 else ""),
+            *([Cell(event.cause, "code")] if causes else []),
+            Cell(instant(event.event_time_ms), "time"),
+            Cell(instant(event.known_at_ms), "time"),
+            NONE if event.micro_batch is None else str(event.micro_batch),
+            Cell(NONE if event.late_ms is None else instant(event.watermark_ms), "time"),
+            Cell(duration(event.late_ms), "time"),
+            Cell(f"{event.topic}-{event.partition} at {event.offset}", "spot"),
+        )
+        for event in events
+    )
+    return Grid(
+        caption, ("Event", *(["Cause"] if causes else []), *facts), rows, numeric=(4 if causes else 3,), narrow="stack"
+    )
+
+
+def _told(verdict: Verdict, sample: RowSample, causes: list[str]) -> tuple[Paragraph, ...]:
+    if sample.verdict == "unexplained":
+        return _untold(verdict)
+    if sample.verdict == "evidence_expired":
+        causes = ["evidence_expired"]
+    found = [tell(verdict, sample, cause) for cause in causes]
+    commands = tuple(dict.fromkeys(command for each in found for command in each.commands))
+    return tuple(
+        paragraph
+        for paragraph in (
+            Paragraph("What happened", _joined(found, "happened")),
+            Paragraph("How it is proven", _joined(found, "proof")),
+            Paragraph("What it means", _joined(found, "means")),
+            Paragraph("How to prevent or repair it", _joined(found, "prevent"), commands),
+        )
+        if paragraph.text
+    )
+
+
+def _joined(found: list[Told], part: str) -> str:
+    return " ".join(dict.fromkeys(text for each in found if (text := getattr(each, part))))
+
+
+def _untold(verdict: Verdict) -> tuple[Paragraph, ...]:
+    """No cause: what was tried, and where to look."""
+    commands = (f"twinrun lint {verdict.job}", f"twinrun verify {verdict.job} --full")
+    why = [note for note in verdict.notes if "by replay" in note][:2]
+    return (
+        Paragraph("What happened", "It is not known: no cause could be proven, so none is claimed."),
+        Paragraph("What was tried", " ".join([_TRIED, *why])),
+        Paragraph("What it means", "One of the two rows may be wrong. This is what makes the verify fail."),
+        Paragraph("What to look at next", _LOOK, commands),
+    )

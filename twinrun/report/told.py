@@ -1,0 +1,235 @@
+"""What each cause means for one row: what happened, why that is certain, what the number is worth, what to do.
+
+Every text stands on its own: whoever reads one row of a report reads nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from twinrun.report.cells import duration, instant, joined, plural
+from twinrun.report.neutral import shorten
+from twinrun.report.told_fixed import FIXED, Told
+from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
+
+_WINDOWED = ("tumbling", "sliding")
+_HEALS = (*_WINDOWED, "stateless")
+
+
+def tell(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+    """The texts of a cause; one that is not known here says so. Names of events are shortened, not yet escaped."""
+    say = _TELLERS.get(cause)
+    if say is not None:
+        return say(verdict, sample, cause)
+    if cause in FIXED:
+        found = FIXED[cause]
+        return replace(found, commands=tuple(command.replace("{job}", verdict.job) for command in found.commands))
+    return Told(f"The cause is {shorten(cause, 60)}.", "", "", "")
+
+
+def _events(sample: RowSample, cause: str) -> tuple[BlamedEvent, ...]:
+    return tuple(event for event in sample.events if event.cause == cause)
+
+
+def _count(sample: RowSample, cause: str) -> str:
+    return plural(max(sample.causes.get(cause, 0), len(_events(sample, cause))), "event")
+
+
+def _verb(sample: RowSample, cause: str, one: str, many: str) -> str:
+    return one if max(sample.causes.get(cause, 0), len(_events(sample, cause))) == 1 else many
+
+
+def _these(sample: RowSample, cause: str) -> str:
+    if len(sample.causes) > 1:
+        return "all the events that are blamed here"
+    return _verb(sample, cause, "this event", f"these {_count(sample, cause)}")
+
+
+def name_of(event: BlamedEvent) -> str:
+    """The event's id in words; its coordinates where the source names none."""
+    name = joined(event.id) if event.id else f"the event at {event.topic}-{event.partition}, offset {event.offset}"
+    return shorten(name, 80)
+
+
+def _both_sides(sample: RowSample, cause: str) -> str:
+    return (
+        f"The job's own function without {_these(sample, cause)} gives exactly the stream's row; over all events it "
+        "gives exactly the batch's row. Both were recomputed."
+    )
+
+
+def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+    events = _events(sample, cause)
+    # Where another operator comes first, the row's window may have been open still.
+    own = not events or events[0].end_ms == _window_end_ms(verdict, sample)
+    happened = [_closed(verdict, sample) if own else "", *[_how_late(verdict, sample, event) for event in events[:1]]]
+    others = max(sample.causes.get(cause, 0), len(events)) - 1
+    if events and others > 0:
+        happened.append(f"{plural(others, 'more event')} {'was' if others == 1 else 'were'} dropped in the same way.")
+    if not events:
+        happened.append(f"{_count(sample, cause)} of this row came too late for the stream: dropped.")
+    short = _count(sample, cause)
+    return Told(
+        " ".join(filter(None, happened)),
+        _both_sides(sample, cause),
+        f"The batch's row is complete. The stream's row lacks {short} and will not change by itself: "
+        "the stream is done with it.",
+        _more_lateness(verdict, events),
+        (f"twinrun what-if {verdict.job}", *_heal(verdict)),
+    )
+
+
+def _closed(verdict: Verdict, sample: RowSample) -> str:
+    """When the stream was done with the row's window, where it has one."""
+    end_ms = _window_end_ms(verdict, sample)
+    if end_ms is None:
+        return ""
+    clock = "watermark"
+    if verdict.lateness_ms is not None and len(verdict.cut.sources) == 1:
+        clock += f" (the newest event time read so far, less the allowed lateness of {duration(verdict.lateness_ms)})"
+    found = _passing(verdict.micro_batches, end_ms)
+    if found is None:
+        return f"The stream's {clock} had passed the end of this window, {instant(end_ms)}."
+    point, exact = found
+    when = "in" if exact else "at the latest in"
+    return (
+        f"The stream closed this window {when} micro-batch {point.micro_batch}: its {clock} reached "
+        f"{instant(point.watermark_ms)} there, and the window ends at {instant(end_ms)}."
+    )
+
+
+def _passing(points: tuple[MicroBatchPoint, ...], end_ms: int) -> tuple[MicroBatchPoint, bool] | None:
+    """The first micro-batch shown whose watermark is at or after an instant; and whether it is the first of all."""
+    before = -1
+    for point in sorted(points, key=lambda each: each.micro_batch):
+        if point.watermark_ms >= end_ms and point.watermark_ms > 0:
+            return point, point.micro_batch == before + 1
+        before = point.micro_batch
+    return None
+
+
+def _how_late(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
+    text = f"{name_of(event)}, with the event time {instant(event.event_time_ms)}, became known at "
+    text += f"{instant(event.known_at_ms)}"
+    if event.micro_batch is None or event.watermark_ms is None:
+        return f"{text} and was dropped."
+    text += f" and was read in micro-batch {event.micro_batch}. There it was judged by the watermark of micro-batch "
+    text += f"{event.micro_batch - 1}, {instant(event.watermark_ms)}"
+    if event.late_ms is None:
+        return f"{text}, and dropped."
+    late = f"{duration(event.late_ms)} after" if event.late_ms else "exactly"
+    return f"{text}: {late} {_what_ended(verdict, sample, event)}. So the stream dropped it."
+
+
+def _what_ended(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
+    """What the event came too late for: its first stateful operator decides, which need not be the row's window."""
+    if event.end_ms == _window_end_ms(verdict, sample):
+        return "the window's end"
+    if event.end_ms == event.event_time_ms:
+        return "its own event time, which is what counts in this job"
+    if verdict.shape == "session":
+        return "its event time plus the gap of the session"
+    return f"the end of the first window that it meets, {instant(event.end_ms)}"
+
+
+def _window_end_ms(verdict: Verdict, sample: RowSample) -> int | None:
+    if verdict.shape not in _WINDOWED or sample.window_start_ms is None or verdict.window_ms is None:
+        return None
+    return sample.window_start_ms + verdict.window_ms
+
+
+def _more_lateness(verdict: Verdict, events: tuple[BlamedEvent, ...]) -> str:
+    sizes = "Larger micro-batches drop fewer too: an event is judged by the watermark of the one before its own."
+    latest = max((event.late_ms for event in events if event.late_ms is not None), default=None)
+    if latest is None or verdict.lateness_ms is None or len(verdict.cut.sources) != 1:
+        return f"A longer lateness keeps more late events and delays every result by as much. {sizes}"
+    need = duration(enough_ms(latest + verdict.lateness_ms))
+    return (
+        f"A lateness of {need} (now {duration(verdict.lateness_ms)}) would have kept every event of this row; every "
+        f"result then comes that much later. {sizes}"
+    )
+
+
+def enough_ms(need_ms: int) -> int:
+    """The least lateness above what was needed that its own text says in full: two units, rounded up."""
+    for least, unit_ms in ((86_400_000, 3_600_000), (3_600_000, 60_000), (60_000, 1_000)):
+        if need_ms >= least:
+            return (need_ms // unit_ms + 1) * unit_ms
+    return need_ms + 1
+
+
+def _heal(verdict: Verdict) -> tuple[str, ...]:
+    """Heal where it can: it refuses sessions and jobs of several sources."""
+    fits = verdict.shape in _HEALS and len(verdict.cut.sources) == 1
+    return (f"twinrun heal {verdict.job} --apply",) if fits else ()
+
+
+def _outside(
+    why: str, means: str, prevent: str, command: str = "", heals: bool = True, verbs: tuple[str, str] = ("is", "are")
+) -> Callable[..., Told]:
+    """A cause about events that only the batch used."""
+
+    def say(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+        first = _events(sample, cause)[:1]
+        such = f" One of them is {name_of(first[0])}." if first and sample.causes.get(cause, 0) > 1 else ""
+        such = f" It is {name_of(first[0])}." if first and not such else such
+        happened = f"{_count(sample, cause)} of this row {_verb(sample, cause, *verbs)} {why}{such}"
+        commands = (command.replace("{job}", verdict.job),) if command else ()
+        return Told(
+            happened,
+            _both_sides(sample, cause),
+            means,
+            prevent,
+            (*commands, *(_heal(verdict) if heals else ())),
+        )
+
+    return say
+
+
+def _static(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+    cut = verdict.cut
+    names = [name for name in cut.batch_static if cut.batch_static[name] != cut.stream_static.get(name)]
+    said = [
+        f"{shorten(name, 60)} (batch: version {cut.batch_static[name]}, stream: {cut.stream_static.get(name, 'none')})"
+        for name in names[:5]
+    ]
+    which = f": {', '.join(said)}" if said else ""
+    return Told(
+        f"The two modes joined different versions of a static table{which}.",
+        "The job's own function with the version that the stream saw gives exactly the stream's row; with the batch's "
+        "version, exactly the batch's row.",
+        "Neither row is wrong for its version. Which one is right depends on which version was meant to count.",
+        "Let both modes take the same version: run the batch again, or declare how often the stream takes a new one "
+        "(refresh of the table).",
+        (f"twinrun batch {verdict.job} --full",),
+    )
+
+
+_TELLERS: dict[str, Callable[[Verdict, RowSample, str], Told]] = {
+    "late_dropped": _late_dropped,
+    "static_version": _static,
+    "before_start": _outside(
+        "from before the offset at which the stream's checkpoint began: the batch has them, the stream never will.",
+        "The batch's row is complete; the stream's row covers only what came after its start.",
+        "Start the stream where the batch starts: a new checkpoint from the earliest offset.",
+        "twinrun stream {job} --new-checkpoint --from earliest",
+    ),
+    "beyond_cut": _outside(
+        "newer than the last offset that the stream had read when the two were compared; the batch was ahead.",
+        "Nothing is lost. The difference goes away when the stream has read on.",
+        "Verify again when the stream has caught up.",
+        "twinrun verify {job}",
+        heals=False,
+    ),
+    "quarantined": _outside(
+        "refused by the stream's decoder (quarantine) and accepted later by a requeue, which only the batch sees.",
+        "The batch's row has the repaired events; the stream's row does not, and will not get them by itself.",
+        "A stream reads each offset once, so a requeue never reaches it: heal the row, or start a new checkpoint with "
+        "the corrected decoder.",
+        verbs=("was", "were"),
+    ),
+}
+
+TOLD_CAUSES = (*_TELLERS, *FIXED)
+"""Every cause that has texts. `unexplained` has its own, see `twinrun.report.stories`."""
