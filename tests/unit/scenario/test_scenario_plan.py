@@ -152,8 +152,10 @@ def test_disorder_is_behind_what_came_before_and_duplicates_are_the_same_bytes(s
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 3 * SEEDS_PER_TRACK), min_size=2, max_size=8, unique=True))
 def test_a_scenario_means_the_same_alone_and_among_others(seeds: list[int]) -> None:
-    shapes = [BUILT_IN[name] for name in ("tumbling", "sliding", "deduplicated", "chained", "stateless")]
-    alone = [generate(MIXED, seed, shapes[seed % 5]) for seed in seeds]
+    shapes = [
+        BUILT_IN[name] for name in ("tumbling", "sliding", "deduplicated", "chained", "stateless", "distinct", "once")
+    ]
+    alone = [generate(MIXED, seed, shapes[seed % 7]) for seed in seeds]
     suite = suite_of(alone)
     for contract in shapes:
         together = suite.expect(contract)
