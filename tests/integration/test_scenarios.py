@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for, mixed_suite
+from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for, log_of, mixed_suite
 from bench.scenario_run import JobRun, land, observe, run_job
 from tests.integration.conftest import World
 from twinrun.broker.topics import create_topic
@@ -17,33 +17,37 @@ from twinrun.scenario.check import Checked, Observed, check
 from twinrun.scenario.expect import Expectation
 from twinrun.scenario.suite import Suite
 
-SOON = ("sliding_clicks", "visits", "bought_or_not")
+SOON = ("sliding_clicks", "visits")
 SCENARIOS = 40
+Log = Callable[[str], tuple[World, Suite]]
 Run = Callable[[str], JobRun]
 
 
 @pytest.fixture(scope="module")
-def logs(make_world: Any, broker: Any) -> dict[str, tuple[World, Suite]]:
-    """40 scenarios in two logs, by job: one of a single source, one of two; each leaves two partitions idle once."""
-    found = {}
-    for group in (ONE_LOG, JOINS):
+def log(make_world: Any, broker: Any) -> Log:
+    """The log that a job runs over, landed once: 40 scenarios lie in two, one of a single source and one of two."""
+
+    @cache
+    def landed(group: tuple[str, ...]) -> tuple[World, Suite]:
         world: World = make_world(partitions=3)
         suite = mixed_suite(world, range(SCENARIOS), group, micro_batches=5, size=24)
         assert suite is not None
+        # Each log has one scenario that leaves two partitions idle.
         assert (suite.partitions, suite.micro_batches) == (world.partitions, 5)
+        assert len(suite.scenarios) == sum(log_of(seed) == group for seed in range(SCENARIOS))
         if suite.second:
             world.more_topics["orders"] = f"{world.topic}-orders"
             create_topic(broker.bootstrap_servers, world.more_topics["orders"], world.partitions)
         land(world, suite)
-        found |= dict.fromkeys(group, (world, suite))
-    assert sum(len(suite.scenarios) for suite in {id(s): s for _, s in found.values()}.values()) == SCENARIOS
-    return found
+        return world, suite
+
+    return lambda job: landed(JOINS if job in JOINS else ONE_LOG)
 
 
 @pytest.fixture(scope="module")
-def run(logs: dict[str, tuple[World, Suite]]) -> Run:
+def run(log: Log) -> Run:
     """Run a job over its log, once."""
-    return cache(lambda job: run_job(*logs[job], job))
+    return cache(lambda job: run_job(*log(job), job))
 
 
 @pytest.mark.parametrize("job", [job if job in SOON else pytest.param(job, marks=pytest.mark.slow) for job in NUMBERS])
@@ -57,10 +61,10 @@ def test_every_planted_cause_is_found_with_its_exact_count_and_no_other(run: Run
 
 
 @pytest.fixture
-def late(logs: dict[str, tuple[World, Suite]], run: Run) -> tuple[Expectation, Observed]:
+def late(log: Log, run: Run) -> tuple[Expectation, Observed]:
     """A scenario with late events, as planned and as seen."""
     run(SOON[0])
-    world, suite = logs[SOON[0]]
+    world, suite = log(SOON[0])
     contract = contract_for(world, SOON[0])
     plan = next(plan for plan in suite.expect(contract).values() if plan.late_pairs)
     seen = observe(world, suite, SOON[0], contract)[plan.scenario]
