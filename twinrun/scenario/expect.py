@@ -150,7 +150,7 @@ def _rows_by_scenario(done: Outcome) -> tuple[dict[str, dict[RowKey, ExpectedRow
 
 def _planted_elsewhere(scenario: Scenario, contract: Contract) -> dict[RowKey, ExpectedRow]:
     """Rows that differ for what is not in the log: another version of the static table, a fault in the sink."""
-    rows = {}
+    rows: dict[RowKey, ExpectedRow] = {}
     if contract.table is not None:
         for line in scenario.lines:
             if line.event and line.event.key in scenario.static_keys:

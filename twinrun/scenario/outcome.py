@@ -14,7 +14,7 @@ from twinrun.scenario.contract import Contract
 from twinrun.scenario.copies import first_copies, remembered_copies
 from twinrun.scenario.joins import answers, common_watermarks, in_time, waiting
 from twinrun.scenario.model import Planned
-from twinrun.scenario.sessions import home_of, merged, streamed
+from twinrun.scenario.sessions import Sessions, home_of, merged, streamed
 
 RowKey = tuple[str, int | None]
 """A result row: its key (or event id, for a job with one row per event) and the start of its window or session."""
@@ -127,7 +127,7 @@ def _of_sessions(
     every = merged(events, gap_ms)
     kept = merged({place: event for place, event in events.items() if place not in gone}, gap_ms)
     emitted, held = streamed(events, dropping, gap_ms)
-    done = Outcome(dict(every), dict(emitted))
+    done = Outcome(_rows(every), _rows(emitted))
     done.late = {(lines[place].scenario, events[place].event_id, events[place].event_ms) for place in gone}
     by_key: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for each in every:
@@ -146,6 +146,10 @@ def _of_sessions(
         if not waits and emitted.get(row) != kept.get(row):
             done.blame(row, "late_split", set(), max(1, parts[home] - 1))
     return done
+
+
+def _rows(sessions: Sessions) -> dict[RowKey, object]:
+    return {(key, start): session for (key, start), session in sessions.items()}
 
 
 def _of_join(lines: Sequence[Planned], second: Sequence[Planned], contract: Contract) -> Outcome:
