@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _asked(arguments)
     before = json.loads(asked.out.read_text(encoding="utf-8")) if asked.add else None
     began = time.monotonic()
+    _commit()
 
     def keep(suites: Sequence[Suite], runs: list[JobRun], mutations: tuple[int, int] | None = None) -> dict[str, Any]:
         """After each job: hours of work are not lost with the last of them."""
@@ -214,8 +216,9 @@ def _again(scenario: Scenario, job: str) -> str:
     return reproducer(scenario, ["--shape", shape_of(scenario.contract)])
 
 
+@cache
 def _commit() -> str:
-    """The commit, with a plus where the working tree has changes."""
+    """The commit that began to run, with a plus where the working tree had changes then."""
     asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     folder = Path(__file__).parent
     head, changed = (subprocess.run(a, cwd=folder, capture_output=True, text=True).stdout.strip() for a in asked)
