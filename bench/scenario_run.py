@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -16,37 +16,21 @@ from deltalake import write_deltalake
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for
 from twinrun.scenario.check import Checked, Observed, ObservedRow, check
-from twinrun.scenario.contract import BUILT_IN, Contract, contract_of
+from twinrun.scenario.contract import Contract
 from twinrun.scenario.expect import MAY_BE_PROVEN, Expectation
-from twinrun.scenario.faults import RowKey, SinkFault, sink_faults
-from twinrun.scenario.generate import generate
-from twinrun.scenario.plants import MIXED, Plant
-from twinrun.scenario.suite import Suite, suite_of
+from twinrun.scenario.faults import SinkFault, sink_faults
+from twinrun.scenario.model import prefix_in
+from twinrun.scenario.outcome import RowKey
+from twinrun.scenario.suite import Suite
 from twinrun.tables.delta import replace
 
 if TYPE_CHECKING:
     from tests.integration.conftest import World
 
-NUMBERS = {
-    "per_minute": "clicks",
-    "sliding_clicks": "clicks",
-    "minutes_so_far": "clicks",
-    "page_totals": "clicks",
-    "priced_clicks": "price",
-    "once_per_minute": "clicks",
-    "peak_minutes": "clicks",
-}
-"""The jobs that scenarios run over, by their file, and a column of each that a fault in the sink may change.
-
-A job of another shape joins by its line here, once `twinrun.scenario.arithmetic` knows what its stream drops.
-"""
 PRICES = "prices"
-_FIRST_OPERATOR: dict[str, dict[str, Any]] = {
-    "once_per_minute": {"late_by": "time"},
-    "peak_minutes": {"inner_ms": 10_000},
-}
-"""What a job's definition does not say: which operator decides what is late, where it is not the job's window."""
+ABOUT_EVENTS = ("late_dropped", "duplicate_event")
 
 
 @dataclass(frozen=True)
@@ -68,11 +52,6 @@ class JobRun:
         return not self.problems and all(each.ok for each in self.checked)
 
 
-def contract_for(world: World, job: str) -> Contract:
-    """The contract of a job of the tests, with its first operator."""
-    return dataclasses.replace(contract_of(world.job(job)), **_FIRST_OPERATOR.get(job, {}))
-
-
 @dataclass
 class Clock:
     """Seconds by step."""
@@ -85,27 +64,13 @@ class Clock:
         self.seconds[step], self.last = round(now - self.last, 1), now
 
 
-def shape_of(contract: Contract) -> str:
-    """The built-in shape that makes the same bytes: what a reproducer names."""
-    return next(name for name, each in BUILT_IN.items() if dataclasses.replace(each, name=contract.name) == contract)
-
-
-def mixed_suite(world: World, seeds: Sequence[int], jobs: Sequence[str], micro_batches: int, size: int) -> Suite:
-    """A scenario per seed, made for each job in turn, and one more plant: partitions that stay idle."""
-    contracts = [contract_for(world, name) for name in jobs]
-    made = []
-    for place, seed in enumerate(seeds):
-        contract = contracts[place % len(contracts)]
-        plants = (Plant("idle_partitions", 2), Plant("disorder", 3)) if place == 0 else None
-        made.append(generate(MIXED, seed, contract, plants, size=size, micro_batches=micro_batches))
-    return suite_of(made)
-
-
 def land(world: World, suite: Suite) -> None:
-    """Send the log and land it in bronze."""
+    """Send the log, and the second one where there is one, and land them in bronze."""
     world.overrides["stream.max_offsets_per_trigger"] = suite.size
     world.produce(suite.records())
-    world.ingest()
+    if suite.second:
+        world.produce(suite.second_records(), "orders")
+    world.ingest(JOINS[0] if suite.second else ONE_LOG[0])
 
 
 def run_job(world: World, suite: Suite, job: str) -> JobRun:
@@ -165,7 +130,7 @@ def _with_faults(rows: DataFrame, contract: Contract, faults: Sequence[SinkFault
     planted = rows.sparkSession.createDataFrame(listed, "_row string, _window_ms bigint, _fault string")
     key = F.col(contract.id_field if contract.row_per_event else contract.key_field)
     same = key == F.col("_row")
-    if contract.windowed:
+    if contract.starts:
         same = same & (F.unix_millis("window_start") == F.col("_window_ms"))
     marked = rows.join(F.broadcast(planted), same, "left")
     times = F.when(F.col("_fault") == "sink_delete", 0).when(F.col("_fault") == "sink_double", 2).otherwise(1)
@@ -180,18 +145,18 @@ def observe(world: World, suite: Suite, job: str, contract: Contract) -> dict[st
     for row in _newest(world, job, "differences").iter_rows(named=True):
         key = json.loads(row["key_id"])
         name = key[contract.id_field if contract.row_per_event else contract.key_field]
-        start = _ms(row["window_start"]) if contract.windowed else None
-        mine = rows[name.split(".")[0]]
+        start = _start_ms(key["window_start"]) if contract.starts else None
+        mine = rows[prefix_in(name)]
         verdict = row["verdict"] if (name, start) not in mine else "repeated"
         mine[name, start] = ObservedRow(row["kind"], verdict, dict(row["causes"]))
     late: dict[str, set[tuple[str, int | None]]] = defaultdict(set)
     for row in _rows(world, "late_events", job).iter_rows(named=True):
-        name = json.loads(row["id"])[contract.id_field]
-        late[name.split(".")[0]].add((name, row["window_start_ms"]))
+        name = next(iter(json.loads(row["id"]).values()))
+        late[prefix_in(name)].add((name, row["window_start_ms"]))
     copies: dict[str, dict[str, int]] = defaultdict(dict)
     for row in _rows(world, "duplicate_events").iter_rows(named=True):
-        name = json.loads(row["id"])[contract.id_field]
-        copies[name.split(".")[0]][name] = row["copies"]
+        name = next(iter(json.loads(row["id"]).values()))
+        copies[prefix_in(name)][name] = row["copies"]
     quarantined = _quarantined(world, suite)
     return {
         prefix: Observed(rows[prefix], frozenset(late[prefix]), quarantined[prefix], copies[prefix])
@@ -202,7 +167,7 @@ def observe(world: World, suite: Suite, job: str, contract: Contract) -> dict[st
 def _quarantined(world: World, suite: Suite) -> dict[str, dict[int, str]]:
     """By offset: one partition holds the whole log, so that an offset is a place in the plan."""
     found: dict[str, dict[int, str]] = defaultdict(dict)
-    table = pl.read_delta(world.cfg().table("quarantine", source="clicks"))
+    table = _rows(world, "quarantine", source="clicks")
     for row in table.iter_rows(named=True):
         found[suite.lines[row["_offset"]].scenario][row["_offset"]] = row["_rule"]
     return found
@@ -215,14 +180,19 @@ def _newest(world: World, job: str, kind: str) -> pl.DataFrame:
     return rows.filter(pl.col("verify_id") == newest) if rows.height else rows
 
 
-def _rows(world: World, kind: str, job: str | None = None) -> pl.DataFrame:
+def _rows(world: World, kind: str, job: str | None = None, **where: str) -> pl.DataFrame:
     try:
-        table = pl.read_delta(world.cfg().table(kind))
+        table = pl.read_delta(world.cfg().table(kind, **where))
     except Exception as error:
-        if "not" not in str(error).lower():
+        if not isinstance(error, FileNotFoundError) and "not" not in str(error).lower():
             raise
         return pl.DataFrame()  # no verify has had anything to write there
     return table if job is None else table.filter(pl.col("job") == job)
+
+
+def _start_ms(text: str) -> int:
+    """Of a start in a row's key."""
+    return _ms(datetime.fromisoformat(text))
 
 
 def _ms(instant: Any) -> int:
@@ -236,11 +206,12 @@ def total_problems(world: World, job: str, plans: list[Expectation], verdict: An
     if len(rows) != verdict.rows_explained + verdict.rows_unexplained:
         found = verdict.rows_explained + verdict.rows_unexplained
         problems.append(f"{job}: {len(rows)} differing rows planned, the verdict counts {found}")
-    planned = Counter({"late_dropped": sum(plan.late_events for plan in plans)})
-    named = {cause.cause: cause.events or 0 for cause in verdict.causes if cause.cause == "late_dropped"}
+    planned = sum((Counter(plan.blamed) for plan in plans), Counter())
+    named = {cause.cause: cause.events or 0 for cause in verdict.causes if cause.cause in ABOUT_EVENTS}
     if planned != Counter(named):
         problems.append(f"{job}: events by cause planned {dict(planned)}, the verdict counts {named}")
-    windows = {key[1] for plan in plans for key in plan.rows}
+    windowed = contract_for(world, job).windowed
+    windows = {key[1] if windowed else None for plan in plans for key in plan.rows}
     ledger = _newest(world, job, "ledger").filter(pl.col("verdict").is_in(["explained", "unexplained"]))
     starts = {None if start is None else _ms(start) for start in ledger["window_start"].to_list()}
     if starts != windows:

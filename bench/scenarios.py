@@ -16,15 +16,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
+from pyspark.sql import SparkSession
 
-from bench.scenario_run import NUMBERS, JobRun, land, mixed_suite, run_job, shape_of
+from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, mixed_suite, shape_of
+from bench.scenario_run import JobRun, land, run_job
 from tests.integration.conftest import World
 from twinrun.broker.process import start_broker, stop_broker
 from twinrun.broker.topics import create_topic
+from twinrun.scenario.model import Scenario
 from twinrun.scenario.plan import reproducer
 from twinrun.scenario.suite import Suite
 from twinrun.session.spark import build_session, stop_session
@@ -46,20 +50,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _asked(arguments)
     before = json.loads(asked.out.read_text(encoding="utf-8")) if asked.add else None
     began = time.monotonic()
+    _commit()
 
-    def keep(suite: Suite, runs: list[JobRun]) -> dict[str, Any]:
+    def keep(suites: Sequence[Suite], runs: list[JobRun], mutations: tuple[int, int] | None = None) -> dict[str, Any]:
         """After each job: hours of work are not lost with the last of them."""
-        result = summary(suite, runs, time.monotonic() - began)
+        result = summary(suites, runs, mutations, time.monotonic() - began)
         result = joined(before, result) if before else result
         asked.out.parent.mkdir(parents=True, exist_ok=True)
         asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         return result
 
-    suite, runs = run_all(range(asked.first_seed, asked.first_seed + asked.scenarios), asked.jobs, keep)
-    print("\n".join(table(keep(suite, runs))))
-    for sentence in [problem for run in runs for problem in _problems(suite, run)][:50]:
+    seeds = range(asked.first_seed, asked.first_seed + asked.scenarios)
+    suites, runs, mutations = run_all(seeds, asked.jobs, keep, asked.mutations)
+    print("\n".join(table(keep(suites, runs, mutations))))
+    for sentence in [problem for run in runs for problem in _problems(suites, run)][:50]:
         print(sentence)
-    return 0 if all(run.ok for run in runs) else 1
+    killed = mutations is None or mutations[0] == mutations[1]
+    return 0 if killed and all(run.ok for run in runs) else 1
 
 
 def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -69,44 +76,71 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", nargs="+", default=list(NUMBERS), choices=list(NUMBERS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--add", action="store_true", help="keep the other jobs that the result file has")
+    parser.add_argument("--mutations", action=argparse.BooleanOptionalAction, default=True, help="errors of the rules")
     return parser.parse_args(arguments)
 
 
 def run_all(
-    seeds: Sequence[int], jobs: Sequence[str], keep: Callable[[Suite, list[JobRun]], Any]
-) -> tuple[Suite, list[JobRun]]:
-    """All jobs over one log of all seeds; session and broker are started and stopped here."""
+    seeds: Sequence[int], jobs: Sequence[str], keep: Callable[[list[Suite], list[JobRun]], Any], mutate: bool
+) -> tuple[list[Suite], list[JobRun], tuple[int, int] | None]:
+    """All jobs over the logs of all seeds; session and broker are started and stopped here."""
     with tempfile.TemporaryDirectory(prefix="twinrun-scenarios-") as folder:
         root = Path(folder)
         spark = build_session("twinrun-scenarios", {**_SESSION, "spark.sql.warehouse.dir": str(root / "warehouse")})
         try:
             broker = start_broker(root / "broker")
-            world = World(spark, root, "clicks", broker.bootstrap_servers, {}, partitions=3)
-            create_topic(broker.bootstrap_servers, world.topic, world.partitions)
-            # Every scenario is made for the same jobs, whichever of them run now: the log never depends on --jobs.
-            suite = mixed_suite(world, seeds, list(NUMBERS), MICRO_BATCHES, SIZE)
-            land(world, suite)
-            runs = []
-            for job in jobs:
-                runs.append(run_job(world, suite, job))
-                print(f"{job}: {'as planned' if runs[-1].ok else 'NOT as planned'}, {runs[-1].seconds}", flush=True)
-            return suite, runs
+            suites: list[Suite] = []
+            runs: list[JobRun] = []
+            for name, group in (("clicks", ONE_LOG), ("joined", JOINS)):
+                (root / name).mkdir()
+                world = World(spark, root / name, name, broker.bootstrap_servers, {}, 3, {"orders": f"{name}-orders"})
+                # The log never depends on which of its jobs run now.
+                suite = mixed_suite(world, seeds, group, MICRO_BATCHES, SIZE)
+                if suite is None or not set(group) & set(jobs):
+                    continue
+                suites.append(suite)
+                for topic in (world.topic, *(world.more_topics.values() if suite.second else ())):
+                    create_topic(broker.bootstrap_servers, topic, world.partitions)
+                land(world, suite)
+                for job in (each for each in group if each in jobs):
+                    runs.append(run_job(world, suite, job))
+                    keep(suites, runs)
+                    print(f"{job}: {'as planned' if runs[-1].ok else 'NOT as planned'}, {runs[-1].seconds}", flush=True)
+            return suites, runs, kill_mutations(spark) if mutate else None
         finally:
             stop_broker(root / "broker")
             stop_session(spark)
 
 
-def summary(suite: Suite, runs: Sequence[JobRun], seconds: float) -> dict[str, Any]:
+def kill_mutations(spark: SparkSession) -> tuple[int, int]:
+    """Put each deliberate error into the explainer's rules and see whether a check fails: how many, how many seen."""
+    from tests.unit.explain.test_explain_rules import MUTATIONS, failing, mutated
+
+    if right := failing(spark):
+        sys.exit(f"the check {right!r} fails before any deliberate error was made")
+    killed = 0
+    for name, (module, old, new) in MUTATIONS.items():
+        with mutated(module, old, new):
+            seen = failing(spark)
+        killed += bool(seen)
+        print(f"deliberate error, {name}: {f'seen by {seen!r}' if seen else 'NOT seen'}", flush=True)
+    return len(MUTATIONS), killed
+
+
+def summary(
+    suites: Sequence[Suite], runs: Sequence[JobRun], mutations: tuple[int, int] | None, seconds: float
+) -> dict[str, Any]:
     """The result as JSON; counts are over all jobs, and per job and cause."""
     jobs = {run.job: _job(run) for run in runs}
+    seeds = [scenario.seed for suite in suites for scenario in suite.scenarios]
     return {
-        "scenarios": len(suite.scenarios),
-        "seeds": [suite.scenarios[0].seed, suite.scenarios[-1].seed],
-        "records": len(suite.lines),
-        "micro_batches": suite.micro_batches,
+        "scenarios": len(seeds),
+        "seeds": [min(seeds), max(seeds)],
+        "records": sum(len(suite.lines) + len(suite.second) for suite in suites),
+        "micro_batches": sum(suite.micro_batches for suite in suites),
         **_totals(jobs),
-        "mutations": None,
-        "mutations_killed": None,
+        "mutations": mutations[0] if mutations else None,
+        "mutations_killed": mutations[1] if mutations else None,
         "jobs": jobs,
         "seconds": round(seconds, 1),
         "commit": _commit(),
@@ -121,7 +155,8 @@ def joined(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         sys.exit(f"the results cannot be joined: they differ in {[name for name in same if before[name] != now[name]]}")
     jobs = {**before["jobs"], **now["jobs"]}
     seconds = round(before["seconds"] + now["seconds"], 1)
-    return {**now, **_totals(jobs), "jobs": jobs, "seconds": seconds}
+    kept = {name: before[name] for name in ("mutations", "mutations_killed") if now[name] is None}
+    return {**now, **kept, **_totals(jobs), "jobs": jobs, "seconds": seconds}
 
 
 def _totals(jobs: dict[str, Any]) -> dict[str, int]:
@@ -163,18 +198,27 @@ def table(result: dict[str, Any]) -> list[str]:
         f"planted {result['planted']}, found {result['found']}, falsely claimed {result['falsely_claimed']}, ",
     ]
     lines[-1] += f"unexplained where explainable {result['unexplained_where_explainable']}; {result['seconds']:.0f} s"
+    if result["mutations"] is not None:
+        lines.append(f"deliberate errors of the rules: {result['mutations']}, seen {result['mutations_killed']}")
     return lines
 
 
-def _problems(suite: Suite, run: JobRun) -> list[str]:
+def _problems(suites: Sequence[Suite], run: JobRun) -> list[str]:
     """What did not come true, each with the line that makes its scenario again."""
-    again = {each.prefix: reproducer(each, ["--shape", shape_of(each.contract)]) for each in suite.scenarios}
+    again = {each.prefix: _again(each, run.job) for suite in suites for each in suite.scenarios}
     named = [f"{sentence} (again: {again.get(c.scenario, '-')})" for c in run.checked for sentence in c.problems]
     return [*run.problems, *named]
 
 
+def _again(scenario: Scenario, job: str) -> str:
+    if scenario.contract.joined:
+        return f"python -m bench.scenarios 1 --first-seed {scenario.seed} --jobs {job} --no-mutations"
+    return reproducer(scenario, ["--shape", shape_of(scenario.contract)])
+
+
+@cache
 def _commit() -> str:
-    """The commit, with a plus where the working tree has changes."""
+    """The commit that began to run, with a plus where the working tree had changes then."""
     asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     folder = Path(__file__).parent
     head, changed = (subprocess.run(a, cwd=folder, capture_output=True, text=True).stdout.strip() for a in asked)

@@ -50,13 +50,15 @@ class Node:
 class Plan:
     """A plan: its operators, what each column id is made from, and the result's columns by id.
 
-    ``never_null`` holds ids of columns that a filter or comparison of the plan keeps from being null.
+    ``never_null`` holds ids of columns that a filter or comparison of the plan keeps from being null; ``equal`` pairs
+    of ids that a join makes equal.
     """
 
     root: Node
     made_from: dict[int, Expr]
     output: tuple[tuple[str, int], ...]
     never_null: frozenset[int] = field(default_factory=frozenset)
+    equal: frozenset[frozenset[int]] = field(default_factory=frozenset)
 
 
 def has_jvm(spark: SparkSession) -> bool:
@@ -69,10 +71,11 @@ def read_plan(frame: DataFrame) -> Plan:
     analyzed = frame._jdf.queryExecution().analyzed()
     made_from: dict[int, Expr] = {}
     never_null: set[int] = set()
-    root = _read_node(analyzed, made_from, never_null)
+    equal: set[frozenset[int]] = set()
+    root = _read_node(analyzed, made_from, never_null, equal)
     _add_not_null(analyzed, never_null)
     output = tuple((attribute.name(), int(attribute.exprId().id())) for attribute in _items(analyzed.output()))
-    return Plan(root, made_from, output, frozenset(never_null))
+    return Plan(root, made_from, output, frozenset(never_null), frozenset(equal))
 
 
 def unsupported(spark: SparkSession, frame: DataFrame, mode: str) -> None:
@@ -103,7 +106,7 @@ def _items(sequence: Any) -> list[Any]:
     return [sequence.apply(index) for index in range(sequence.size())]
 
 
-def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int]) -> Node:
+def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int], equal: set[frozenset[int]]) -> Node:
     kind = java.getClass().getSimpleName()
     groupings: tuple[Expr, ...] = ()
     if kind == "Project":
@@ -115,9 +118,22 @@ def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int]) -> N
         _define_expanded(java, made_from)
         # An Expand forgets what is never null, though sliding windows only repeat rows.
         _add_not_null(java.child(), never_null)
+    elif kind == "Join" and java.condition().isDefined():
+        equal |= _equal(_read_expr(java.condition().get()))
     columns = tuple(int(c.exprId().id()) for c in _items(java.output())) if kind == "EventTimeWatermark" else ()
-    inputs = tuple(_read_node(child, made_from, never_null) for child in _items(java.children()))
+    inputs = tuple(_read_node(child, made_from, never_null, equal) for child in _items(java.children()))
     return Node(kind, bool(java.isStreaming()), inputs, groupings, columns)
+
+
+def _equal(condition: Expr) -> set[frozenset[int]]:
+    """Pairs of columns that must be equal for the condition to hold."""
+    if condition.kind == "And":
+        return {pair for operand in condition.operands for pair in _equal(operand)}
+    if condition.kind in ("EqualTo", "EqualNullSafe") and all(
+        o.kind == "AttributeReference" for o in condition.operands
+    ):
+        return {frozenset(operand.id for operand in condition.operands)}
+    return set()
 
 
 def _define(expressions: Any, made_from: dict[int, Expr]) -> None:

@@ -12,6 +12,9 @@ from twinrun.job.jvmplan import Expr, has_jvm, read_plan
 def unchanged_fields(result: DataFrame, events: DataFrame, names: Iterable[str]) -> frozenset[str]:
     """Those of ``names`` that the function passes on from the event's field of the same name.
 
+    So does a field that a join makes equal to the column: an event of the other side reaches no row but those with its
+    own value.
+
     A column that is only *named* like a field, such as ``lower(page) AS page``, is none: it holds other values.
 
     Parameters
@@ -38,6 +41,7 @@ def unchanged_fields(result: DataFrame, events: DataFrame, names: Iterable[str])
         made = Expr("AttributeReference", id=columns[name])
         while made.kind == "AttributeReference" and made.id in plan.made_from:
             made = plan.made_from[made.id]
-        if made.kind == "AttributeReference" and made.id == fields[name]:
+        same = made.id == fields[name] or frozenset({made.id, fields[name]}) in plan.equal
+        if made.kind == "AttributeReference" and same:
             found.add(name)
     return frozenset(found)

@@ -23,12 +23,15 @@ class Event:
 
 
 def dropping_watermarks(events: Iterable[Event], lateness_ms: int | None) -> Mapping[int, int]:
-    """The watermark by which each micro-batch drops; 0 where there is none yet, and always without a lateness."""
+    """The watermark by which each micro-batch drops; 0 where there is none yet, and always without a lateness.
+
+    Two more follow: the micro-batch without data that comes last drops by the one, and emits by the other.
+    """
     newest: dict[int, int] = {}
     for event in events:
         newest[event.micro_batch] = max(newest.get(event.micro_batch, event.event_ms), event.event_ms)
     dropping, seen = {}, 0
-    for micro_batch in range(max(newest, default=-1) + 1):
+    for micro_batch in range(max(newest, default=-1) + 3):
         seen = max(seen, newest.get(micro_batch - 2, 0))
         dropping[micro_batch] = max(0, seen - lateness_ms) if lateness_ms is not None else 0
     return dropping
@@ -65,6 +68,10 @@ def lost(event: Event, dropping_ms: int, contract: Contract) -> Lost:
         return Lost()
     if contract.late_by == "time":
         named: list[int | None] = [None] if event.event_ms <= dropping_ms else []
+    elif contract.gap_ms is not None:
+        # A session is named by the event that would begin it.
+        named = [event.event_ms] if event.event_ms + contract.gap_ms <= dropping_ms else []
+        return Lost(tuple(named), tuple(named))
     else:
         length_ms = contract.inner_ms or contract.window_ms or 1
         starts = window_starts(event.event_ms, length_ms, contract.inner_ms or contract.slide_ms or 1)
@@ -75,11 +82,20 @@ def lost(event: Event, dropping_ms: int, contract: Contract) -> Lost:
 
 
 def late_before(dropping_ms: int, contract: Contract) -> int:
-    """Events before this instant are late, for one window at least; those at it or after are in time."""
+    """Events before this instant are late, for one window at least; those at it or after are in time.
+
+    Of sessions those before it may come too late for a session that was emitted already: see `dropped_before`.
+    """
     if not contract.drops_late:
         return dropping_ms
-    if contract.late_by == "time":
+    if contract.late_by != "window":
         return dropping_ms + 1
     length_ms = contract.inner_ms or contract.window_ms or 1
     first_end_ms = length_ms % contract.step_ms
     return (dropping_ms - first_end_ms) // contract.step_ms * contract.step_ms + first_end_ms
+
+
+def dropped_before(dropping_ms: int, contract: Contract) -> int:
+    """Events before this instant are dropped, from one window at least."""
+    before_ms = late_before(dropping_ms, contract)
+    return before_ms - contract.gap_ms if contract.gap_ms is not None and contract.drops_late else before_ms

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from twinrun.scenario.expect import MAY_BE_PROVEN, Expectation
-from twinrun.scenario.faults import RowKey
+from twinrun.scenario.outcome import RowKey
 from twinrun.scenario.plants import SINK
 
 
@@ -89,11 +89,13 @@ def _facets(expected: Expectation, seen: Observed) -> Iterable[tuple[str, object
     """Each planted cause: its name, what the plan says, and what was seen of it, in the same form."""
     causes: dict[str, dict[RowKey, tuple[str, int]]] = defaultdict(dict)
     for row, plan in expected.rows.items():
-        causes[plan.cause][row] = (plan.kind, plan.events)
+        for cause, events in plan.causes.items():
+            causes[cause][row] = (plan.kind, events)
     for cause, rows in causes.items():
-        got = {row: _seen_as(cause, seen.rows[row]) for row in rows if row in seen.rows}
+        got = {row: _seen_as(cause, row, seen, expected) for row in rows if row in seen.rows}
         if cause not in SINK:
-            got |= {row: _seen_as(cause, each) for row, each in seen.rows.items() if cause in each.causes}
+            others = {row: each for row, each in seen.rows.items() if cause in each.causes}
+            got |= {row: (each.kind, each.causes[cause]) for row, each in others.items() if row not in rows}
         yield cause, rows, got
     yield "late (event, window) pairs", expected.late_pairs, seen.late_pairs
     for rule in sorted(set(expected.quarantined.values())):
@@ -102,9 +104,10 @@ def _facets(expected: Expectation, seen: Observed) -> Iterable[tuple[str, object
     yield "duplicate ids", dict(expected.duplicates), dict(seen.duplicates)
 
 
-def _seen_as(cause: str, row: ObservedRow) -> tuple[str, int]:
-    """Kind and events of a row as this cause, or a pair that no plan has."""
-    if cause in row.causes and row.verdict == "explained" and len(row.causes) == 1:
+def _seen_as(cause: str, name: RowKey, seen: Observed, expected: Expectation) -> tuple[str, int]:
+    """Kind and events of a planned row as this cause, or a pair that no plan has."""
+    row = seen.rows[name]
+    if row.verdict == "explained" and cause in row.causes and row.causes.keys() == expected.rows[name].causes.keys():
         return row.kind, row.causes[cause]
     proven = MAY_BE_PROVEN.get(cause)
     if cause in SINK and (row.verdict == "unexplained" or (proven and set(row.causes) == {proven})):
@@ -117,7 +120,8 @@ def _false_claims(expected: Expectation, seen: Observed) -> list[str]:
     said = []
     for row, got in sorted(seen.rows.items(), key=str):
         plan = expected.rows.get(row)
-        allowed = {plan.cause, MAY_BE_PROVEN.get(plan.cause)} if plan else set()
+        planned = set(plan.causes) if plan else set()
+        allowed = planned | {MAY_BE_PROVEN.get(cause) for cause in planned}
         # What an unexplained row's counts point at is not a claim: nothing is proven there.
         said += [f"{cause} for {row}" for cause in got.causes if got.verdict == "explained" and cause not in allowed]
         if plan is None and not got.causes and got.verdict == "explained":

@@ -5,13 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from twinrun.durations import parse_ms
 from twinrun.errors import InputError
 from twinrun.events.source import EventTimeFormat, Source
 from twinrun.job.ddl import DdlError, Field, read_ddl
 from twinrun.job.job import Emit, Job, Shape
 
-LateBy = Literal["window", "time"]
+LateBy = Literal["window", "time", "gap"]
 _TEXT = ("string",)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The second source of a join of two streams: at most one of its records answers an event of the first.
+
+    A record answers the event whose id its field ``refers`` holds, if its event time lies at that event's or at most
+    ``within_ms`` after it. ``outer``: an event without an answer is a result row too.
+    """
+
+    fields: tuple[Field, ...]
+    id_field: str
+    refers: str
+    within_ms: int
+    outer: bool
 
 
 @dataclass(frozen=True)
@@ -43,11 +59,18 @@ class Contract:
         Inclusive limits.
     table : str or None
         The static table, if there is one.
-    late_by : {"window", "time"}
-        What the first operator of the stream goes by: the end of its windows, or the event time itself (a
-        de-duplication before the windows). A job's definition does not say it: `contract_of` takes the windows.
+    late_by : {"window", "time", "gap"}
+        What the first operator of the stream goes by: the end of its windows, the event time itself (a de-duplication,
+        a join of streams), or the event time and the gap of its sessions. A function with another operator in front
+        of its windows does not say so in the job's definition.
     inner_ms : int or None
         Length of the windows of a first operator whose results are put into the job's windows by a second.
+    gap_ms : int or None
+        Of session windows.
+    distinct : bool
+        The source drops further copies of an id: the batch all of them, the stream those that it remembers.
+    joined : Joined or None
+        The second source, where the job joins two streams.
     """
 
     name: str
@@ -66,11 +89,14 @@ class Contract:
     table: str | None = None
     late_by: LateBy = "window"
     inner_ms: int | None = None
+    gap_ms: int | None = None
+    distinct: bool = False
+    joined: Joined | None = None
 
     @property
     def step_ms(self) -> int:
         """From one end of the first operator's windows to the next; a second where it has none."""
-        if self.late_by == "time":
+        if self.late_by != "window":
             return 1_000
         return self.inner_ms or self.slide_ms or 1_000
 
@@ -80,9 +106,14 @@ class Contract:
         return self.shape in ("tumbling", "sliding")
 
     @property
+    def starts(self) -> bool:
+        """Whether a result row is named by a start: of its window, or of its session."""
+        return self.windowed or self.gap_ms is not None
+
+    @property
     def drops_late(self) -> bool:
         """Whether the stream drops late events at all."""
-        return self.windowed and self.lateness_ms is not None
+        return self.lateness_ms is not None and (self.windowed or self.late_by != "window")
 
     @property
     def row_per_event(self) -> bool:
@@ -101,13 +132,12 @@ def contract_of(job: Job) -> Contract:
     source = job.sources[0]
     refused = [
         *([f"{len(job.sources)} sources"] if len(job.sources) != 1 else []),
-        *(["session windows"] if job.shape == "session" else []),
-        *(["a source that drops duplicates"] if getattr(source, "distinct", None) else []),
+        *(["a source that is distinct by more than its id"] if source.distinct not in ([], source.id) else []),
     ]
     if refused:
         raise InputError(
             f"{job.job_name} has {' and '.join(refused)}: a scenario cannot say in advance what its stream drops.",
-            expected="one source, and tumbling, sliding or no windows",
+            expected="one source; where it is distinct, by its id",
         )
     try:
         fields = read_ddl(source.schema)
@@ -133,6 +163,9 @@ def contract_of(job: Job) -> Contract:
         time_format=source.event_time_format,
         ranges=tuple((name, low, high) for name, (low, high) in sorted(source.ranges.items())),
         table=job.tables[0].name if job.tables else None,
+        late_by="gap" if job.shape == "session" else "time" if source.distinct else "window",
+        gap_ms=parse_ms(job.gap) if job.gap else None,
+        distinct=bool(source.distinct),
     )
 
 
@@ -180,9 +213,15 @@ BUILT_IN: dict[str, Contract] = {
     "updates": replace(_TUMBLING, name="updates", emit="updates"),
     "deduplicated": replace(_TUMBLING, name="deduplicated", late_by="time"),
     "chained": replace(_TUMBLING, name="chained", inner_ms=10_000),
+    "session": replace(
+        _TUMBLING, name="session", shape="session", window_ms=None, slide_ms=None, late_by="gap", gap_ms=10_000
+    ),
+    "distinct": replace(_TUMBLING, name="distinct", late_by="time", distinct=True),
     "latest": replace(
         _TUMBLING, name="latest", shape="latest", emit="updates", window_ms=None, slide_ms=None, lateness_ms=None
     ),
     "stateless": replace(_TUMBLING, name="stateless", shape="stateless", window_ms=None, slide_ms=None, table="prices"),
+    "projected": replace(_TUMBLING, name="projected", shape="stateless", window_ms=None, slide_ms=None),
+    "once": replace(_TUMBLING, name="once", shape="stateless", window_ms=None, slide_ms=None, late_by="time"),
 }
 """Contracts over clicks per page and minute, for a scenario without a job of one's own."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from twinrun.scenario.arithmetic import dropping_watermarks, lost
 from twinrun.scenario.contract import Contract
-from twinrun.scenario.faults import RowKey, row_keys, sink_faults
-from twinrun.scenario.model import Planned, Scenario
+from twinrun.scenario.faults import sink_faults
+from twinrun.scenario.model import Planned, Scenario, prefix_in
+from twinrun.scenario.outcome import Outcome, RowKey, outcome_of, row_keys
 from twinrun.scenario.plants import SINK
 
 MAY_BE_PROVEN = {"sink_delete": "sink_missing", "sink_double": "sink_duplicate"}
@@ -24,21 +24,19 @@ class ExpectedRow:
     Parameters
     ----------
     kind : str
-        As in the table ``differences``: changed, only_batch or duplicate_in_stream.
-    cause : str
-        The cause, or the kind of the fault in the sink: such a row must be unexplained, unless its own cause is proven.
-    events : int
-        Blamed events of this row.
+        As in the table ``differences``: changed, only_batch, only_stream or duplicate_in_stream.
+    causes : mapping of str to int
+        Blamed events by cause; or the one fault in the sink: such a row must be unexplained, unless its own cause is
+        proven.
     """
 
     kind: str
-    cause: str
-    events: int = 0
+    causes: Mapping[str, int]
 
     @property
     def explainable(self) -> bool:
         """Whether the row must be explained."""
-        return self.cause not in SINK
+        return not any(cause in SINK for cause in self.causes)
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class Expectation:
         Place in the log (the Kafka offset where one partition holds it from 0 on) to rule.
     duplicates : mapping of str to int
         Event id to copies, of ids that stand at several offsets.
+    blamed : mapping of str to int
+        By cause that is about events: how many of them the rows blame, each once.
     """
 
     scenario: str
@@ -63,6 +63,7 @@ class Expectation:
     late_pairs: frozenset[tuple[str, int | None]] = frozenset()
     quarantined: Mapping[int, str] = field(default_factory=dict)
     duplicates: Mapping[str, int] = field(default_factory=dict)
+    blamed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def late_events(self) -> int:
@@ -77,7 +78,7 @@ class Expectation:
     def to_dict(self) -> dict[str, Any]:
         """Counts by cause, as a plan prints them."""
         by_cause: dict[str, dict[str, int]] = {}
-        for cause, count in sorted(Counter(row.cause for row in self.rows.values()).items()):
+        for cause, count in sorted(Counter(c for row in self.rows.values() for c in row.causes).items()):
             by_cause[cause] = {"rows": count}
         if self.late_pairs:
             late = by_cause.get("late_dropped", {})
@@ -92,56 +93,68 @@ class Expectation:
         }
 
 
-def expect(lines: Sequence[Planned], scenarios: Iterable[Scenario], contract: Contract) -> dict[str, Expectation]:
+def expect(
+    lines: Sequence[Planned], scenarios: Iterable[Scenario], contract: Contract, second: Sequence[Planned] = ()
+) -> dict[str, Expectation]:
     """The expectation of every scenario of a log in one job, by the scenario's prefix.
+
+    Rows that belong to no scenario, such as a session of fillers that still waits, have an expectation of their own.
 
     Parameters
     ----------
     lines : sequence of Planned
         The whole log, in the order of Kafka: all of it moves the watermark.
+    second : sequence of Planned
+        The log of the second source, where the job has one.
     """
-    dropping = dropping_watermarks((line.event for line in lines if line.event), contract.lateness_ms)
-    lacking: dict[str, Counter[RowKey]] = defaultdict(Counter)
-    used: dict[str, set[RowKey]] = defaultdict(set)
+    done = outcome_of(lines, contract, second)
+    rows, blamed = _rows_by_scenario(done)
     pairs: dict[str, set[tuple[str, int | None]]] = defaultdict(set)
+    for scenario, name, start in done.late:
+        pairs[scenario].add((name, start))
     quarantined: dict[str, dict[int, str]] = defaultdict(dict)
     copies: dict[str, Counter[str]] = defaultdict(Counter)
     for offset, line in enumerate(lines):
         if line.event is None:
             quarantined[line.scenario][offset] = line.rule or ""
-            continue
-        copies[line.scenario][line.event.event_id] += 1
-        dropped = lost(line.event, dropping[line.micro_batch], contract)
-        pairs[line.scenario] |= {(line.event.event_id, start) for start in dropped.named}
-        for row in row_keys(line, contract):
-            if row[1] in dropped.rows:
-                lacking[line.scenario][row] += 1
-            else:
-                used[line.scenario].add(row)
+        else:
+            copies[line.scenario][line.event.event_id] += 1
+    for each in scenarios:
+        rows[each.prefix] |= _planted_elsewhere(each, contract)
     return {
-        each.prefix: Expectation(
-            scenario=each.prefix,
+        prefix: Expectation(
+            scenario=prefix,
             job=contract.name,
-            rows=_rows(each, contract, lacking[each.prefix], used[each.prefix]),
-            late_pairs=frozenset(pairs[each.prefix]),
-            quarantined=quarantined[each.prefix],
-            duplicates={name: count for name, count in copies[each.prefix].items() if count > 1},
+            rows=rows[prefix],
+            late_pairs=frozenset(pairs[prefix]),
+            quarantined=quarantined[prefix],
+            duplicates={name: count for name, count in copies[prefix].items() if count > 1},
+            blamed=blamed[prefix],
         )
-        for each in scenarios
+        for prefix in list(rows)
     }
 
 
-def _rows(
-    scenario: Scenario, contract: Contract, lacking: Counter[RowKey], used: set[RowKey]
-) -> dict[RowKey, ExpectedRow]:
-    rows = {
-        row: ExpectedRow("changed" if row in used else "only_batch", "late_dropped", count)
-        for row, count in lacking.items()
-    }
+def _rows_by_scenario(done: Outcome) -> tuple[dict[str, dict[RowKey, ExpectedRow]], dict[str, dict[str, int]]]:
+    rows: dict[str, dict[RowKey, ExpectedRow]] = defaultdict(dict)
+    for row, causes in done.causes.items():
+        rows[prefix_in(row[0])][row] = ExpectedRow(done.kind(row), causes)
+    places: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
+    for (row, cause), found in done.blamed.items():
+        places[prefix_in(row[0]), cause] |= found
+    blamed: dict[str, dict[str, int]] = defaultdict(dict)
+    for (prefix, cause), all_of in places.items():
+        blamed[prefix][cause] = len(all_of)
+    return rows, blamed
+
+
+def _planted_elsewhere(scenario: Scenario, contract: Contract) -> dict[RowKey, ExpectedRow]:
+    """Rows that differ for what is not in the log: another version of the static table, a fault in the sink."""
+    rows: dict[RowKey, ExpectedRow] = {}
     if contract.table is not None:
         for line in scenario.lines:
             if line.event and line.event.key in scenario.static_keys:
-                rows |= {row: ExpectedRow("changed", "static_version") for row in row_keys(line, contract)}
+                rows |= {row: ExpectedRow("changed", {"static_version": 0}) for row in row_keys(line, contract)}
     for fault in sink_faults(scenario, contract):
-        rows[fault.row] = ExpectedRow(SINK[fault.kind], fault.kind)
+        rows[fault.row] = ExpectedRow(SINK[fault.kind], {fault.kind: 0})
     return rows

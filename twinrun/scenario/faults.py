@@ -6,14 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from twinrun.errors import InputError
-from twinrun.scenario.arithmetic import dropping_watermarks, lost, windows_of
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.counter import Draws
-from twinrun.scenario.model import Planned, Scenario
+from twinrun.scenario.model import Scenario
+from twinrun.scenario.outcome import RowKey, outcome_of, row_keys
 from twinrun.scenario.plants import SINK
-
-RowKey = tuple[str, int | None]
-"""A result row: its key (or event id, for a job with one row per event) and the start of its window."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +19,6 @@ class SinkFault:
 
     kind: str
     row: RowKey
-
-
-def row_keys(line: Planned, contract: Contract) -> list[RowKey]:
-    """The result rows that an event counts in."""
-    if line.event is None:
-        return []
-    name = line.event.event_id if contract.row_per_event else line.event.key
-    return [(name, start) for start in windows_of(line.event, contract)]
 
 
 def sink_faults(scenario: Scenario, contract: Contract) -> tuple[SinkFault, ...]:
@@ -43,23 +32,25 @@ def sink_faults(scenario: Scenario, contract: Contract) -> tuple[SinkFault, ...]
 
 def candidates(scenario: Scenario, contract: Contract) -> list[RowKey]:
     """Rows that the stream has for certain, and that nothing else makes differ: in order."""
-    own = [line for line in scenario.lines if line.event is not None]
-    dropping = dropping_watermarks((line.event for line in own if line.event), contract.lateness_ms)
+    done = outcome_of(scenario.lines, contract, scenario.second)
     touched: set[RowKey] = set()
     events: Counter[RowKey] = Counter()
-    for line in own:
+    for line in scenario.lines:
         rows = row_keys(line, contract)
         events.update(rows)
-        if line.event and lost(line.event, dropping[line.micro_batch], contract).rows:
-            touched.update(rows)
         if line.event and line.event.key in scenario.static_keys:
             touched.update(rows)
     if contract.row_per_event:
         touched.update(row for row, count in events.items() if count > 1)
     # Closed for the last micro-batch already, so that no micro-batch without data is needed to emit them.
-    newest_ms = scenario.timeline.newest_ms[-2] - scenario.timeline.lateness_ms
-    length_ms = contract.window_ms or 0
-    return sorted(row for row in events if row not in touched and (row[1] or 0) + length_ms <= newest_ms)
+    newest_ms = scenario.timeline.newest_ms[-2] - scenario.timeline.lag_ms - scenario.timeline.lateness_ms
+    return [row for row in done.equal() if row not in touched and _end_ms(row, done.batch[row], contract) <= newest_ms]
+
+
+def _end_ms(row: RowKey, made: object, contract: Contract) -> int:
+    """The end of a row's window or session; rows without one are out as soon as both sides have them."""
+    end_ms = getattr(made, "end_ms", None)
+    return end_ms if end_ms is not None else (row[1] or 0) + (contract.window_ms or 0)
 
 
 def refuse_too_many(scenario: Scenario) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from twinrun.errors import InputError
+from twinrun.scenario.answers import lay_answers
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.counter import Draws
 from twinrun.scenario.faults import refuse_too_many
-from twinrun.scenario.lay import Laying, lay_all
+from twinrun.scenario.lay import lay_all
+from twinrun.scenario.laying import Laying
 from twinrun.scenario.model import KEYS, Planned, Scenario, key_names, prefix_of
 from twinrun.scenario.plants import MIXED, SINK, Plant, can_take, preset, refuse_impossible
 from twinrun.scenario.timeline import Timeline, timeline
@@ -27,6 +29,9 @@ _MIXED_MOST = {
     "clock_skew": 2,
     "schema_change": 3,
     "static_change": 2,
+    "split": 3,
+    "copies": 4,
+    "unanswered": 4,
     "sink_delete": 1,
     "sink_double": 1,
     "sink_change": 1,
@@ -76,7 +81,8 @@ def generate(
         for line in _readable_first(draws.shuffled(made, f"order/{micro_batch}"))
     )
     static_keys = _static_keys(plants, draws, prefix, contract)
-    scenario = Scenario(name, seed, plants, contract, size, when, lines, gaps, static_keys)
+    second = lay_answers(laying, lines) if contract.joined else ()
+    scenario = Scenario(name, seed, plants, contract, size, when, lines, gaps, static_keys, second)
     refuse_too_many(scenario)
     return scenario
 

@@ -3,106 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from twinrun.errors import InputError
-from twinrun.scenario.arithmetic import Event, late_before
-from twinrun.scenario.contract import Contract
-from twinrun.scenario.counter import Draws
-from twinrun.scenario.encode import as_bytes, event_fields, newer, poison
+from twinrun.scenario.arithmetic import Event, dropped_before
+from twinrun.scenario.encode import as_bytes, newer, poison
+from twinrun.scenario.lay_operators import OPERATOR_PLANTS
+from twinrun.scenario.laying import Laying
 from twinrun.scenario.model import Planned, key_names
 from twinrun.scenario.plants import KINDS, Plant, required_field, rules_of
-from twinrun.scenario.timeline import Timeline
 
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
-
-
-@dataclass
-class Laying:
-    """Micro-batches while they are being filled; a part of each is kept for ordinary events."""
-
-    contract: Contract
-    draws: Draws
-    timeline: Timeline
-    prefix: str
-    size: int
-    gaps: tuple[int, ...]
-    made: list[list[Planned]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.made = [[] for _ in self.timeline.newest_ms]
-
-    @property
-    def last(self) -> int:
-        """Number of the last micro-batch."""
-        return self.timeline.micro_batches - 1
-
-    def late_before(self, micro_batch: int) -> int:
-        """Events before this are late in a micro-batch; those at it or after are in time."""
-        return late_before(self.timeline.dropping_ms(micro_batch), self.contract)
-
-    def place(self, plant: Plant, number: int, first: int, reach: int = 1) -> int:
-        """A micro-batch from ``first`` on with room for one record, and in the ``reach`` - 1 that follow for one each.
-
-        Raises
-        ------
-        InputError
-            All are full.
-        """
-        most = self.size - 1 - max(2, self.size // 4)
-        count = self.timeline.micro_batches - first - reach + 1
-        start = self.draws.below(count, f"{plant}/place", number)
-        for step in range(count):
-            place = first + (start + step) % count
-            if all(len(self.made[place + more]) < most for more in range(reach)):
-                return place
-        raise InputError(
-            f"{plant} cannot be planted: there is no room left in micro-batches {first} to {self.last}.",
-            expected=f"at most {most} planted records in each of them",
-            fix="plant fewer, or make micro-batches larger (--size) or more (--micro-batches)",
-        )
-
-    def add(self, kind: str, name: str, micro_batch: int, event_ms: int, key: str) -> Planned:
-        """A valid event."""
-        event_id = f"{self.prefix}.{name}"
-        value = as_bytes(self.fields(event_id, key, event_ms, micro_batch))
-        event = Event(event_id, key, event_ms, micro_batch)
-        self.made[micro_batch].append(Planned(value, micro_batch, self.prefix, kind, event))
-        return self.made[micro_batch][-1]
-
-    def refuse(self, kind: str, micro_batch: int, value: bytes, rule: str) -> None:
-        """A record that goes to quarantine."""
-        self.made[micro_batch].append(Planned(value, micro_batch, self.prefix, kind, None, rule))
-
-    def fields(self, event_id: str, key: str, event_ms: int, micro_batch: int) -> dict[str, object]:
-        """The fields of an event that is known when its micro-batch's newest event is."""
-        known_ms = self.timeline.newest_ms[micro_batch]
-        return event_fields(self.contract, self.draws, event_id, key, event_ms, known_ms)
-
-    def key(self, label: str, number: int) -> str:
-        """One of the ordinary keys."""
-        return self.draws.chosen(key_names(self.prefix), f"{label}/key", number)
-
-    def in_time(self, label: str, number: int, after_ms: int, until_ms: int) -> int:
-        """An event time in (after, until], outside the windows that stay empty; ``until`` where all of it is one."""
-        window_ms = self.timeline.window_ms
-        pieces, low = [], after_ms + 1
-        for gap in self.gaps:
-            if gap + window_ms > low and gap <= until_ms:
-                pieces.append((low, min(gap - 1, until_ms)))
-                low = gap + window_ms
-        pieces = [(a, b) for a, b in (*pieces, (low, until_ms)) if a <= b] or [(until_ms, until_ms)]
-        place = self.draws.below(sum(b - a + 1 for a, b in pieces), f"{label}/time", number)
-        for a, b in pieces:
-            if place <= b - a:
-                return a + place
-            place -= b - a + 1
-        return until_ms
-
-    def now(self, label: str, number: int, micro_batch: int) -> int:
-        """An event time that is newer than all of the micro-batches before."""
-        when = self.timeline
-        return self.in_time(label, number, when.opens_ms(micro_batch), when.newest_ms[micro_batch])
 
 
 def lay_all(laying: Laying, plants: tuple[Plant, ...]) -> None:
@@ -129,7 +38,7 @@ def _late(laying: Laying, plant: Plant, number: int) -> None:
     """Before the end of the youngest window (or step of one) that is closed for its micro-batch."""
     micro_batch = laying.place(plant, number, 2)
     draws, step_ms = laying.draws, laying.contract.step_ms
-    closed_ms = laying.late_before(micro_batch)
+    closed_ms = dropped_before(laying.timeline.dropping_ms(micro_batch), laying.contract)
     variant = plant.variant or "tail"
     label = f"late-{variant}"
     if variant == "edge":
@@ -211,4 +120,5 @@ _LAY: dict[str, Callable[[Laying, Plant, int], None]] = {
     "poison": _poison,
     "clock_skew": _skewed,
     "schema_change": _newer,
+    **OPERATOR_PLANTS,
 }

@@ -41,6 +41,8 @@ class Scenario:
         Starts of the windows that were kept empty, UTC epoch milliseconds.
     static_keys : tuple of str
         Keys whose row of the static table changes between stream and batch.
+    second : tuple of Planned
+        The log of the second source, where the job joins two: as many records per micro-batch.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Scenario:
     lines: tuple[Planned, ...]
     gaps: tuple[int, ...] = ()
     static_keys: tuple[str, ...] = ()
+    second: tuple[Planned, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -76,3 +79,8 @@ def prefix_of(seed: int) -> str:
 def key_names(prefix: str) -> tuple[str, ...]:
     """The ordinary keys of a scenario."""
     return tuple(f"{prefix}.k{number}" for number in range(KEYS))
+
+
+def prefix_in(name: str) -> str:
+    """The scenario that an id or key belongs to."""
+    return name.split(".")[0]

@@ -72,7 +72,7 @@ def plan_of(scenario: Scenario, place: list[str]) -> dict[str, Any]:
 
 def expectation_of(scenario: Scenario) -> Expectation:
     """What the scenario alone must lead to in its own job."""
-    return expect(scenario.lines, [scenario], scenario.contract)[scenario.prefix]
+    return expect(scenario.lines, [scenario], scenario.contract, scenario.second)[scenario.prefix]
 
 
 def details_of(scenario: Scenario) -> dict[str, Any]:
@@ -84,8 +84,9 @@ def details_of(scenario: Scenario) -> dict[str, Any]:
             for number, newest in enumerate(scenario.timeline.newest_ms)
         ],
         "rows": [
-            {"key": key, "window_start_ms": start, "kind": row.kind, "cause": row.cause, "events": row.events}
+            {"key": key, "window_start_ms": start, "kind": row.kind, "cause": cause, "events": events}
             for (key, start), row in sorted(expected.rows.items(), key=lambda each: (each[0][1] or 0, each[0][0]))
+            for cause, events in row.causes.items()
         ],
         "late": [{"id": name, "window_start_ms": start} for name, start in sorted(expected.late_pairs, key=str)],
         "quarantined": [{"place": place, "rule": rule} for place, rule in sorted(expected.quarantined.items())],

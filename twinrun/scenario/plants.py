@@ -51,6 +51,13 @@ KINDS: dict[str, Kind] = {
         "a field more is ignored; a field gone or of another type is quarantined",
         ("added", "removed", "retyped"),
     ),
+    "split": Kind("events read after the session that they would have joined was emitted", "late_split"),
+    "copies": Kind(
+        "events that come again with another time",
+        "duplicate_event where the stream has forgotten the first; otherwise no difference",
+        ("forgotten", "remembered"),
+    ),
+    "unanswered": Kind("records of the second source read after their time had passed", "late_dropped"),
     "idle_partitions": Kind("partitions that stay empty", "no difference: Spark's watermark does not wait for them"),
     "static_change": Kind("keys whose static row changes between stream and batch", "static_version"),
     "sink_delete": Kind("rows deleted from the stream's table", "unexplained, or proven to be sink_missing"),
@@ -86,6 +93,8 @@ PRESETS: dict[str, tuple[Plant, ...]] = {
     "idle": (Plant("idle_partitions", 2), Plant("late", 6, "tail")),
     "sink_faults": (Plant("sink_delete", 1), Plant("sink_double", 1), Plant("sink_change", 1)),
     "static_change": (Plant("static_change", 2),),
+    "split_visits": (Plant("split", 3), Plant("late", 6, "edge")),
+    "copies": (Plant("copies", 4, "forgotten"), Plant("copies", 4, "remembered")),
     "everything": (
         Plant("late", 8, "tail"),
         Plant("duplicates", 3),
@@ -189,6 +198,12 @@ def _reason(plant: Plant, plants: tuple[Plant, ...], contract: Contract) -> str:
         return "it has no windows, so its stream drops nothing"
     if plant.kind == "duplicates" and contract.row_per_event:
         return "a result row is one event, so a second copy would repeat its key"
+    if plant.kind == "split" and (contract.gap_ms is None or not contract.drops_late):
+        return "it has no session windows under a watermark"
+    if plant.kind == "copies" and not contract.distinct:
+        return "its source does not drop copies (distinct)"
+    if plant.kind == "unanswered" and contract.joined is None:
+        return "it has no second source"
     if plant.kind == "gaps" and not contract.windowed:
         return "it has no windows that could stay empty"
     if plant.kind == "clock_skew" and contract.max_ahead_ms is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from twinrun.errors import InputError
 from twinrun.produce.records import Record
+from twinrun.scenario.answers import NOTHING, answer
 from twinrun.scenario.arithmetic import Event
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.counter import Draws
@@ -22,12 +23,14 @@ FILLER = "filler"
 class Suite:
     """Scenarios of several seeds in one log: tracks one after another, those of a track side by side.
 
-    ``size`` is the number of records per micro-batch; ``lines`` is the log in the order of Kafka.
+    ``size`` is the number of records per micro-batch; ``lines`` is the log in the order of Kafka,
+    ``second`` that of a second source.
     """
 
     scenarios: tuple[Scenario, ...]
     size: int
     lines: tuple[Planned, ...]
+    second: tuple[Planned, ...] = ()
 
     @property
     def partitions(self) -> int:
@@ -41,11 +44,15 @@ class Suite:
 
     def records(self) -> list[Record]:
         """The log as records with one key, so that one partition gets all of them, also broken ones, in order."""
-        return [record._replace(key=TO.encode()) for record in records_of(line.value for line in self.lines)]
+        return _records(self.lines)
+
+    def second_records(self) -> list[Record]:
+        """The same of the second source."""
+        return _records(self.second)
 
     def expect(self, contract: Contract) -> dict[str, Expectation]:
         """What each scenario must lead to in a job over the same source."""
-        return expect(self.lines, self.scenarios, contract)
+        return expect(self.lines, self.scenarios, contract, self.second)
 
     def static_changes(self) -> frozenset[str]:
         """Keys whose row of the static table changes between stream and batch."""
@@ -77,13 +84,22 @@ def suite_of(scenarios: Iterable[Scenario]) -> Suite:
             )
     size = max(sum(each.size for each in together) for together in tracks.values())
     lines: list[Planned] = []
+    second: list[Planned] = []
     for together in tracks.values():
         start = lines[-1].micro_batch + 1 if lines else 0
         for micro_batch in range(together[0].timeline.micro_batches):
             mine = [line for each in together for line in each.lines if line.micro_batch == micro_batch]
             mine += _filler(together[0], micro_batch, size - len(mine))
             lines += [_moved(line, start) for line in mine]
-    return Suite(tuple(given), size, tuple(lines))
+            if together[0].contract.joined:
+                theirs = [line for each in together for line in each.second if line.micro_batch == micro_batch]
+                theirs += _second_filler(together[0], micro_batch, size - len(theirs))
+                second += [_moved(line, start) for line in theirs]
+    return Suite(tuple(given), size, tuple(lines), tuple(second))
+
+
+def _records(lines: tuple[Planned, ...]) -> list[Record]:
+    return [record._replace(key=TO.encode()) for record in records_of(line.value for line in lines)]
 
 
 def _filler(scenario: Scenario, micro_batch: int, count: int) -> list[Planned]:
@@ -96,6 +112,21 @@ def _filler(scenario: Scenario, micro_batch: int, count: int) -> list[Planned]:
         fields = event_fields(scenario.contract, draws, event.event_id, event.key, newest_ms, newest_ms)
         made.append(Planned(as_bytes(fields), micro_batch, FILLER, FILLER, event))
     return made
+
+
+def _second_filler(scenario: Scenario, micro_batch: int, count: int) -> list[Planned]:
+    """The same for a second log: records that answer nothing."""
+    when, draws = scenario.timeline, Draws(scenario.timeline.track, FILLER)
+    events = [
+        Event(
+            f"{FILLER}.second{when.track}-{micro_batch}-{number}",
+            NOTHING,
+            when.newest_ms[micro_batch] - when.lag_ms,
+            micro_batch,
+        )
+        for number in range(count)
+    ]
+    return [answer(scenario.contract, draws, when, FILLER, FILLER, event) for event in events]
 
 
 def _moved(line: Planned, by: int) -> Planned:

@@ -30,6 +30,9 @@ class Timeline:
         Newest event time of each micro-batch, rising.
     window_ms, lateness_ms : int
         Of the job, or usual ones where it has none.
+    lag_ms : int
+        How far the newest event of the second source of a join is behind, in each micro-batch: it holds the watermark
+        of both back.
     """
 
     track: int
@@ -37,6 +40,7 @@ class Timeline:
     newest_ms: tuple[int, ...]
     window_ms: int
     lateness_ms: int
+    lag_ms: int = 0
 
     @property
     def micro_batches(self) -> int:
@@ -45,7 +49,7 @@ class Timeline:
 
     def dropping_ms(self, micro_batch: int) -> int:
         """The watermark by which a micro-batch drops: set by the micro-batches up to the second last before it."""
-        return self.newest_ms[micro_batch - 2] - self.lateness_ms if micro_batch >= 2 else 0
+        return self.newest_ms[micro_batch - 2] - self.lag_ms - self.lateness_ms if micro_batch >= 2 else 0
 
     def opens_ms(self, micro_batch: int) -> int:
         """Ordinary events of a micro-batch lie after this, up to its newest."""
@@ -69,7 +73,7 @@ def timeline(contract: Contract, seed: int, micro_batches: int) -> Timeline:
     Each micro-batch moves the newest event one or two windows on, once two at least; the watermark that follows lies
     exactly on the end of a window, 1 ms before or after it, or anywhere in its first half.
     """
-    window_ms = contract.window_ms or _WINDOW_MS
+    window_ms = contract.window_ms or max(_WINDOW_MS, 2 * (contract.gap_ms or 0))
     lateness_ms = contract.lateness_ms if contract.lateness_ms is not None else _LATENESS_MS
     block = 2 * micro_batches + 3 + -(-lateness_ms // window_ms)
     track = track_of(seed)
@@ -84,4 +88,5 @@ def timeline(contract: Contract, seed: int, micro_batches: int) -> Timeline:
             boundary += window_ms * (2 if place == wide else 1 + draws.below(2, "step", place))
         ties = (0, 0, 1, -1, draws.below(max(1, window_ms // 2), "tie", place))
         newest.append(boundary + lateness_ms + draws.chosen(ties, "which", place))
-    return Timeline(track, base_ms, tuple(newest), window_ms, lateness_ms)
+    lag_ms = draws.below(window_ms // 2, "lag") if contract.joined else 0
+    return Timeline(track, base_ms, tuple(newest), window_ms, lateness_ms, lag_ms)

@@ -103,6 +103,16 @@ def closed(bench: Bench) -> bool:
     return bool(kept[0][0].timestamp() * 1000 == log.T0_MS + 40_000)
 
 
+def first_operators(bench: Bench) -> bool:
+    module = _module("job.dataflow")
+    flows = {name: module.dataflow(bench.spark, job, {}) for name, job in log.CHAINS.items()}
+    found = {
+        name: {(rule.kind, rule.window_ms, rule.slide_ms, rule.gap_ms) for rule in flow.rules.values()}
+        for name, flow in flows.items()
+    }
+    return found == log.FIRST and [name for name, flow in flows.items() if flow.closed_form] == ["projection"]
+
+
 CHECKS: dict[str, Callable[[Bench], bool]] = {
     "read when": read_when,
     "outside the cut": outside,
@@ -116,4 +126,5 @@ CHECKS: dict[str, Callable[[Bench], bool]] = {
     "lateness needed": needs,
     "recording": recording,
     "closed": closed,
+    "first operators": first_operators,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pyspark.sql import DataFrame, SparkSession
@@ -36,6 +36,50 @@ TUMBLING = Job(_count("20 seconds", "20 seconds"), [SOURCE], KEYS, window="20 se
 SLIDING = Job(
     _count("20 seconds", "10 seconds"), [SOURCE], KEYS, window="20 seconds", slide="10 seconds", name="sliding"
 )
+
+CLICKS = replace(SOURCE, distinct=[])
+ORDERS = replace(CLICKS, name="orders")
+
+
+def _sessions(clicks: DataFrame) -> DataFrame:
+    grouped = clicks.groupBy("page", F.session_window("at", "5 seconds")).agg(F.count(F.lit(1)).alias("n"))
+    return grouped.select("page", F.col("session_window.start").alias("window_start"), "n")
+
+
+def _over_tens(clicks: DataFrame) -> DataFrame:
+    tens = clicks.groupBy("page", F.window("at", "10 seconds")).agg(F.count(F.lit(1)).alias("n"))
+    grouped = tens.groupBy("page", F.window(F.window_time("window"), "20 seconds")).agg(F.sum("n").alias("n"))
+    return grouped.select("page", F.col("window.start").alias("window_start"), "n")
+
+
+def _once(clicks: DataFrame) -> DataFrame:
+    return _count("20 seconds", "20 seconds")(clicks.dropDuplicates(["id", "at"]))
+
+
+def _joined(clicks: DataFrame, orders: DataFrame) -> DataFrame:
+    on = F.expr("c.id = o.id AND o.at BETWEEN c.at AND c.at + INTERVAL 30 SECONDS")
+    return clicks.alias("c").join(orders.alias("o"), on).select("c.id", "c.page")
+
+
+def _projected(clicks: DataFrame) -> DataFrame:
+    return clicks.select("id", "page")
+
+
+CHAINS = {
+    "session": Job(_sessions, [CLICKS], KEYS, gap="5 seconds", name="session"),
+    "window over windows": Job(_over_tens, [CLICKS], KEYS, window="20 seconds", name="chain"),
+    "de-duplication, window": Job(_once, [CLICKS], KEYS, window="20 seconds", name="once"),
+    "join": Job(_joined, [CLICKS, ORDERS], ["id"], name="joined"),
+    "projection": Job(_projected, [CLICKS], ["id"], name="projected"),
+}
+FIRST = {
+    "session": {("session", None, None, 5_000)},
+    "window over windows": {("window", 10_000, 10_000, None)},
+    "de-duplication, window": {("time", None, None, None)},
+    "join": {("time", None, None, None)},
+    "projection": {("none", None, None, None)},
+}
+"""Which rule the first operator of each job drops events by: kind, window, slide, gap."""
 
 
 @dataclass(frozen=True)

@@ -37,3 +37,21 @@ def events(spark_session: SparkSession) -> DataFrame:
 def test_only_fields_as_they_came_count(case: str, events: DataFrame) -> None:
     function, expected = CASES[case]
     assert unchanged_fields(function(events), events, KEYS) == expected
+
+
+JOINS = {
+    "by a field of the same name": ("l.page = r.page AND l.at < r.at", {"page"}, {"page"}),
+    "by another field": ("l.page = r.shop AND l.shop = r.shop", {"page"}, set()),
+    "by a field of either, or": ("l.page = r.page OR l.at = r.at", {"page"}, set()),
+    "by a value made of it": ("lower(l.page) = r.page", {"page"}, set()),
+}
+
+
+@pytest.mark.parametrize("how", ["inner", "left"])
+@pytest.mark.parametrize("case", JOINS)
+def test_a_field_that_a_join_makes_equal_to_the_key_counts_too(case: str, how: str, events: DataFrame) -> None:
+    condition, left, right = JOINS[case]
+    other = events.sparkSession.createDataFrame([], "page STRING, shop STRING, at TIMESTAMP")
+    joined = events.alias("l").join(other.alias("r"), F.expr(condition), how).select("l.page")
+    assert unchanged_fields(joined, events, ["page"]) == left
+    assert unchanged_fields(joined, other, ["page"]) == right

@@ -10,7 +10,10 @@ from typing import Any
 from twinrun.produce.records import Record
 from twinrun.scenario.contract import Contract
 
+ONLY_IN = {"static_change": "stateless", "split_visits": "session", "copies": "distinct"}
+"""The shape of each preset that does not fit windows."""
 Row = tuple[str, int | None]
+Visit = tuple[str, int, int, int]
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Outcome:
     dropped: set[tuple[str, int | None]] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
     copies: Counter[str] = field(default_factory=Counter)
+    further: Counter[Row] = field(default_factory=Counter)
 
 
 def rule_of(record: Record, contract: Contract) -> str | dict[str, Any]:
@@ -58,6 +62,7 @@ def simulate(records: list[Record], size: int, contract: Contract, lag: int = 2)
     """Run the log in micro-batches of ``size``; a micro-batch drops by what was newest ``lag`` micro-batches before."""
     done = Outcome()
     state: Counter[Row] = Counter()
+    memory: dict[str, tuple[int, int]] = {}
     newest, known, lateness = 0, [0] * lag, contract.lateness_ms
     for start in range(0, len(records), size):
         previous = max(0, known[-lag] - lateness) if lateness is not None else 0
@@ -72,20 +77,78 @@ def simulate(records: list[Record], size: int, contract: Contract, lag: int = 2)
             late = _late(fields["at"], previous, contract)
             done.dropped |= {(fields["id"], window) for window in late}
             whole = late and (contract.inner_ms or contract.late_by == "time")
+            first, taken = _copy(fields, start, previous, contract, memory, done)
             for window in _windows(fields["at"], contract.window_ms, contract.slide_ms):
-                done.batch[name, window] += 1
-                state[name, window] += not (whole or window in late)
+                done.batch[name, window] += first
+                state[name, window] += taken and not (whole or window in late)
+                done.further[name, window] += taken and not first
         known.append(newest)
     done.stream = state
     return done
 
 
+def _copy(
+    fields: dict[str, Any],
+    start: int,
+    watermark: int,
+    contract: Contract,
+    memory: dict[str, tuple[int, int]],
+    done: Outcome,
+) -> tuple[bool, bool]:
+    """Whether the batch and the stream take an event that may be a copy; always where the source is not distinct."""
+    if not contract.distinct:
+        return True, True
+    late = fields["at"] <= watermark
+    known = memory.get(fields["id"])
+    taken = not late and (known is None or (known[0] != start and known[1] <= watermark))
+    if taken:
+        memory[fields["id"]] = (start, fields["at"] + (contract.lateness_ms or 0))
+    return done.copies[fields["id"]] == 1, taken
+
+
+def visits(records: list[Record], size: int, contract: Contract) -> tuple[set[Visit], set[Visit], set[str]]:
+    """Sessions of both sides by first time, end and number of events, and the ids that the stream drops."""
+    gap, lateness = contract.gap_ms or 0, contract.lateness_ms or 0
+    everything: dict[str, list[int]] = defaultdict(list)
+    pending: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+    stream, dropped, newest, emits_by = set(), set(), 0, 0
+    for start in range(0, len(records) + 1, size):
+        drops_by, emits_by = emits_by, max(0, newest - lateness)
+        for record in records[start : start + size]:
+            fields = rule_of(record, contract)
+            if isinstance(fields, str):
+                continue
+            newest = max(newest, fields["at"])
+            everything[fields["page"]].append(fields["at"])
+            if fields["at"] + gap <= drops_by:
+                dropped.add(fields["id"])
+                continue
+            # What it touches becomes one with it.
+            low, high, count, others = fields["at"], fields["at"] + gap, 1, []
+            for other in pending[fields["page"]]:
+                if other[0] <= fields["at"] + gap and fields["at"] <= other[1]:
+                    low, high, count = min(low, other[0]), max(high, other[1]), count + other[2]
+                else:
+                    others.append(other)
+            pending[fields["page"]] = [*others, (low, high, count)]
+        for page, sessions in pending.items():
+            stream |= {(page, *each) for each in sessions if each[1] <= emits_by}
+            pending[page] = [each for each in sessions if each[1] > emits_by]
+    batch = set()
+    for page, times in everything.items():
+        times.sort()
+        ends = [n for n, at in enumerate(times) if n + 1 == len(times) or times[n + 1] > at + gap]
+        begins = [0, *[n + 1 for n in ends[:-1]]]
+        batch |= {(page, times[a], times[b] + gap, b - a + 1) for a, b in zip(begins, ends, strict=True)}
+    return batch, stream, dropped
+
+
 def _late(at: int, watermark: int, contract: Contract) -> list[int | None]:
     """The windows of the first operator that an event comes too late for."""
-    if contract.lateness_ms is None or contract.window_ms is None:
-        return []
     if contract.late_by == "time":
         return [None] if at <= watermark else []
+    if contract.lateness_ms is None or contract.window_ms is None:
+        return []
     length = contract.inner_ms or contract.window_ms
     step = contract.inner_ms or contract.slide_ms
     return [start for start in _windows(at, length, step) if start is not None and start + length <= watermark]
@@ -102,7 +165,7 @@ def differing(done: Outcome) -> dict[str, dict[Row, tuple[str, int]]]:
     """Rows that differ, by scenario: their kind, and how many events the stream lacks."""
     found: dict[str, dict[Row, tuple[str, int]]] = defaultdict(dict)
     for row, count in done.batch.items():
-        if done.stream[row] != count:
+        if lacking := count - done.stream[row] + done.further[row]:
             kind = "changed" if done.stream[row] else "only_batch"
-            found[row[0].split(".")[0]][row] = (kind, count - done.stream[row])
+            found[row[0].split(".")[0]][row] = (kind, lacking)
     return found

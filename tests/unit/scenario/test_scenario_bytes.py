@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.scenario.oracle import ONLY_IN
 from twinrun.produce.records import jsonl_records
 from twinrun.scenario.contract import BUILT_IN
 from twinrun.scenario.counter import Draws
@@ -62,7 +63,7 @@ def test_a_number_depends_on_nothing_but_seed_label_and_counter() -> None:
 
 @pytest.mark.parametrize("name", [*PRESETS, MIXED])
 def test_a_file_gives_the_same_records_as_the_scenario(name: str, tmp_path: Path) -> None:
-    shape = "stateless" if name == "static_change" else "tumbling"
+    shape = ONLY_IN.get(name, "tumbling")
     scenario = generate(name, 11, BUILT_IN[shape])
     log = tmp_path / "log.jsonl"
     write_files(scenario, ["--shape", shape], log)

@@ -14,9 +14,9 @@ PLAN = Expectation(
     "s1",
     "per_minute",
     rows={
-        LATE: ExpectedRow("changed", "late_dropped", 2),
-        DELETED: ExpectedRow("only_batch", "sink_delete"),
-        CHANGED: ExpectedRow("changed", "sink_change"),
+        LATE: ExpectedRow("changed", {"late_dropped": 2}),
+        DELETED: ExpectedRow("only_batch", {"sink_delete": 0}),
+        CHANGED: ExpectedRow("changed", {"sink_change": 0}),
     },
     late_pairs=frozenset({("s1.a", 0), ("s1.b", 0)}),
     quarantined={3: "not_json", 5: "not_json", 6: "empty_value"},

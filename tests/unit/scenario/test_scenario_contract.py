@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import DataFrame
 
-from bench.scenario_run import NUMBERS, contract_for, shape_of
+from bench.scenario_jobs import ONE_LOG, contract_for, shape_of
 from tests.integration.conftest import World
+from tests.unit.scenario.oracle import ONLY_IN
 from twinrun import Job, Source
 from twinrun.errors import InputError
 from twinrun.scenario.contract import BUILT_IN, contract_of
@@ -28,14 +29,14 @@ def counted(events: DataFrame) -> DataFrame:
 
 def test_each_shape_has_a_job_that_it_is_proven_with() -> None:
     world = World(None, Path(), "", "", {})  # type: ignore[arg-type]  # only its job files are read
-    assert sorted(shape_of(contract_for(world, name)) for name in NUMBERS) == sorted(BUILT_IN)
+    assert sorted(shape_of(contract_for(world, name)) for name in ONE_LOG) == sorted(BUILT_IN)
 
 
 @pytest.mark.parametrize(
     ("job", "says"),
     [
         (Job(counted, sources=[EVENTS, replace(EVENTS, name="more")], keys=["page"]), "2 sources"),
-        (Job(counted, sources=[EVENTS], keys=["page", "window_start"], gap="1 minute"), "session windows"),
+        (Job(counted, sources=[replace(EVENTS, distinct=["page"])], keys=["page"]), "distinct by more than its id"),
         (Job(counted, sources=[replace(EVENTS, id=[])], keys=["page"], emit="updates"), "names an event by 0 fields"),
         (Job(counted, sources=[replace(EVENTS, schema="id STRING, at")], keys=["page"]), "cannot be read"),
         (Job(counted, sources=[EVENTS], keys=["n", "window_start"], window="1 minute"), "no text field"),
@@ -53,7 +54,7 @@ def test_a_required_field_that_cannot_be_made_up_is_refused() -> None:
         generate("calm", 1, contract)
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "static_change"])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ONLY_IN])
 def test_a_job_with_iso_times_and_ranges_of_its_own(name: str) -> None:
     source = replace(
         EVENTS,

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.scenario.oracle import differing, simulate
+from tests.unit.scenario.oracle import ONLY_IN, differing, simulate, visits
 from twinrun.errors import InputError
-from twinrun.scenario.contract import BUILT_IN, Contract
+from twinrun.scenario.contract import BUILT_IN, Contract, Joined
 from twinrun.scenario.expect import Expectation
 from twinrun.scenario.generate import generate
 from twinrun.scenario.model import Scenario
+from twinrun.scenario.outcome import outcome_of
 from twinrun.scenario.plan import expectation_of
 from twinrun.scenario.plants import KINDS, MIXED, PRESETS, Plant, can_take
 from twinrun.scenario.suite import suite_of
@@ -38,7 +39,11 @@ def made(name: str, seed: int, contract: Contract) -> Scenario:
 
 
 def late_rows(plan: Expectation) -> dict[object, tuple[str, int]]:
-    return {row: (each.kind, each.events) for row, each in plan.rows.items() if each.cause == "late_dropped"}
+    return {
+        row: (each.kind, each.causes["late_dropped"])
+        for row, each in plan.rows.items()
+        if "late_dropped" in each.causes
+    }
 
 
 @settings(max_examples=80, deadline=None)
@@ -47,10 +52,58 @@ def test_the_plan_equals_a_simulation_over_the_bytes(name: str, seed: int, contr
     scenario = made(name, seed, contract)
     plan = expectation_of(scenario)
     done = simulate(scenario.records(), scenario.size, contract)
-    assert late_rows(plan) == differing(done).get(scenario.prefix, {})
-    assert plan.late_pairs == done.dropped
+    if contract.gap_ms is None:
+        assert late_rows(plan) == differing(done).get(scenario.prefix, {})
+        assert plan.late_pairs == done.dropped
+        assert caused(plan, "duplicate_event") == {row: n for row, n in done.further.items() if n}
     assert plan.quarantined == done.refused
     assert plan.duplicates == {name: count for name, count in done.copies.items() if count > 1}
+
+
+def caused(plan: Expectation, cause: str) -> dict[object, int]:
+    return {row: each.causes[cause] for row, each in plan.rows.items() if cause in each.causes}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["split_visits", "late_edge", "late_tail", "disorder", MIXED]), SEEDS, st.integers(1, 90))
+def test_sessions_equal_a_simulation_over_the_bytes(name: str, seed: int, gap_s: int) -> None:
+    contract = replace(BUILT_IN["session"], gap_ms=gap_s * 1_000)
+    scenario = made(name, seed, contract)
+    done, plan = outcome_of(scenario.lines, contract), expectation_of(scenario)
+    batch, stream, dropped = visits(scenario.records(), scenario.size, contract)
+    assert {(key, s.start_ms, s.end_ms, len(s.events)) for (key, _), s in done.batch.items()} == batch
+    assert {(key, s.start_ms, s.end_ms, len(s.events)) for (key, _), s in done.stream.items()} == stream
+    assert {name for name, _ in plan.late_pairs} == dropped
+    planted = Counter({plant.kind: plant.count for plant in scenario.plants})
+    assert len(dropped) == planted["late"]
+    splits = caused(plan, "late_split")
+    assert (len(splits), set(splits.values())) == (2 * planted["split"], {1} if planted["split"] else set())
+    # What differs by number of events has a cause, and nothing else has one.
+    differ = {(key, start) for key, start, _, _ in batch ^ stream}
+    assert differ == {row for row, each in plan.rows.items() if each.explainable}
+
+
+@pytest.mark.parametrize("wrong_ms", [-1, 1])
+def test_a_gap_that_is_a_millisecond_off_gives_other_sessions(wrong_ms: int) -> None:
+    """Negative control: splits and late events lie on the edges."""
+    contract = BUILT_IN["session"]
+    scenario = generate("split_visits", 7, contract)
+    right = visits(scenario.records(), scenario.size, contract)
+    wrong = visits(scenario.records(), scenario.size, replace(contract, gap_ms=10_000 + wrong_ms))
+    assert len(right[1]) != len(wrong[1]) or right[2] != wrong[2]
+
+
+@settings(max_examples=50, deadline=None)
+@given(SEEDS)
+def test_copies_are_forgotten_or_remembered_as_planted(seed: int) -> None:
+    contract = BUILT_IN["distinct"]
+    plants = (Plant("copies", 5, "forgotten"), Plant("copies", 4, "remembered"), Plant("late", 4, "edge"))
+    scenario = generate("own", seed, contract, plants)
+    plan = expectation_of(scenario)
+    assert plan.blamed == {"duplicate_event": 5, "late_dropped": 4}
+    assert len(plan.duplicates) == 9
+    blind = expectation_of(replace(scenario, contract=replace(contract, distinct=False)))
+    assert "duplicate_event" not in blind.blamed
 
 
 @settings(max_examples=50, deadline=None)
@@ -62,7 +115,7 @@ def test_planted_counts_are_exact(name: str, seed: int, contract: Contract) -> N
     refused = Counter(line.plant for line in scenario.lines if line.event is None)
     counts = Counter({plant.kind: plant.count for plant in scenario.plants})
     assert plan.late_events == counts["late"] == lines["late"]
-    assert len(plan.duplicates) == counts["duplicates"]
+    assert len(plan.duplicates) == counts["duplicates"] + counts["copies"]
     assert lines["duplicates"] == 2 * counts["duplicates"]
     assert [lines[kind] for kind in ("disorder", "hot_keys")] == [counts[kind] for kind in ("disorder", "hot_keys")]
     assert refused["poison"] == counts["poison"]
@@ -99,8 +152,10 @@ def test_disorder_is_behind_what_came_before_and_duplicates_are_the_same_bytes(s
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 3 * SEEDS_PER_TRACK), min_size=2, max_size=8, unique=True))
 def test_a_scenario_means_the_same_alone_and_among_others(seeds: list[int]) -> None:
-    shapes = [BUILT_IN[name] for name in ("tumbling", "sliding", "deduplicated", "chained", "stateless")]
-    alone = [generate(MIXED, seed, shapes[seed % 5]) for seed in seeds]
+    shapes = [
+        BUILT_IN[name] for name in ("tumbling", "sliding", "deduplicated", "chained", "stateless", "distinct", "once")
+    ]
+    alone = [generate(MIXED, seed, shapes[seed % 7]) for seed in seeds]
     suite = suite_of(alone)
     for contract in shapes:
         together = suite.expect(contract)
@@ -142,13 +197,15 @@ def plan_pairs(scenario: Scenario) -> frozenset[tuple[str, int]]:
 
 
 def test_every_kind_can_be_planted_somewhere() -> None:
+    bought = Joined(BUILT_IN["tumbling"].fields, "id", "page", 30_000, outer=True)
+    shapes = [*BUILT_IN.values(), replace(BUILT_IN["once"], name="joined", joined=bought)]
     for kind in KINDS:
-        contract = next(each for each in BUILT_IN.values() if can_take(kind, each))
+        contract = next(each for each in shapes if can_take(kind, each))
         assert generate("one", 5, contract, (Plant(kind, 1),)).plants == (Plant(kind, 1),)
 
 
 @pytest.mark.parametrize("name", [*PRESETS, MIXED])
 def test_a_preset_fits_every_seed_in_some_shape(name: str) -> None:
     for seed in range(0, 2_000, 100):
-        shape = "stateless" if name == "static_change" else "tumbling"
+        shape = ONLY_IN.get(name, "tumbling")
         generate(name, seed, BUILT_IN[shape])
