@@ -141,11 +141,16 @@ def events_by_cause(explained: DataFrame, evidence: Sequence[Evidence]) -> dict[
     """
     found: dict[str, int] = {}
     for each in evidence:
-        joined = explained.join(each.blamed, _of_row(each)).filter(F.map_contains_key("causes", F.col("_why")))
-        counted = joined.groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
+        counted = blamed_events(explained, each).groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
         for row in counted.collect():
             found[row["_why"]] = found.get(row["_why"], 0) + row["events"]
     return found
+
+
+def blamed_events(explained: DataFrame, evidence: Evidence) -> DataFrame:
+    """The rows once per event that their causes blame, with ``_why`` and its coordinates. Lazy."""
+    joined = explained.join(evidence.blamed, _of_row(evidence))
+    return joined.filter(F.map_contains_key("causes", F.col("_why")))
 
 
 def _of_row(evidence: Evidence) -> Column:
