@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from twinrun.compare.drilldown import DUPLICATE_IN_STREAM
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.evidence import blamed_events, events_by_cause
 from twinrun.explain.keep import keep
 from twinrun.explain.late import late_rows
@@ -85,11 +86,12 @@ def explain_external(
     Parameters
     ----------
     found : DataFrame
-        The differing rows, materialised, with `KEY_ID`.
+        The differing rows, as `twinrun.compare.tables.compare_frames` gives them.
     try_causes : bool
         False where there is nothing to explain by: all rows stay unexplained.
     """
     job = case.job
+    found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
     if not try_causes:
         return Explained(keep(spark, cfg, job, verify_id, _unproven(found), TABLE))
     refuted = 0

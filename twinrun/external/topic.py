@@ -171,16 +171,9 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
     if malformed is None:
         delta_table(spark, ref).delete(F.col("job") == job.job_name)
         return
-    columns: list[Column | str] = [
-        "topic",
-        "partition",
-        "offset",
-        "timestamp",
-        F.col("record_key").alias("key"),
-        "value",
-    ]
-    columns.append(F.col("record_key").alias("key"))
-    rows = malformed.select(F.lit(job.job_name).alias("job"), *columns)
+    key = F.col("record_key").alias("key")
+    place: list[Column | str] = ["topic", "partition", "offset", "timestamp", key, "value", RULE, REASON]
+    rows = malformed.select(F.lit(job.job_name).alias("job"), *place)
     if there:
         replace(rows, ref, where=f"job = '{job.job_name}'")
     else:

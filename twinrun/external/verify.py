@@ -15,7 +15,6 @@ from twinrun.compare.tables import compare_frames
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.explain import Explained as Kept
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.reach import reach_of
@@ -91,9 +90,8 @@ def verify_external(
         judged: Explained | None = None
         if comparison.rows_different:
             say(f"explaining {comparison.rows_different} differing rows")
-            found = differences.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
             judged = explain_external(
-                spark, cfg, replace(case, sides=ready), verify_id, found, try_causes=covered and not empty
+                spark, cfg, replace(case, sides=ready), verify_id, differences, try_causes=covered and not empty
             )
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, judged.rows if judged else None)
         windows = windows.localCheckpoint()
@@ -120,9 +118,7 @@ def verify_external(
         shown = Shown(
             late=() if judged is None else judged.late,
             samples=() if judged is None else row_samples(judged.rows, cfg.verify.sample_rows),
-            timeline=timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1)
-            if job.windowed
-            else (),
+            timeline=_timeline(job, windows, counts),
             micro_batches=(),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
