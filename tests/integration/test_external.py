@@ -59,6 +59,7 @@ def found(verdict: Verdict) -> dict[str, int]:
     return {cause.cause: cause.rows for cause in verdict.causes}
 
 
+@pytest.mark.slow
 def test_a_late_event_is_proven_by_the_declared_rule_and_named(world: World) -> None:
     verdict = verify(world, topic=new_topic(world, ROWS), **RULE)
 
@@ -116,6 +117,7 @@ def test_with_nothing_declared_nothing_is_late_or_pending_and_the_newest_window_
     assert {"late_dropped", "before_start", "beyond_cut", "sink_missing"} <= set(dict(verdict.external.out_of_reach))
 
 
+@pytest.mark.slow
 def test_a_rule_that_the_engine_does_not_follow_proves_nothing(world: World) -> None:
     """The engine took the late event of page a; a row with that event missing elsewhere is not put down to lateness."""
     kept = Engine(GRACE_MS, drops=False).run(values())
@@ -127,6 +129,7 @@ def test_a_rule_that_the_engine_does_not_follow_proves_nothing(world: World) -> 
     assert any("late_rule is contradicted" in note for note in verdict.notes)
 
 
+@pytest.mark.slow
 def test_an_event_dropped_against_the_rule_is_unexplained(world: World) -> None:
     """Not late by the rule: another click of page b was left out."""
     log = [record for record in LOG if record is not LOG[1]]
@@ -139,6 +142,7 @@ def test_an_event_dropped_against_the_rule_is_unexplained(world: World) -> None:
     assert any("clicks is bigint in the batch and int" in note for note in verdict.notes)
 
 
+@pytest.mark.slow
 def test_an_empty_topic_is_never_equal(world: World) -> None:
     verdict = verify(world, topic=new_topic(world, []), **RULE)
 
@@ -146,6 +150,7 @@ def test_an_empty_topic_is_never_equal(world: World) -> None:
     assert verdict.rows_equal == 0
 
 
+@pytest.mark.slow
 def test_events_outside_the_declared_offsets_are_named(world: World) -> None:
     used = LOG[6:-1]
     write_parquet(Engine(GRACE_MS).run(values(used)), world.root / "inside")

@@ -111,7 +111,8 @@ def explain_copies(rows: DataFrame, world: World) -> DataFrame:
     judged = rows
     for flag in flags:
         judged = judged.join(flag, KEY_ID, "left")
-    right = F.col("_not_batch").isNull() | (F.col("_not_world").isNull() & F.col("_batch_wrong").isNull())
+    # The batch's own table must be right too: what the function gives twice would be no copy.
+    right = F.col("_batch_wrong").isNull() & (F.col("_not_batch").isNull() | F.col("_not_world").isNull())
     return _judged(judged, rows.columns, right, F.create_map(F.lit("sink_duplicate"), F.lit(0).cast("bigint")))
 
 
