@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinrun.report.cells import instant, number
+from twinrun.report.cells import number
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.results.verdict import ExternalSide, Verdict
 
@@ -32,16 +32,11 @@ def external_section(verdict: Verdict) -> Section:
     )
 
 
-def external_facts(verdict: Verdict) -> list[tuple[Cell, ...]]:
-    """What is pinned of the stream's side."""
-    pinned = verdict.cut
-    side = verdict.external
-    assert side is not None
-    version = f", version {pinned.stream_version}" if pinned.stream_version >= 0 else ""
-    return [
-        row("Declared watermark (UTC)", instant(pinned.watermark_ms)),
-        row("Stream result", Cell(f"{side.place}{version}", "code")),
-    ]
+def stream_place(verdict: Verdict) -> str:
+    """Where the stream's result is, with its version if it has one."""
+    pinned, side = verdict.cut, verdict.external
+    place = pinned.stream_table if side is None else side.place
+    return f"{place}, version {pinned.stream_version}" if pinned.stream_version >= 0 else place
 
 
 def _facts(side: ExternalSide) -> tuple[tuple[Cell, ...], ...]:
