@@ -13,6 +13,7 @@ from tests.integration.conftest import T0_MS, World, click
 from tests.integration.other_engine import Row, send
 from tests.integration.test_external import verify
 from twinrun.broker.topics import create_topic
+from twinrun.errors import TableError
 
 LOG = [click(second, page) for second in (1, 2, 3) for page in "ab"]
 Pair = tuple[bytes | None, bytes | None]
@@ -87,3 +88,23 @@ def test_a_total_without_the_events_before_the_declared_start_is_proven(world: W
 
     assert (verdict.outcome, verdict.exit_code) == ("explained", 0)
     assert [(cause.cause, cause.rows, cause.events) for cause in verdict.causes] == [("before_start", 2, 2)]
+
+
+@pytest.mark.slow
+def test_fields_are_held_against_the_columns_unless_they_are_ignored(world: World) -> None:
+    records: list[Pair] = []
+    for page in "ab":
+        row = {name: cell for name, cell in total(page, 3).items() if name != "newest"} | {"engine": "x"}
+        records.append((page.encode(), json.dumps(row).encode()))
+    topic = topic_of(world, records)
+
+    verdict = verify(world, "page_totals", topic=topic)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 2)
+    assert "schema: no record has the field newest" in verdict.problems
+    assert "schema: 2 records have the field engine, which the result does not have" in verdict.problems
+
+    verdict = verify(world, "page_totals", topic=topic, ignore=["newest", "engine"])
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_equal) == ("agree", 0, 2)
+
+    with pytest.raises(TableError, match="names 'engin', which neither result has"):
+        verify(world, "page_totals", topic=topic, ignore=["newest", "engin"])

@@ -93,7 +93,8 @@ def _wrong_names(binding: ExternalBinding, job: Job) -> list[str]:
                 match = nearest(name, sources)
                 hint = f" (the nearest is {match})" if match else ""
                 problems.append(f"{key}.{name} is not a source of the job; it has {listed(sources)}{hint}")
-    problems += [f"{key} is a key of the result, which cannot be ignored" for key in binding.ignore if key in job.keys]
+    needed = [*job.keys, job.window_column] if job.windowed else job.keys
+    problems += [f"{name} names a row of the result and cannot be ignored" for name in binding.ignore if name in needed]
     return problems
 
 

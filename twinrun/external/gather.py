@@ -30,8 +30,9 @@ def read_case(
     spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, batch: BatchState
 ) -> tuple[Case, External, tuple[str, ...]]:
     """Read both sides, schema first, and put together what the proofs stand on."""
-    held = less(read_table(spark, batch.table, batch.table_version), binding.ignore)
-    external = read_external(spark, cfg, job, binding, held)
+    whole = read_table(spark, batch.table, batch.table_version)
+    external = read_external(spark, cfg, job, binding, whole)
+    held = less(whole, binding.ignore)
     used = compared_job(job, binding)
     plan_schema(
         held.schema,

@@ -11,6 +11,8 @@ from pyspark.sql.types import ArrayType, DataType, MapType, StructType
 from twinrun.compare.types import common_type
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
+from twinrun.config.nearest import listed, nearest
+from twinrun.errors import TableError
 from twinrun.events.json_ import quoted
 from twinrun.explain.differing import EXACT_TIMES
 from twinrun.external.topic import TopicResult, read_result_topic
@@ -32,29 +34,46 @@ class External:
     topic: TopicResult | None = None
 
 
-def read_external(spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, batch: DataFrame) -> External:
+def read_external(spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, whole: DataFrame) -> External:
     """Read the result as it is now: a Delta table at its newest version, a topic up to its end.
 
     Parameters
     ----------
-    batch : DataFrame
-        The batch's result, less ignored columns: the schema that records of a topic are read with.
+    whole : DataFrame
+        The batch's result. Its schema, less ignored columns, is that which records of a topic are read with.
 
     Raises
     ------
     TableError, BrokerError, QueryError
-        The table or topic is not there or cannot be read.
+        The table or topic is not there or cannot be read, or an ignored column is in neither result.
     """
     if binding.topic is not None:
-        found = read_result_topic(spark, cfg, job, binding, batch.schema)
+        found = read_result_topic(spark, cfg, job, binding, less(whole, binding.ignore).schema)
+        if found.fields.names:
+            _need_columns(binding.ignore, {*whole.columns, *found.fields.names}, job)
         return External(found.rows, NO_VERSION, found)
     ref = binding.table or ""
     if binding.format == "delta":
         version = latest_version(spark, ref)
-        return External(less(read_table(spark, ref, version), binding.ignore), version)
-    with plain_errors(f"reading {ref}"):
-        rows = spark.read.parquet(ref) if is_path(ref) else spark.read.table(ref)
-    return External(less(rows, binding.ignore), NO_VERSION)
+        rows = read_table(spark, ref, version)
+    else:
+        version = NO_VERSION
+        with plain_errors(f"reading {ref}"):
+            rows = spark.read.parquet(ref) if is_path(ref) else spark.read.table(ref)
+    _need_columns(binding.ignore, {*whole.columns, *rows.columns}, job)
+    return External(less(rows, binding.ignore), version)
+
+
+def _need_columns(names: list[str], known: set[str], job: Job) -> None:
+    """Refuse to ignore a column that neither side has: it is a typing error that would pass in silence."""
+    for name in names:
+        if name not in known:
+            match = nearest(name, known)
+            raise TableError(
+                f"external.{job.job_name}.ignore names {name!r}, which neither result has.",
+                expected=f"some of {listed(sorted(known))}",
+                fix=f"write {match}" if match else "remove it",
+            )
 
 
 def less(rows: DataFrame, ignore: list[str]) -> DataFrame:

@@ -26,6 +26,15 @@ _UNCLEAR = "unclear_tombstone"
 
 
 @dataclass(frozen=True)
+class Fields:
+    """Fields of the records: their names, what is wrong with them, and which some records lack."""
+
+    names: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class TopicResult:
     """What a result topic holds.
 
@@ -39,8 +48,8 @@ class TopicResult:
         By rule, each with the coordinates and reason of one record; all are in the table ``external_malformed``.
     split_keys : int
         Keys with records in several partitions, of which no latest is decided.
-    field_problems, field_notes : tuple of str
-        Fields that no record has or that the result does not have; fields that some records lack.
+    fields : Fields
+        The fields of its good records.
     """
 
     rows: DataFrame
@@ -49,8 +58,7 @@ class TopicResult:
     tombstones: int
     malformed: tuple[QuarantineCount, ...]
     split_keys: int
-    field_problems: tuple[str, ...]
-    field_notes: tuple[str, ...]
+    fields: Fields
 
 
 def read_result_topic(
@@ -74,7 +82,7 @@ def read_result_topic(
     if raw is None:
         empty = spark.createDataFrame([], schema)
         _keep_malformed(spark, cfg, job, topic, None)
-        return TopicResult(empty, 0, 0, 0, (), 0, (), ())
+        return TopicResult(empty, 0, 0, 0, (), 0, Fields())
     decoded = decode_records(raw, schema, job.keys, binding, tombstones=latest).localCheckpoint()
     if latest and binding.key != "json":
         decoded = _without_unclear(decoded, job).localCheckpoint()
@@ -86,7 +94,7 @@ def read_result_topic(
         keys = [F.col(quoted(key)) for key in job.keys]
         split_keys = rows.groupBy(*keys).count().filter(F.col("count") > 1).count()
     counts = good.agg(F.count_if(~F.col(TOMBSTONE)), F.count_if(TOMBSTONE)).collect()[0]
-    problems, notes = _fields(good, counts[0], schema, job, binding)
+    fields = _fields(good, counts[0], schema, job, binding)
     by_rule = _by_rule(malformed, topic)
     _keep_malformed(spark, cfg, job, topic, malformed if by_rule else None)
     return TopicResult(
@@ -96,8 +104,7 @@ def read_result_topic(
         tombstones=counts[1],
         malformed=by_rule,
         split_keys=split_keys,
-        field_problems=problems,
-        field_notes=notes,
+        fields=fields,
     )
 
 
@@ -180,18 +187,18 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
         append(rows, ref)
 
 
-def _fields(
-    good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of fields against the result's columns. One Spark job; at most `MOST_FIELDS` names are collected."""
+def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding) -> Fields:
+    """Names of fields against the result's columns. One Spark job; at most `MOST_FIELDS` foreign names are collected."""
     valued = good.filter(~F.col(TOMBSTONE))
     names = valued.select(F.explode(F.json_object_keys(F.col("value").cast("string"))).alias("name"))
-    counted = names.groupBy("name").count().orderBy(F.col("count").desc(), "name").limit(MOST_FIELDS).collect()
+    wanted = [field.name for field in schema]
+    # The result's own columns first: none of them may fall to the limit.
+    order = (F.col("name").isin(*wanted).desc(), F.col("count").desc(), "name")
+    counted = names.groupBy("name").count().orderBy(*order).limit(len(wanted) + MOST_FIELDS).collect()
     found = {row["name"]: row["count"] for row in counted}
     if not total:
-        return (), ()
+        return Fields()
     in_key = set(job.keys) if binding.key == "json" else set()
-    wanted = [field.name for field in schema]
     absent = [f"no record has the field {name}" for name in wanted if name not in found and name not in in_key]
     known = {*wanted, *binding.ignore}
     foreign = [
@@ -204,4 +211,4 @@ def _fields(
         for name in wanted
         if name in found and found[name] < total and name not in in_key
     ]
-    return (*absent, *foreign), tuple(some)
+    return Fields(tuple(found), (*absent, *foreign), tuple(some))

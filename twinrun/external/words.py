@@ -38,7 +38,7 @@ def with_problems(decision: Decision, external: External, empty: bool) -> Decisi
             more.append(f"{malformed} records of the result topic are malformed (table external_malformed)")
         if topic.split_keys:
             more.append(f"{topic.split_keys} keys have records in several partitions, of which no latest is decided")
-        more += [f"schema: {problem}" for problem in topic.field_problems]
+        more += [f"schema: {problem}" for problem in topic.fields.problems]
     if not more:
         return decision
     found: Outcome = "differ" if outcome in ("agree", "explained") else outcome
@@ -97,7 +97,7 @@ def notes_of(case: Case, external: External, refuted: int, duplicates: int, wait
         )
     if duplicates:
         notes.append(f"{duplicates} event ids stand at several offsets (table duplicate_events).")
-    return notes + list(external.topic.field_notes if external.topic else ())
+    return notes + list(external.topic.fields.notes if external.topic else ())
 
 
 def external_side(

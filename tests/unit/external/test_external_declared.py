@@ -71,7 +71,7 @@ def test_a_bad_section_is_refused_with_its_key(project: Path, section: str, says
         (SESSION, "{session: {topic: t, lateness: 1 hour}}", "lateness needs windows"),
         (JOINED, "{joined: {topic: t, lateness: 1 s, late_rule: partition-order}}", "late_rule needs one source"),
         (WINDOWED, "{windowed: {topic: t, end: {click: {'0': 1}}}}", "end.click is not a source of the job"),
-        (WINDOWED, "{windowed: {topic: t, ignore: [page]}}", "page is a key"),
+        (WINDOWED, "{windowed: {topic: t, ignore: [page]}}", "page names a row of the result"),
         (WINDOWED, "{windowed: {topic: t, start: {x: {}}, ignore: [page]}}", "\n  - "),
     ],
 )
