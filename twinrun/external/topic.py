@@ -188,7 +188,7 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
 
 
 def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding) -> Fields:
-    """Names of fields against the result's columns. One Spark job; at most `MOST_FIELDS` foreign names are collected."""
+    """Fields against the result's columns. One Spark job; at most `MOST_FIELDS` foreign names are collected."""
     valued = good.filter(~F.col(TOMBSTONE))
     names = valued.select(F.explode(F.json_object_keys(F.col("value").cast("string"))).alias("name"))
     wanted = [field.name for field in schema]
