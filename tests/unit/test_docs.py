@@ -33,7 +33,7 @@ FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SHOWN_PATH = re.compile(r"(?:twinrun|batch|streaming|jobs|conf|tests|docs)/[\w./-]*")
-OUR_KEY = re.compile(r"(?:kafka|sources|tables|jobs|stream|verify|spark|report|broker)(?:\.\w+)+")
+OUR_KEY = re.compile(r"(?:kafka|sources|tables|jobs|external|stream|verify|spark|report|broker)(?:\.\w+)+")
 NOT_OUR_KEY = re.compile(r"spark\.(?:sql|databricks|driver|executor|jars)\b.*|\w+\.(?:html|json|md)")
 COMMANDS: Any = typer.main.get_command(app)
 LOCAL = yaml.safe_load((ROOT / "conf" / "local.yaml").read_text(encoding="utf-8"))
@@ -159,12 +159,13 @@ def is_key(key: str) -> bool:
     for depth, part in enumerate(key.split(".")):
         if not isinstance(here, dict):
             return False
-        if depth == 1 and key.startswith(("sources.", "tables.", "jobs.")):
+        if depth == 1 and key.startswith(("sources.", "tables.", "jobs.", "external.")):
             here = next(iter(here.values()))  # any name may stand here
         elif part in here:
             here = here[part]
         else:
-            return key.startswith(("kafka.options.", "spark.conf."))
+            offsets = re.match(r"external\.\w+\.(start|end)\.", key)  # any source and partition may stand there
+            return bool(offsets) or key.startswith(("kafka.options.", "spark.conf."))
     return True
 
 

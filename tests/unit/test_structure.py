@@ -29,6 +29,7 @@ LAYERS = [
     "compare",
     "explain",
     "quality",
+    "external",
     "history",
     "whatif",
     "heal",

@@ -14,7 +14,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names are not declared as exported
     AdminClient,
     ConfigResource,
@@ -124,8 +124,15 @@ def describe_topic(bootstrap: str, name: str, options: Mapping[str, str] | None 
     return TopicInfo(name, len(described.partitions), str(described.topic_id), config)
 
 
-def offset_ranges(bootstrap: str, name: str, options: Mapping[str, str] | None = None) -> dict[int, tuple[int, int]]:
+def offset_ranges(
+    bootstrap: str, name: str, options: Mapping[str, str] | None = None, *, committed: bool = False
+) -> dict[int, tuple[int, int]]:
     """The first offset that is readable and the one after the last, for each partition of a topic.
+
+    Parameters
+    ----------
+    committed : bool
+        Stop before the first transaction that is still open.
 
     Returns
     -------
@@ -139,8 +146,8 @@ def offset_ranges(bootstrap: str, name: str, options: Mapping[str, str] | None =
     """
     count = describe_topic(bootstrap, name, options).partitions
     client = _client(bootstrap, options)
-    low = _offsets(client, bootstrap, name, count, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    high = _offsets(client, bootstrap, name, count, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    low = _offsets(client, bootstrap, name, count, OffsetSpec.earliest(), committed)  # type: ignore[no-untyped-call]
+    high = _offsets(client, bootstrap, name, count, OffsetSpec.latest(), committed)  # type: ignore[no-untyped-call]
     return {partition: (low[partition], high[partition]) for partition in range(count)}
 
 
@@ -156,9 +163,12 @@ def _described_soon(bootstrap: str, name: str, options: Mapping[str, str] | None
     return describe_topic(bootstrap, name, options)
 
 
-def _offsets(client: AdminClient, bootstrap: str, name: str, count: int, spec: OffsetSpec) -> dict[int, int]:
+def _offsets(
+    client: AdminClient, bootstrap: str, name: str, count: int, spec: OffsetSpec, committed: bool
+) -> dict[int, int]:
     wanted = {TopicPartition(name, partition): spec for partition in range(count)}
-    asked = client.list_offsets(wanted, request_timeout=LIMIT_S)
+    level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+    asked = client.list_offsets(wanted, isolation_level=level, request_timeout=LIMIT_S)
     return {place.partition: int(_answer(bootstrap, answer, LIMIT_S, name).offset) for place, answer in asked.items()}
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from twinrun.broker.topics import describe_topic
+from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import InputError, TableError
 from twinrun.events.source import Source
+from twinrun.external.declared import external_binding
 from twinrun.job.check import check_definition
 from twinrun.job.job import Job
 from twinrun.job.loader import find_job, list_jobs
@@ -99,6 +101,29 @@ def need_runs(cfg: Config, job: Job) -> None:
         cfg.table("control"),
         fix=f"run both modes first: twinrun stream {job.job_name}, twinrun batch {job.job_name}",
     )
+
+
+def need_external(cfg: Config, job: Job) -> ExternalBinding:
+    """The binding of a job's external result; refuses one that does not go with the job, or is surely not there.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or what it declares does not go with the job.
+    TableError, BrokerError
+        Its table or topic is not there, or the batch never ran.
+    """
+    binding = external_binding(cfg, job)
+    need_table(
+        cfg,
+        cfg.table("control"),
+        fix=f"run the batch first: twinrun ingest {job.job_name}, twinrun batch {job.job_name}",
+    )
+    if binding.table is not None:
+        need_table(cfg, binding.table, fix=f"correct external.{job.job_name}.table in {cfg.file}")
+    else:
+        describe_topic(cfg.kafka.bootstrap_servers, binding.place, cfg.kafka.confluent_options())
+    return binding
 
 
 def need_table(cfg: Config | None, ref: str, *, fix: str) -> None:

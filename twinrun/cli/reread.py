@@ -45,12 +45,14 @@ def _build(kind: Any, value: Any) -> Any:
         return value
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        given = [each for each in fields(kind) if each.name in value or each.default is MISSING]
-        return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in given})  # type: ignore[operator]
+        # A field with a default may be younger than the report.
+        known = [each for each in fields(kind) if each.name in value or each.default is MISSING]
+        return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in known})  # type: ignore[operator]
     if origin in (types.UnionType, Union):
         return _build(next(each for each in arguments if each is not types.NoneType), value)
     if origin is tuple:
-        return tuple(_build(arguments[0], each) for each in value)
+        kinds = arguments if Ellipsis not in arguments else (arguments[0],) * len(value)
+        return tuple(_build(each, item) for each, item in zip(kinds, value, strict=True))
     if origin is dict:
         return {arguments[0](key): _build(arguments[1], each) for key, each in value.items()}
     return value

@@ -10,19 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twinrun.cli.call import Call, command
-from twinrun.cli.inputs import job_named, need_runs
+from twinrun.cli.inputs import job_named, need_external, need_runs
 from twinrun.cli.live import step
 from twinrun.cli.reread import read_verdict
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.config.model import Config
 from twinrun.errors import InputError
+from twinrun.job.job import Job
 from twinrun.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 commands = typer.Typer()
+
+
+External = Annotated[
+    bool,
+    typer.Option(
+        "--external", help="The stream side is another engine's, as bound under external: in the configuration."
+    ),
+]
 
 
 @command(commands, "verify", "twinrun verify departures_per_hour --wait 60")
@@ -37,10 +46,13 @@ def verify(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Also compare every row exactly, without digests.")] = False,
+    external: External = False,
 ) -> int:
     """Compare both results of a job at one cut and prove why rows differ; exit code 0 or 1 is the verdict."""
     cfg = call.config()
     job = job_named(cfg, name)
+    if external:
+        return _verify_external(call, cfg, job, strict=strict, wait_s=wait_s, full=full)
     need_runs(cfg, job)
 
     def work(spark: SparkSession, _: threading.Event) -> Verdict:
@@ -56,24 +68,41 @@ def verify(
     return show_verdict(call, verdict, report_folder(cfg, verdict.job))
 
 
+def _verify_external(call: Call, cfg: Config, job: Job, **options: Any) -> int:
+    """The same against the result of another engine; its report stands in a folder of its own."""
+    binding = need_external(cfg, job)
+
+    def work(spark: SparkSession, _: threading.Event) -> Verdict:
+        from twinrun.external.verify import verify_external
+
+        with step(call.out, f"verify {job.job_name} --external") as say:
+            return verify_external(spark, cfg, job, binding, on_step=say, **options)
+
+    verdict = with_spark(cfg, f"verify {job.job_name} --external", work)
+    return show_verdict(call, verdict, report_folder(cfg, verdict.job, external=True))
+
+
 @command(commands, "report", "twinrun report departures_per_hour")
-def report(call: Call, name: JobName) -> int:
+def report(call: Call, name: JobName, external: External = False) -> int:
     """Render the reports of the last verify again from its JSON, and say where they are."""
     cfg = call.config()
     job_name = name if name in cfg.jobs else job_named(cfg, name).job_name
-    folder = report_folder(cfg, job_name)
+    folder = report_folder(cfg, job_name, external=external)
     if not (folder / "report.json").exists() and name in cfg.jobs:
         # The name in the configuration may be another than the job's own.
-        folder = report_folder(cfg, job_named(cfg, name).job_name)
+        folder = report_folder(cfg, job_named(cfg, name).job_name, external=external)
     file = folder / "report.json"
     if not file.exists():
-        raise InputError(f"there is no report of {name} in {folder}.", fix=f"make one: twinrun verify {name}")
+        raise InputError(
+            f"there is no report of {name} in {folder}.",
+            fix=f"make one: twinrun verify {name}{' --external' if external else ''}",
+        )
     return show_verdict(call, read_verdict(file), folder)
 
 
-def report_folder(cfg: Config, job_name: str) -> Path:
-    """Where the reports of a job are: one folder per job, holding the last verify."""
-    return Path(cfg.report.folder) / job_name
+def report_folder(cfg: Config, job_name: str, *, external: bool = False) -> Path:
+    """Where the reports of a job are: one folder per job, holding the last verify; one more for external results."""
+    return Path(cfg.report.folder) / (f"{job_name}.external" if external else job_name)
 
 
 def show_verdict(call: Call, verdict: Verdict, folder: Path, more: dict[str, Any] | None = None) -> int:

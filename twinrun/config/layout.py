@@ -45,6 +45,8 @@ class Layout(BaseModel):
     duplicate_events: str = "{warehouse}/twinrun/duplicate_events"
     differences: str = "{warehouse}/twinrun/differences"
     requeue: str = "{warehouse}/twinrun/requeue"
+    external_differences: str = "{warehouse}/twinrun/external_differences"
+    external_malformed: str = "{warehouse}/twinrun/external_malformed"
 
     @model_validator(mode="after")
     def _templates_are_sound(self) -> Layout:

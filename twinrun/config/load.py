@@ -22,7 +22,7 @@ _EXTENDS = "extends"
 _VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 # Places whose relative value starts at the project: any relative one where the file is local, else only ./ and ../
 _LOCAL = (("jobs", "*", "path"), ("report", "folder"), ("broker", "data_dir"), ("spark", "conf_file"))
-_SPARK = (("warehouse",), ("checkpoints",), ("tables", "*", "path"))
+_SPARK = (("warehouse",), ("checkpoints",), ("tables", "*", "path"), ("external", "*", "table"))
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), env: Mapping[str, str] = os.environ) -> Config:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from twinrun.config.external import ExternalBinding
 from twinrun.config.kafka import Kafka
 from twinrun.config.layout import Layout, fill, identifier, safe_part
 from twinrun.config.problems import Problem, several
@@ -31,6 +32,7 @@ class Config(BaseSettings):
     sources: Annotated[dict[Name, SourceBinding], EmptySection] = {}
     tables: Annotated[dict[Name, TableBinding], EmptySection] = {}
     jobs: Annotated[dict[Name, JobBinding], EmptySection] = {}
+    external: Annotated[dict[Name, ExternalBinding], EmptySection] = {}
     stream: Annotated[Stream, EmptySection] = Stream()
     verify: Annotated[Verify, EmptySection] = Verify()
     spark: Annotated[Spark, EmptySection] = Field(default_factory=Spark)

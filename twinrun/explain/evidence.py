@@ -168,8 +168,7 @@ def events_by_cause(explained: DataFrame, evidence: Sequence[Evidence]) -> dict[
     """
     found: dict[str, int] = {}
     for each in evidence:
-        joined = explained.join(each.blamed, _of_row(each)).filter(F.map_contains_key("causes", F.col("_why")))
-        counted = joined.groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
+        counted = with_blamed(explained, each).groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
         for row in counted.collect():
             found[row["_why"]] = found.get(row["_why"], 0) + row["events"]
     return found
@@ -179,9 +178,8 @@ def blamed_events(explained: DataFrame, evidence: Sequence[Evidence]) -> DataFra
     """The events that proven rows blame, named, with the row's `KEY_ID`; None where there is no evidence. Lazy."""
     parts = []
     for each in evidence:
-        joined = explained.join(each.blamed, _of_row(each)).filter(F.map_contains_key("causes", F.col("_why")))
         columns = ["_why", "_id", "_event_ms", "_end_ms", *_COORDINATES, *_READ]
-        parts.append(joined.select(KEY_ID, F.lit(each.source).alias("_source"), *columns))
+        parts.append(with_blamed(explained, each).select(KEY_ID, F.lit(each.source).alias("_source"), *columns))
     return reduce(DataFrame.unionByName, parts) if parts else None
 
 
@@ -192,6 +190,12 @@ def events_of(job: Job, evidence: Sequence[Evidence]) -> Literal["row", "window"
     if placed and all(len([name for name in each.on if name != "_place"]) == keys for each in evidence):
         return "row"
     return "window" if job.windowed else "any"
+
+
+def with_blamed(explained: DataFrame, evidence: Evidence) -> DataFrame:
+    """The rows once per event of one source that their causes blame, with ``_why`` and its coordinates. Lazy."""
+    joined = explained.join(evidence.blamed, _of_row(evidence))
+    return joined.filter(F.map_contains_key("causes", F.col("_why")))
 
 
 def _of_row(evidence: Evidence) -> Column:

@@ -12,9 +12,11 @@ from twinrun.job.job import Job
 from twinrun.tables.delta import Commit, append, read_table
 
 
-def keep(spark: SparkSession, cfg: Config, job: Job, verify_id: str, judged: DataFrame) -> DataFrame:
+def keep(
+    spark: SparkSession, cfg: Config, job: Job, verify_id: str, judged: DataFrame, table: str = "differences"
+) -> DataFrame:
     """Append judged rows and return them as they were written; a repeated call with the same id writes nothing."""
-    ref = cfg.table("differences")
+    ref = cfg.table(table)
     rows = judged.select(
         F.lit(verify_id).alias("verify_id"),
         F.lit(job.job_name).alias("job"),
@@ -28,7 +30,7 @@ def keep(spark: SparkSession, cfg: Config, job: Job, verify_id: str, judged: Dat
         "verdict",
         F.col("causes").cast("map<string,bigint>").alias("causes"),
     )
-    append(rows, ref, Commit(app_id=f"differences:{verify_id}", version=1))
+    append(rows, ref, Commit(app_id=f"{table}:{verify_id}", version=1))
     return read_table(spark, ref).filter(F.col("verify_id") == verify_id)
 
 

@@ -12,7 +12,7 @@ from twinrun.explain.counterfactual import batch_rows, declared, seen_names
 from twinrun.explain.evidence import Evidence, count_causes, mark_events, with_copies
 from twinrun.explain.place import Place, place_of
 from twinrun.explain.sides import Sides
-from twinrun.job.dataflow import Dataflow
+from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
 from twinrun.job.lineage import unchanged_fields
 from twinrun.results.cut import StreamCut
@@ -61,6 +61,35 @@ def gather(
         read = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
         marked[source.name] = with_copies(read, source).localCheckpoint()
     batch_static = read_static(spark, cfg, batch.static)
+    return material_of(
+        job,
+        flow.rules,
+        marked,
+        Statics(batch_static, read_static(spark, cfg, cut.static), bool(job.tables) and cut.static != batch.static),
+        sides,
+        ranges,
+    )
+
+
+@dataclass(frozen=True)
+class Statics:
+    """The static tables that each mode joined, and whether their versions differ."""
+
+    batch: dict[str, DataFrame]
+    stream: dict[str, DataFrame]
+    differ: bool = False
+
+
+def material_of(
+    job: Job,
+    rules: dict[str, LateRule],
+    marked: dict[str, DataFrame],
+    statics: Statics,
+    sides: Sides,
+    ranges: list[TimeRange],
+) -> Material:
+    """Put together what stands on marked events; lazy but for sessions, which are materialised."""
+    batch_static = statics.batch
     whole = batch_rows(job, marked, batch_static)
     seen = {source.name: declared(marked[source.name], seen_names(source)) for source in job.sources}
     plain = job.apply({**seen, **batch_static})
@@ -69,13 +98,13 @@ def gather(
         # Materialised: Spark pushes filters, and even a distinct, below the merging of sessions, which undoes it.
         whole = whole.localCheckpoint()
     place = place_of(job, fields, whole)
-    evidence = tuple(count_causes(marked[s.name], job, s, flow.rules[s.name], place) for s in job.sources)
+    evidence = tuple(count_causes(marked[s.name], job, s, rules[s.name], place) for s in job.sources)
     return Material(
         marked=marked,
         ranges=ranges,
-        stream_static=read_static(spark, cfg, cut.static),
+        stream_static=statics.stream,
         batch_static=batch_static,
-        static_differs=bool(job.tables) and cut.static != batch.static,
+        static_differs=statics.differ,
         whole=whole,
         place=place,
         evidence=evidence,

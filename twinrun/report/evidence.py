@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from twinrun.report.binning import WindowBins, bin_windows
 from twinrun.report.cells import (
+    NONE,
     duration,
     instant,
     joined,
@@ -124,13 +125,15 @@ def dropped(verdict: Verdict) -> Section:
         return Section("dropped", title, empty="No dropped event is known.")
     shown = verdict.late_events[:MAX_LATE_EVENTS]
     lateness = f" (the newest event time seen, less {duration(verdict.lateness_ms)})" if verdict.lateness_ms else ""
+    of_whom = "the stream's watermark" if verdict.external is None else "the declared watermark of its partition"
     intro = (
-        f"Each became known only after the stream's watermark{lateness} had passed the end of its window, "
+        f"Each became known only after {of_whom}{lateness} had passed the end of its window, "
         "so the stream left it out of that window's row. All times are UTC."
     )
     listed = _events_of(shown)
     notes = [f"{number(total)} events in all; {number(listed)} are listed here."] if total > listed else []
-    notes.append("Every one, with its coordinates in Kafka, is a row of the late_events table.")
+    if verdict.external is None:
+        notes.append("Every one, with its coordinates in Kafka, is a row of the late_events table.")
     if shown:
         worst = max(shown, key=lambda event: event.late_ms)
         notes.insert(0, f"The latest one listed is {_event_name(worst).text}: {duration(worst.late_ms)} late.")
@@ -158,7 +161,7 @@ def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
             Cell(instant(event.event_time_ms), "time"),
             Cell(instant(event.known_at_ms), "time"),
             Cell(instant(event.watermark_ms), "time"),
-            str(event.micro_batch),
+            str(event.micro_batch) if event.micro_batch >= 0 else NONE,
             Cell(f"{event.topic}-{event.partition} at {event.offset}", "spot"),
         )
         for event in events

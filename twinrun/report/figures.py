@@ -12,7 +12,10 @@ NOT_A_CAUSE = ("pending", "unexplained")
 
 @dataclass(frozen=True)
 class Figures:
-    """Counts that add up: compared = equal + explained + unexplained. ``unit`` says what is counted."""
+    """Counts that add up: compared = equal + explained + unexplained. ``unit`` says what is counted.
+
+    ``events_stream`` is None where another engine wrote the result and no offsets are declared.
+    """
 
     unit: str
     compared: int
@@ -21,7 +24,7 @@ class Figures:
     unexplained: int
     pending: int
     events_batch: int
-    events_stream: int
+    events_stream: int | None
 
     @property
     def different(self) -> int:
@@ -32,7 +35,9 @@ class Figures:
 def figures(verdict: Verdict) -> Figures:
     """Count in windows where the verdict tells how many of them are unexplained, else in result rows."""
     events_batch = sum(source.events_batch for source in verdict.cut.sources)
-    events_stream = sum(source.events_in_cut for source in verdict.cut.sources)
+    events_stream: int | None = sum(source.events_in_cut for source in verdict.cut.sources)
+    if verdict.external is not None and not verdict.external.offsets_declared:
+        events_stream = None
     unexplained = _windows_unexplained(verdict)
     if unexplained is None:
         # Rows that a replay found waiting stand among the explained ones; here they are what they are.

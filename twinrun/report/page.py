@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from twinrun.report import evidence, surroundings
 from twinrun.report.cells import duration, instant, number
+from twinrun.report.external import external_section
 from twinrun.report.figures import Figures, figures
 from twinrun.report.grid import Grid, Section, row
 from twinrun.report.history import past
@@ -63,7 +64,7 @@ def build_page(verdict: Verdict) -> Page:
             evidence.causes_section(clean),
             stories(clean),
             evidence.dropped(clean),
-            surroundings.progress(clean),
+            external_section(clean) if clean.external is not None else surroundings.progress(clean),
             past(clean),
             surroundings.cut(clean),
             surroundings.quarantine(clean),
@@ -85,8 +86,9 @@ def _figures(verdict: Verdict, counts: Figures) -> tuple[Figure, ...]:
         verdict.rows_unexplained,
         verdict.rows_pending,
     )
+    closed = "closed by the stream" if verdict.external is None else "ready, as far as declared"
     names = (
-        ("compared", f"{counts.unit}s compared", counts.compared, "closed by the stream"),
+        ("compared", f"{counts.unit}s compared", counts.compared, closed),
         ("equal", "equal", counts.equal, "the same in both"),
         ("explained", "explained", counts.explained, "differ, cause proven"),
         ("unexplained", "unexplained", counts.unexplained, "differ, no proven cause"),
@@ -99,13 +101,17 @@ def _figures(verdict: Verdict, counts: Figures) -> tuple[Figure, ...]:
     return tuple(result)
 
 
+def _events_of_stream(counts: Figures) -> str:
+    return "not recorded" if counts.events_stream is None else number(counts.events_stream)
+
+
 def _modes(verdict: Verdict, counts: Figures) -> Grid:
     return Grid(
         "What each mode saw",
         ("Mode", "Events read", "Result rows"),
         (
             row("Batch", number(counts.events_batch), number(verdict.rows_batch)),
-            row("Stream", number(counts.events_stream), number(verdict.rows_stream)),
+            row("Stream", _events_of_stream(counts), number(verdict.rows_stream)),
         ),
         numeric=(1, 2),
     )

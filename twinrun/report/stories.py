@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twinrun.report import told_external
 from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value
 from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.neutral import shorten
@@ -173,11 +174,14 @@ def _joined(found: list[Told], part: str) -> str:
 
 def _untold(verdict: Verdict) -> tuple[Paragraph, ...]:
     """No cause: what was tried, and where to look."""
-    commands = (f"twinrun lint {verdict.job}", f"twinrun verify {verdict.job} --full")
+    outside = verdict.external is not None
+    tried, look = (told_external.UNEXPLAINED, told_external.LOOK_NEXT) if outside else (_TRIED, _LOOK)
+    again = f"twinrun verify {verdict.job} {'--external' if outside else '--full'}"
+    commands = (again,) if outside else (f"twinrun lint {verdict.job}", again)
     why = [note for note in verdict.notes if "by replay" in note][:2]
     return (
         Paragraph("What happened", "It is not known: no cause could be proven, so none is claimed."),
-        Paragraph("What was tried", " ".join([_TRIED, *why])),
+        Paragraph("What was tried", " ".join([tried, *why])),
         Paragraph("What it means", "One of the two rows may be wrong. This is what makes the verify fail."),
-        Paragraph("What to look at next", _LOOK, commands),
+        Paragraph("What to look at next", look, commands),
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from twinrun.report.binning import Progress, bin_progress
 from twinrun.report.cells import NONE, duration, instant, number, plural
+from twinrun.report.external import stream_place
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.results.verdict import Audit, SourceCut, Verdict
 
@@ -76,17 +77,21 @@ def _progress_table(verdict: Verdict) -> Grid:
 def cut(verdict: Verdict) -> Section:
     """Everything that is pinned: versions, watermark, micro-batch, offsets."""
     pinned = verdict.cut
+    external = verdict.external is not None
     facts = [
-        row("Micro-batch of the stream", str(pinned.micro_batch)),
-        row("Watermark at the cut (UTC)", instant(pinned.watermark_ms)),
+        *([] if external else [row("Micro-batch of the stream", str(pinned.micro_batch))]),
+        row(f"{'Declared watermark' if external else 'Watermark at the cut'} (UTC)", instant(pinned.watermark_ms)),
         row("Taken (UTC)", instant(pinned.taken_at_ms)),
         row("Batch result", Cell(f"{pinned.batch_table}, version {pinned.batch_version}", "code")),
-        row("Stream result", Cell(f"{pinned.stream_table}, version {pinned.stream_version}", "code")),
-        row("Stream query", Cell(pinned.query_id or NONE, "code")),
+        row("Stream result", Cell(stream_place(verdict), "code")),
+        *([] if external else [row("Stream query", Cell(pinned.query_id or NONE, "code"))]),
         row("Shape, keys", Cell(f"{verdict.shape}; {', '.join(verdict.keys) or 'no keys'}", "code")),
         row("Window, lateness", f"{duration(verdict.window_ms)}, {duration(verdict.lateness_ms)}"),
     ]
     for name in dict.fromkeys([*pinned.batch_static, *pinned.stream_static]):
+        if external:
+            facts.append(row(f"Static table {name}", f"batch version {pinned.batch_static[name]}, stream not known"))
+            continue
         facts.append(_static(name, pinned.batch_static.get(name), pinned.stream_static.get(name)))
     tables = [Grid("What is pinned", ("What", "Value"), tuple(facts), narrow="stack")]
     tables += [_offsets(source) for source in pinned.sources]

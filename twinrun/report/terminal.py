@@ -45,7 +45,7 @@ def render_summary(verdict: Verdict, *, path: str | None) -> list[str]:
         _line("  equal", counts.equal, _in_rows(counts, counts.equal, clean.rows_equal)),
         _line("  explained", counts.explained, _why(clean, counts)),
         _line("  unexplained", counts.unexplained, _in_rows(counts, counts.unexplained, clean.rows_unexplained)),
-        _line("pending", counts.pending, "not closed by the stream yet" if counts.pending else ""),
+        _line("pending", counts.pending, _open(clean) if counts.pending else ""),
         f"  {'events seen':<{_NAME_WIDTH}} {_pair(counts.events_batch, counts.events_stream)}",
         f"  {'rows seen':<{_NAME_WIDTH}} {_pair(clean.rows_batch, clean.rows_stream)}",
     ]
@@ -92,5 +92,9 @@ def _cause(cause: CauseCount, counts: Figures) -> str:
     return text if cause.events is None else f"{text} ({plural(cause.events, 'event', _COMMA)})"
 
 
-def _pair(batch: int, stream: int) -> str:
-    return f"batch {number(batch, _COMMA)}   stream {number(stream, _COMMA)}"
+def _open(verdict: Verdict) -> str:
+    return "declared to be open" if verdict.external is not None else "not closed by the stream yet"
+
+
+def _pair(batch: int, stream: int | None) -> str:
+    return f"batch {number(batch, _COMMA)}   stream {'not recorded' if stream is None else number(stream, _COMMA)}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from twinrun.report.cells import duration, instant, joined, plural
 from twinrun.report.neutral import shorten
+from twinrun.report.told_external import tell_external
 from twinrun.report.told_fixed import FIXED, Told
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
 
@@ -19,6 +20,8 @@ _HEALS = (*_WINDOWED, "stateless")
 
 def tell(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     """The texts of a cause; one that is not known here says so. Names of events are shortened, not yet escaped."""
+    if verdict.external is not None:
+        return tell_external(verdict, sample, cause)
     say = _TELLERS.get(cause)
     if say is not None:
         return say(verdict, sample, cause)

@@ -160,6 +160,13 @@ def compared_so_far(counts: Figures) -> str:
 
 def story(verdict: Verdict, counts: Figures) -> str:
     """What was compared, in one paragraph for a stranger."""
+    if verdict.external is not None:
+        return (
+            f"The job ran as a batch over {plural(counts.events_batch, 'event')} at rest. Its stream is not twinrun's: "
+            f"another engine wrote the {verdict.external.place}. twinrun compares the two results row by row. A cause "
+            "counts as proven when recomputing the batch with only the blamed input changed gives exactly the external "
+            "row; without a checkpoint fewer causes can be proven, and the report says which were out of reach."
+        )
     seen = f"the same {plural(counts.events_stream, 'event')}" if counts.events_stream else "the same events"
     if counts.events_batch != counts.events_stream:
         seen = f"events, {number(counts.events_batch)} in batch and {number(counts.events_stream)} in stream"

@@ -184,6 +184,26 @@ class ExpectationResult:
 
 
 @dataclass(frozen=True)
+class ExternalSide:
+    """The stream's side where another engine wrote it: what it is, what was declared, what cannot be proven of it.
+
+    ``records``, ``superseded`` and ``tombstones`` count records of a topic and are null for a table; ``early_rows``
+    are rows of windows that are called open. ``out_of_reach``: cause and the reason why it was not looked for.
+    """
+
+    place: str
+    declared: tuple[str, ...]
+    offsets_declared: bool
+    rows: int
+    early_rows: int
+    records: int | None
+    superseded: int | None
+    tombstones: int | None
+    malformed: tuple[QuarantineCount, ...]
+    out_of_reach: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What one verify found. ``problems`` are the sentences that make the exit code 1; ``history`` is the ledger's."""
 
@@ -221,6 +241,7 @@ class Verdict:
     stream_age_ms: int | None
     duration_ms: int
     history: History | None = None
+    external: ExternalSide | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with its schema version first."""

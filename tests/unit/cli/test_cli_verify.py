@@ -137,3 +137,54 @@ def test_another_file_is_refused(tmp_path: Path, text: str, why: str) -> None:
 
     with pytest.raises(InputError, match=why):
         read_verdict(file)
+
+
+@pytest.fixture
+def external(project: Path, verifier: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Stands for twinrun.external.verify; a table of another engine is there."""
+    (project / "out").mkdir()
+    fake: Any = types.ModuleType("twinrun.external.verify")
+    fake.asked = []
+
+    def verify_external(_: Any, cfg: Any, job: Any, binding: Any, **options: Any) -> Any:
+        options.pop("on_step")("comparing")
+        fake.asked.append((job.job_name, binding.table, options))
+        return verifier.outcome
+
+    fake.verify_external = verify_external
+    monkeypatch.setitem(sys.modules, "twinrun.external.verify", fake)
+    return fake
+
+
+def test_external_goes_to_the_bound_table_and_to_a_report_of_its_own(
+    run: Any, external: Any, verifier: Any, project: Path
+) -> None:
+    done = run("verify", "first_job", "--external", "--strict", "--set", "external.first_job.table=./out")
+
+    assert done.code == 0
+    assert external.asked == [("first_job", str(project / "out"), {"strict": True, "wait_s": None, "full": False})]
+    assert verifier.asked == []
+    assert (project / ".data/reports/first_job.external/report.html").exists()
+    assert not (project / FOLDER).exists()
+    assert run("report", "first_job", "--external") == done
+
+
+@pytest.mark.usefixtures("external")
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ([], "does not say where another engine's result of first_job is"),
+        (["external.first_job.table=./absent"], "there is no table at"),
+        (["external.first_jog.table=./out"], "rename external.first_jog"),
+        (["external.first_job.tabel=./out"], "write external.first_job.table"),
+        (["external.first_job.table=./out", "external.first_job.late_rule=partition-order"], "add lateness"),
+    ],
+)
+def test_a_bad_binding_is_2_before_spark_starts(run: Any, settings: list[str], says: str, project: Path) -> None:
+    options = [word for each in settings for word in ("--set", each)]
+
+    done = run("verify", "first_job", "--external", *options)
+
+    assert done.code == 2
+    assert says in done.err
+    assert not (project / ".data/reports").exists()

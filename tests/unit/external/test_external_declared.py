@@ -1,0 +1,109 @@
+"""What is declared about an external result: closed keys, one place, and only what goes with the job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinrun import Job, Source
+from twinrun.config.load import load_config
+from twinrun.config.model import Config
+from twinrun.errors import ConfigError
+from twinrun.external.declared import declared_texts, external_binding, keeps_latest
+
+SOURCE = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at", lateness="1 minute")
+KEYS = ["page", "window_start"]
+WINDOWED = Job(lambda clicks: clicks, sources=[SOURCE], keys=KEYS, window="1 minute", name="windowed")
+LATEST = Job(lambda clicks: clicks, sources=[SOURCE], keys=["page"], emit="updates", name="latest")
+SESSION = Job(lambda clicks: clicks, sources=[SOURCE], keys=KEYS, gap="1 minute", name="session")
+JOINED = Job(lambda clicks: clicks, sources=[SOURCE, SOURCE], keys=KEYS, window="1 minute", name="joined")
+
+
+def config(project: Path, external: str) -> Config:
+    file = project / "conf/local.yaml"
+    text = f"kafka: {{bootstrap_servers: 'b:9092'}}\nwarehouse: ./wh\nreport: {{folder: ./r}}\nexternal: {external}\n"
+    file.write_text(text, encoding="utf-8")
+    return load_config(file, env={})
+
+
+def test_a_path_starts_at_the_project_and_defaults_declare_nothing(project: Path) -> None:
+    cfg = config(project, "{windowed: {table: ./out}}")
+
+    binding = external_binding(cfg, WINDOWED)
+
+    assert binding.table == str(project / "out")
+    assert (binding.ready_until_ms, binding.lateness_ms, binding.late_rule, binding.start) == (None, None, "none", {})
+    assert declared_texts(binding, WINDOWED) == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("{windowed: {tabel: ./out}}", "external.windowed.table"),
+        ("{windowed: {table: ./out, topic: t}}", "both a table and a topic"),
+        ("{windowed: {}}", "neither a table nor a topic"),
+        ("{windowed: {table: ./out, format: orc}}", "external.windowed.format is 'orc'"),
+        ("{windowed: {topic: t, rows: lates}}", "write latest"),
+        ("{windowed: {table: ./out, rows: latest}}", "needs the order of a topic"),
+        ("{windowed: {topic: t, late_rule: partition-order}}", "add lateness"),
+        ("{windowed: {topic: t, lateness: 1 fortnight}}", "is not a duration"),
+        ("{windowed: {topic: t, ready_until: 2013-01-06T00:00:00}}", "is not a time with a zone"),
+        ("{windowed: {topic: t, start: {clicks: {'0': -1}}}}", "at least 0"),
+        ("{windowed: {topic: t, start: {clicks: {zero: 1}}}}", "start"),
+    ],
+)
+def test_a_bad_section_is_refused_with_its_key(project: Path, section: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config(project, section)
+    assert says in str(error.value)
+    assert "conf/local.yaml line 4" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("job", "section", "says"),
+    [
+        (WINDOWED, "{windowd: {topic: t}}", "rename external.windowd"),
+        (LATEST, "{}", "--set external.latest.table=PATH"),
+        (LATEST, "{latest: {topic: t, ready_until: '2013-01-06T00:00:00Z'}}", "ready_until needs windows"),
+        (LATEST, "{latest: {topic: t, lateness: 1 hour}}", "lateness needs windows"),
+        (SESSION, "{session: {topic: t, lateness: 1 hour}}", "lateness needs windows"),
+        (JOINED, "{joined: {topic: t, lateness: 1 s, late_rule: partition-order}}", "late_rule needs one source"),
+        (WINDOWED, "{windowed: {topic: t, end: {click: {'0': 1}}}}", "end.click is not a source of the job"),
+        (WINDOWED, "{windowed: {topic: t, ignore: [page]}}", "page names a row of the result"),
+        (WINDOWED, "{windowed: {topic: t, start: {x: {}}, ignore: [page]}}", "\n  - "),
+    ],
+)
+def test_what_does_not_go_with_the_job_is_refused(project: Path, job: Job, section: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        external_binding(config(project, section), job)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("job", "place", "latest"),
+    [
+        (WINDOWED, "topic: t", False),
+        (WINDOWED, "topic: t, rows: latest", True),
+        (LATEST, "topic: t", True),
+        (LATEST, "topic: t, rows: append", False),
+        (LATEST, "table: ./t", False),
+    ],
+)
+def test_records_replace_each_other_as_the_job_emits_or_as_declared(
+    project: Path, job: Job, place: str, latest: bool
+) -> None:
+    binding = config(project, f"{{{job.job_name}: {{{place}}}}}").external[job.job_name]
+    assert keeps_latest(binding, job) is latest
+
+
+def test_declarations_are_shown_as_they_were_written(project: Path) -> None:
+    section = "{windowed: {topic: t, lateness: 1 hour, late_rule: partition-order, start: {clicks: {'0': 4, '1': 5}}}}"
+    binding: Any = config(project, section).external["windowed"]
+    assert declared_texts(binding, WINDOWED) == (
+        "rows: each record is a row",
+        "lateness: 1 hour",
+        "late_rule: partition-order",
+        "start of clicks: 0: 4, 1: 5",
+    )

@@ -1,0 +1,150 @@
+"""Records of a result topic: each is a row, a deletion or malformed with a reason; the latest is told by offset."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from twinrun import Job, Source
+from twinrun.config.external import ExternalBinding
+from twinrun.external.records import RULE, TOMBSTONE, decode_records
+from twinrun.external.topic import _latest, _without_unclear
+
+T_MS = 1_357_466_400_000
+SCHEMA = "page STRING, window_start TIMESTAMP, clicks BIGINT, amount DECIMAL(10,2)"
+SOURCE = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at", lateness="1 minute")
+JOB = Job(lambda clicks: clicks, sources=[SOURCE], keys=["page", "window_start"], window="1 minute", name="job")
+ROW = {"page": "a", "window_start": T_MS, "clicks": 3, "amount": "1.25"}
+Pair = tuple[Any, Any]
+
+
+def text(**more: Any) -> bytes:
+    return json.dumps({**ROW, **more}).encode()
+
+
+def without(name: str) -> bytes:
+    return json.dumps({key: value for key, value in ROW.items() if key != name}).encode()
+
+
+def decoded(spark: SparkSession, pairs: list[Pair], tombstones: bool = False, **declared: Any) -> DataFrame:
+    rows = [
+        (
+            bytearray(key) if key is not None else None,
+            bytearray(value) if value is not None else None,
+            "t",
+            0,
+            offset,
+            0,
+        )
+        for offset, (key, value) in enumerate(pairs)
+    ]
+    raw = spark.createDataFrame(
+        rows, "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, at BIGINT"
+    ).withColumn("timestamp", F.timestamp_millis("at"))
+    schema = StructType.fromDDL(SCHEMA)
+    assert isinstance(schema, StructType)
+    binding = ExternalBinding(topic="t", **declared)
+    return decode_records(raw, schema, JOB.keys, binding, tombstones=tombstones)
+
+
+MALFORMED: list[tuple[Pair, str, str]] = [
+    ((b"k", b'{"page": "a"'), "not_json", "not a JSON object"),
+    ((b"k", b"[1]"), "not_json", "not a JSON object"),
+    ((b"k", b"\xff\xfe"), "not_utf8", "UTF-8"),
+    ((b"k", text() + b"x"), "trailing_bytes", "after the JSON object"),
+    ((b"k", text(clicks="three")), "wrong_type", "clicks"),
+    ((b"k", text(clicks=2.5)), "wrong_type", "clicks"),
+    ((b"k", without("window_start")), "missing_field", "window_start"),
+    ((b"k", text(page=None)), "missing_field", "page"),
+    ((b"k", text(amount="1.255")), "out_of_range", "does not fit decimal(10,2)"),
+    ((b"k", text(window_start=10**17)), "wrong_time", "window_start is not a time (epoch_ms)"),
+    ((b"k", None), "empty_value", "no value"),
+    ((None, None), "empty_value", "no value"),
+    ((b"k", b""), "empty_value", "no value"),
+]
+
+
+def test_each_malformed_record_is_kept_with_its_reason_and_good_ones_are_typed(spark_session: SparkSession) -> None:
+    good = [(b"k", text()), (None, text(amount=1.25, clicks=None, more="ignored"))]
+    rows = decoded(spark_session, [*good, *(pair for pair, _, _ in MALFORMED)]).orderBy("offset").collect()
+
+    assert len(rows) == len(good) + len(MALFORMED)
+    assert [row[RULE] for row in rows] == [None, None, *(rule for _, rule, _ in MALFORMED)]
+    assert all(says in row["reason"] for row, (_, _, says) in zip(rows[2:], MALFORMED, strict=True))
+    assert [bytes(row["value"] or b"") for row in rows[2:]] == [pair[1] or b"" for pair, _, _ in MALFORMED]
+    assert [row["row"] is None for row in rows] == [False, False, *(True for _ in MALFORMED)]
+    assert [(row["row"]["clicks"], row["row"]["amount"]) for row in rows[:2]] == [
+        (3, Decimal("1.25")),
+        (None, Decimal("1.25")),
+    ]
+
+
+def test_times_as_texts_and_key_columns_in_the_records_key(spark_session: SparkSession) -> None:
+    key = json.dumps({"page": "a", "window_start": "2013-01-06T10:00:00Z"}).encode()
+    value = json.dumps({"clicks": 1, "amount": "2"}).encode()
+    pairs = [
+        (key, value),
+        (key, json.dumps({"page": "b", "clicks": 1}).encode()),  # contradicts its key
+        (b"a", value),
+        (None, value),
+        (json.dumps({"page": "a", "window_start": "yesterday"}).encode(), value),
+    ]
+    rows = decoded(spark_session, pairs, key="json", time_format="iso8601").orderBy("offset")
+
+    found = rows.select(RULE, "row.page", F.unix_millis("row.window_start").alias("ms")).collect()
+    assert (found[0][RULE], found[0]["page"], found[0]["ms"]) == (None, "a", T_MS)
+    assert [row[RULE] for row in found[1:]] == ["key_differs", "key_not_json", "key_empty_value", "wrong_time"]
+
+
+def latest(spark: SparkSession, pairs: list[Pair], **declared: Any) -> tuple[list[tuple[str, int]], list[str]]:
+    """Page and clicks of the latest rows; rules of the malformed records."""
+    frame = decoded(spark, pairs, tombstones=True, **declared)
+    binding = ExternalBinding(topic="t", **declared)
+    frame = frame if binding.key == "json" else _without_unclear(frame, JOB)
+    frame = frame.localCheckpoint()
+    rows = _latest(frame.filter(F.col(RULE).isNull()), JOB, binding).select("row.page", "row.clicks").collect()
+    rules = frame.filter(F.col(RULE).isNotNull()).orderBy("offset").collect()
+    return sorted((row["page"], row["clicks"]) for row in rows), [row[RULE] for row in rules]
+
+
+def test_the_newest_record_of_a_row_counts_and_a_deletion_holds_until_the_row_comes_back(
+    spark_session: SparkSession,
+) -> None:
+    pairs = [
+        (b"a", text(clicks=1)),
+        (b"b", text(page="b", clicks=1)),
+        (b"a", text(clicks=2)),
+        (b"b", None),
+        (b"c", text(page="c", clicks=1)),
+        (b"c", None),
+        (b"c", text(page="c", clicks=7)),
+        (b"d", None),  # of a row that never was
+        (None, None),  # names no row
+    ]
+    assert latest(spark_session, pairs) == ([("a", 2), ("c", 7)], ["empty_value"])
+
+
+def test_a_deletion_by_a_key_of_several_rows_is_malformed_and_deletes_nothing(spark_session: SparkSession) -> None:
+    pairs = [(b"a", text(clicks=1)), (b"a", text(window_start=T_MS + 60_000, clicks=2)), (b"a", None)]
+
+    assert latest(spark_session, pairs) == ([("a", 1), ("a", 2)], ["unclear_tombstone"])
+
+
+def test_a_deletion_by_key_columns_names_one_row(spark_session: SparkSession) -> None:
+    keys = [json.dumps({"page": "a", "window_start": T_MS + minute * 60_000}).encode() for minute in (0, 1)]
+    value = json.dumps({"clicks": 1, "amount": "1"}).encode()
+
+    found = latest(spark_session, [(keys[0], value), (keys[1], value), (keys[0], None)], key="json")
+    assert found == ([("a", 1)], [])
+
+
+@pytest.mark.parametrize("tombstones", [False, True])
+def test_a_null_value_deletes_only_where_the_latest_row_counts(spark_session: SparkSession, tombstones: bool) -> None:
+    row = decoded(spark_session, [(b"k", None)], tombstones=tombstones).collect()[0]
+    assert (row[TOMBSTONE], row[RULE]) == ((True, None) if tombstones else (False, "empty_value"))

@@ -1,0 +1,84 @@
+"""A stream side that another engine wrote: every report says so, and which causes were out of reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from factory import differ
+from test_report_snapshots import check, small
+
+from twinrun.cli.reread import read_verdict
+from twinrun.report.html import render_html
+from twinrun.report.json_ import render_json
+from twinrun.report.markdown import render_markdown
+from twinrun.report.terminal import render_summary
+from twinrun.results.verdict import ExternalSide, QuarantineCount, Verdict
+
+
+def external(place: str = "topic departures") -> Verdict:
+    """The verdict of a result topic with malformed records and nothing declared but a lateness."""
+    base = small(differ())
+    side = ExternalSide(
+        place=place,
+        declared=("rows: each record is a row", "lateness: 1 hour"),
+        offsets_declared=False,
+        rows=371,
+        early_rows=3,
+        records=371,
+        superseded=0,
+        tombstones=0,
+        malformed=(QuarantineCount("departures", "not_json", 2, "departures partition 0 offset 7", "not JSON: {"),),
+        out_of_reach=(
+            ("late_dropped", "no late_rule is declared, and another engine records no watermark per event"),
+            ("sink_missing", "it takes the stream's micro-batches, run again, and another engine leaves none"),
+        ),
+    )
+    late = tuple(replace(event, micro_batch=-1) for event in base.late_events)
+    cut = replace(base.cut, micro_batch=-1, query_id="", stream_version=-1, stream_static={}, stream_table="departures")
+    nothing: dict[str, object] = {
+        "micro_batches": (),
+        "stream_lag_events": None,
+        "stream_age_ms": None,
+        "history": None,
+    }
+    nothing["samples"] = tuple(replace(sample, events=()) for sample in base.samples)
+    return replace(base, external=side, cut=cut, late_events=late, **nothing)  # type: ignore[arg-type]
+
+
+def test_summary_and_markdown() -> None:
+    check("external.txt", "\n".join(render_summary(external(), path="report/report.html")) + "\n")
+    check("external.md", render_markdown(external()))
+
+
+def test_the_page_has_no_chart_of_micro_batches_and_says_why() -> None:
+    page = render_html(external())
+    assert "The stream side is external" in page
+    assert "there is no chart of its progress" in page
+    assert "Causes that were out of reach" in page
+    assert "newest event time</li>" not in page
+    assert "newest event time</li>" in render_html(small(differ()))
+
+
+def test_no_story_speaks_of_replays_or_of_what_only_a_stream_of_twinrun_has() -> None:
+    page = render_html(external())
+    assert "By the declared rule" in page
+    assert "run again" not in page.split("Row by row")[1].split("The events that the stream dropped")[0]
+    assert "twinrun heal" not in page
+    assert "twinrun heal" in render_html(small(differ()))
+
+
+def test_texts_of_the_external_side_are_harmless() -> None:
+    nasty = external(place="topic \x1b[2J<script>alert(1)</script>")
+    assert "<script>" not in render_html(nasty)
+    assert "\x1b" not in render_html(nasty) + render_markdown(nasty)
+
+
+def test_an_external_verdict_survives_its_json_and_older_reports_are_still_read(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / "report.json"
+    file.write_text(render_json(external()), encoding="utf-8")
+    assert read_verdict(file) == external()
+
+    older = render_json(small(differ())).replace(',\n  "external": null', "")
+    assert "external" not in older
+    file.write_text(older, encoding="utf-8")
+    assert read_verdict(file) == small(differ())

@@ -1,0 +1,111 @@
+"""A result that another engine wrote: where it is, how its records are read, and what its owner declares about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from twinrun.config.problems import Problem, several
+from twinrun.config.values import EmptySection, Name, NotNegative, TablePath, Topic
+from twinrun.durations import parse_ms
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _duration(text: str) -> str:
+    parse_ms(text)
+    return text
+
+
+def _instant(text: str) -> str:
+    try:
+        zone = datetime.fromisoformat(text).tzinfo
+    except ValueError:
+        zone = None
+    if zone is None:
+        msg = f"{text!r} is not a time with a zone such as 2013-01-06T00:00:00Z"
+        raise ValueError(msg)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+Instant = Annotated[str, AfterValidator(_instant)]
+PartitionOffsets = Annotated[dict[NotNegative, NotNegative], EmptySection]
+
+
+class ExternalBinding(BaseModel):
+    """The stream side of a job that another engine runs; everything but its place is a declaration of its owner.
+
+    Attributes
+    ----------
+    table, format : str
+        A Delta or Parquet table. Or else:
+    topic : str
+        A Kafka topic with one JSON object per record.
+    key : {"none", "json"}
+        ``json``: the record's key is a JSON object that holds key columns of the result.
+    time_format : {"epoch_ms", "iso8601"}
+        How the records write timestamps.
+    rows : {"append", "latest"} or None
+        Whether a record is a row of its own or replaces the one with its key; None: as the job's ``emit`` says.
+    ignore : list of str
+        Columns that are not compared.
+    ready_until : str or None
+        ISO instant: windows that end later are pending.
+    lateness : str or None
+        How far the engine's watermark stays behind the newest event; without ``ready_until`` it says what is pending.
+    late_rule : {"none", "partition-order"}
+        ``partition-order``: an event is dropped once the newest event before it in its partition, less ``lateness``,
+        has reached the end of its window.
+    start, end : dict
+        Offsets by source and partition between which the engine read; ``end`` is exclusive.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: TablePath | None = None
+    format: Literal["delta", "parquet"] = "delta"
+    topic: Topic | None = None
+    key: Literal["none", "json"] = "none"
+    time_format: Literal["epoch_ms", "iso8601"] = "epoch_ms"
+    rows: Literal["append", "latest"] | None = None
+    ignore: list[str] = []
+    ready_until: Instant | None = None
+    lateness: Duration | None = None
+    late_rule: Literal["none", "partition-order"] = "none"
+    start: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
+    end: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> ExternalBinding:
+        problems = []
+        if (self.table is None) == (self.topic is None):
+            found = "both a table and a topic are given" if self.table else "neither a table nor a topic is given"
+            problems.append(Problem((), found, "exactly one of them", "set the other to null"))
+        if self.rows == "latest" and self.topic is None:
+            found = "rows: latest needs the order of a topic"
+            problems.append(Problem(("rows",), found, "a table that holds the latest rows already, with rows: append"))
+        if self.late_rule != "none" and self.lateness is None:
+            problems.append(Problem(("late_rule",), "late_rule needs a lateness", fix="add lateness"))
+        if problems:
+            raise several(problems)
+        return self
+
+    @property
+    def place(self) -> str:
+        """The table's reference or the topic's name."""
+        return self.table or self.topic or ""
+
+    @property
+    def lateness_ms(self) -> int | None:
+        """Declared lateness in milliseconds."""
+        return None if self.lateness is None else parse_ms(self.lateness)
+
+    @property
+    def ready_until_ms(self) -> int | None:
+        """Declared end of what is ready, in epoch milliseconds, rounded down."""
+        if self.ready_until is None:
+            return None
+        return (datetime.fromisoformat(self.ready_until) - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,169 @@
+"""Causes that can be proven without a checkpoint: each a recomputation over the batch's events, marked as declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from twinrun.explain.closed_form import explain_closed_form
+from twinrun.explain.counterfactual import USED, batch_rows, stream_rows
+from twinrun.explain.differing import KEY_ID, differing_keys
+from twinrun.explain.evidence import causes_of
+from twinrun.explain.late import dropped_pairs
+from twinrun.explain.material import Material
+from twinrun.external.mark import NOTHING_LATE
+from twinrun.job.dataflow import Dataflow, LateRule
+from twinrun.job.job import Job
+from twinrun.results.touched import TimeRange
+
+BY_OFFSET = ("before_start", "beyond_cut", "quarantined")
+
+
+@dataclass(frozen=True)
+class World:
+    """One hypothesis about what the other engine used: marked events, and the function over them."""
+
+    job: Job
+    closed_form: bool
+    material: Material
+
+    def rows(self, marked: dict[str, DataFrame]) -> DataFrame:
+        """What an engine that uses these events must have written. Lazy; sessions are materialised."""
+        if self.closed_form:
+            return stream_rows(self.job, marked[self.job.sources[0].name], self.material.stream_static)
+        used = {name: frame.filter(F.col(USED)) for name, frame in marked.items()}
+        rows = batch_rows(self.job, used, self.material.stream_static)
+        # Spark pushes filters below the merging of sessions, which undoes it.
+        return rows.localCheckpoint() if self.job.shape == "session" else rows
+
+
+def explain_events(rows: DataFrame, world: World) -> DataFrame:
+    """Add ``verdict`` and ``causes`` to differing rows; a cause that does not change its row is withdrawn. Lazy.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Differing rows with `KEY_ID` and ``place``.
+    """
+    judged = _closed_form(rows, world) if world.closed_form else _whole(rows, world)
+    judged = judged.localCheckpoint()
+    if not judged.filter(F.size("causes") > 1).limit(1).count():
+        return judged
+    return _needed(judged, world)
+
+
+def rule_refuted(world: World, found: DataFrame, ranges: list[TimeRange]) -> int:
+    """Rows that are the same on both sides although the declared rule drops events that change them. One Spark job.
+
+    Any such row means that the engine does not follow the rule, so that nothing may be put down to it.
+
+    Parameters
+    ----------
+    found : DataFrame
+        The differing rows, with `KEY_ID`.
+    ranges : list of TimeRange
+        Windows in which the rule drops something; all of them ready.
+    """
+    if not ranges:
+        return 0
+    expected = world.rows(world.material.marked)
+    wrong = differing_keys(world.job, expected, world.material.sides.stream, "_wrong", ranges)
+    return wrong.join(found.select(KEY_ID).distinct(), KEY_ID, "left_anti").count()
+
+
+def late_windows(job: Job, marked: DataFrame, ready_ms: int) -> DataFrame:
+    """Starts (column ``s``, epoch ms) of the ready windows in which the declared rule drops an event. Lazy."""
+    rule = LateRule("window", job.window_ms, job.slide_ms)
+    pairs = dropped_pairs(marked.filter(F.col(USED)), job.sources[0], rule)
+    return pairs.filter(F.col("_end_ms") <= F.lit(ready_ms)).select(F.col("_start_ms").alias("s")).distinct()
+
+
+def rules_of(job: Job, flow: Dataflow, by_rule: bool) -> dict[str, LateRule]:
+    """By source: the declared rule for a job of one window operator, none for all else."""
+    window = LateRule("window", job.window_ms, job.slide_ms) if by_rule and flow.closed_form else LateRule("none")
+    return {source.name: window for source in job.sources}
+
+
+def with_lateness(job: Job, lateness: str | None) -> Job:
+    """The job as the other engine is declared to run it."""
+    return replace(job, sources=[replace(source, lateness=lateness) for source in job.sources])
+
+
+def explain_copies(rows: DataFrame, world: World) -> DataFrame:
+    """Judge surplus rows: ``sink_duplicate`` where the result holds nothing but exact copies of the right row. Lazy.
+
+    Right is the batch's row, or that of an engine that used what ``world`` says.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Differing rows of kind ``duplicate_in_stream``, with `KEY_ID`.
+    """
+    job, material = world.job, world.material
+    batch, single, ranges = material.sides.batch, material.sides.stream, material.ranges
+    flags = [
+        differing_keys(job, batch, single, "_not_batch", ranges),
+        differing_keys(job, world.rows(material.marked), single, "_not_world", ranges),
+        differing_keys(job, material.whole, batch, "_batch_wrong", ranges),
+    ]
+    judged = rows
+    for flag in flags:
+        judged = judged.join(flag, KEY_ID, "left")
+    # The batch's own table must be right too: what the function gives twice would be no copy.
+    right = F.col("_batch_wrong").isNull() & (F.col("_not_batch").isNull() | F.col("_not_world").isNull())
+    return _judged(judged, rows.columns, right, F.create_map(F.lit("sink_duplicate"), F.lit(0).cast("bigint")))
+
+
+def _closed_form(rows: DataFrame, world: World) -> DataFrame:
+    return explain_closed_form(world.job, rows, world.material)
+
+
+def _whole(rows: DataFrame, world: World) -> DataFrame:
+    """For jobs without a closed form: events left out as a whole, in the job's own function over all the others."""
+    job, material = world.job, world.material
+    wrong = differing_keys(job, world.rows(material.marked), material.sides.stream, "_wrong")
+    wrong = wrong.unionByName(differing_keys(job, material.whole, material.sides.batch, "_wrong")).distinct()
+    judged = causes_of(rows, material.evidence).join(wrong, KEY_ID, "left")
+    found = F.map_filter("causes", lambda cause, _: cause.isin(*BY_OFFSET))
+    return _judged(judged, rows.columns, F.col("_wrong").isNull() & (F.size(found) > 0), found)
+
+
+def _needed(judged: DataFrame, world: World) -> DataFrame:
+    """Withdraw causes whose events can be put back without changing the row; all stay where only all together do."""
+    material = world.material
+    joined = judged
+    for cause in (*BY_OFFSET, "late_dropped"):
+        restored = {name: _restored(frame, cause) for name, frame in material.marked.items()}
+        # Keys at which the row without this cause is still the external one lack the flag.
+        flag = differing_keys(world.job, world.rows(restored), material.sides.stream, f"_by_{cause}", material.ranges)
+        joined = joined.join(flag, KEY_ID, "left")
+    kept = F.map_filter("causes", lambda cause, _: _flag_of(cause))
+    found = F.when(F.size("causes") < 2, F.col("causes")).when(F.size(kept) > 0, kept).otherwise(F.col("causes"))
+    return joined.withColumn("causes", found).select(*judged.columns).localCheckpoint()
+
+
+def _flag_of(cause: Column) -> Column:
+    found: Column = F.lit(True)
+    for name in (*BY_OFFSET, "late_dropped"):
+        found = F.when(cause == name, F.coalesce(F.col(f"_by_{name}"), F.lit(False))).otherwise(found)
+    return found
+
+
+def _restored(marked: DataFrame, cause: str) -> DataFrame:
+    """The events as if those of one cause had been used."""
+    if cause == "late_dropped":
+        return marked.withColumn("_late_ms", F.lit(NOTHING_LATE).cast("bigint"))
+    back = F.coalesce(F.col("_cause") == cause, F.lit(False))
+    late = F.when(~back, F.col("_late_ms")).otherwise(F.lit(NOTHING_LATE))
+    return marked.withColumns({USED: F.col(USED) | back, "_late_ms": late})
+
+
+def _judged(frame: DataFrame, columns: list[str], proven: Column, found: Column) -> DataFrame:
+    none = F.create_map().cast("map<string,bigint>")
+    done = frame.withColumn("_proven", F.coalesce(proven, F.lit(False)))
+    verdict = F.when(F.col("_proven"), F.lit("explained")).otherwise(F.lit("unexplained"))
+    causes = F.when(F.col("_proven"), found).otherwise(none)
+    kept = [F.col(f"`{name}`") for name in columns if name != "causes"]
+    return done.select(*kept, verdict.alias("verdict"), causes.alias("causes"))

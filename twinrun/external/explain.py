@@ -1,0 +1,195 @@
+"""Give each row that differs from an external result its proven causes; what no recomputation proves is unexplained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.compare.drilldown import DUPLICATE_IN_STREAM
+from twinrun.config.external import ExternalBinding
+from twinrun.config.model import Config
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID
+from twinrun.explain.evidence import events_by_cause, with_blamed
+from twinrun.explain.keep import keep
+from twinrun.explain.late import late_rows
+from twinrun.explain.material import Statics, material_of, requeued
+from twinrun.explain.rerun import explain_floats, explain_unstable
+from twinrun.explain.sides import Sides
+from twinrun.explain.tables import late_samples
+from twinrun.external.causes import (
+    World,
+    explain_copies,
+    explain_events,
+    late_windows,
+    rule_refuted,
+    rules_of,
+    with_lateness,
+)
+from twinrun.external.mark import Rules, mark_declared
+from twinrun.external.side import without_copies
+from twinrun.job.dataflow import Dataflow
+from twinrun.job.job import Job
+from twinrun.results.cut import StreamCut
+from twinrun.results.touched import TimeRange, events_of, join_ranges
+from twinrun.results.verdict import LateEvent
+
+TABLE = "external_differences"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the proofs of one verify stand on.
+
+    ``job`` has tolerances for compared columns only; ``ready_ms``: windows that end by then are compared;
+    ``appended``: a repeated key means that a row was written twice.
+    """
+
+    job: Job
+    flow: Dataflow
+    binding: ExternalBinding
+    cut: StreamCut
+    events: dict[str, DataFrame]
+    statics: dict[str, DataFrame]
+    sides: Sides
+    ready_ms: int
+    appended: bool
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether a rule is declared by which this job's late events can be told."""
+        return self.binding.late_rule != "none" and self.flow.closed_form and self.job.windowed
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Differing rows as they were kept, events by proven cause, late events by name, and how the rule fared.
+
+    ``refuted``: rows that agree although the declared rule drops events that change them; then it is not used.
+    """
+
+    rows: DataFrame
+    events: dict[str, int] = field(default_factory=dict)
+    late: tuple[LateEvent, ...] = ()
+    refuted: int = 0
+
+
+def explain_external(
+    spark: SparkSession, cfg: Config, case: Case, verify_id: str, found: DataFrame, *, try_causes: bool
+) -> Explained:
+    """Judge the differing rows and keep them in the table ``external_differences``. About twenty small Spark jobs.
+
+    With a declared rule, every ready window in which it drops something is recomputed, differing or not: rows that
+    agree against the rule refute it, and then no event is called late.
+
+    Parameters
+    ----------
+    found : DataFrame
+        The differing rows, as `twinrun.compare.tables.compare_frames` gives them.
+    try_causes : bool
+        False where there is nothing to explain by: all rows stay unexplained.
+    """
+    job = case.job
+    found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
+    if not try_causes:
+        return Explained(keep(spark, cfg, job, verify_id, _unproven(found), TABLE))
+    refuted = 0
+    world, ranges = _world(spark, cfg, case, found, Rules(case.binding.lateness_ms if case.by_rule else None))
+    if case.by_rule:
+        refuted = rule_refuted(world, found, ranges)
+        if refuted:
+            world, _ = _world(spark, cfg, case, found, Rules())
+    copies = F.col("kind") == DUPLICATE_IN_STREAM if case.appended else F.lit(False)
+    judged = explain_events(world.material.place.of_rows(found.filter(~copies), job), world)
+    events = _counted(judged, world)
+    late = _late(cfg, case, judged, world) if case.by_rule and not refuted else ()
+    if _open(judged) and _any_requeued(spark, cfg, job):
+        lateness_ms = case.binding.lateness_ms if case.by_rule and not refuted else None
+        other, _ = _world(spark, cfg, case, found, Rules(lateness_ms, refuse=True))
+        again = explain_events(other.material.place.of_rows(_rest(judged).drop("place"), job), other)
+        more = _counted(again, other)
+        events = {name: events.get(name, 0) + more.get(name, 0) for name in {*events, *more}}
+        judged = _more(judged, again)
+    if _open(judged) and world.closed_form:
+        judged = _more(judged, explain_floats(world.job, _rest(judged), world.material))
+    if _open(judged):
+        judged = _more(judged, explain_unstable(world.job, _rest(judged), world.material))
+    if case.appended:
+        surplus = explain_copies(found.filter(copies), world)
+        judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
+    return Explained(keep(spark, cfg, job, verify_id, judged, TABLE), events, late, refuted)
+
+
+def _world(
+    spark: SparkSession, cfg: Config, case: Case, found: DataFrame, rules: Rules
+) -> tuple[World, list[TimeRange]]:
+    """Mark the events under these rules; the windows that differ, and those in which the rule drops something."""
+    job, flow = case.job, case.flow
+    by_rule = rules.lateness_ms is not None
+    marked = {
+        source.name: mark_declared(case.events[source.name], requeued(spark, cfg, source.name), source, case.cut, rules)
+        for source in job.sources
+    }
+    twin = with_lateness(job, case.binding.lateness if by_rule else None) if flow.closed_form else job
+    ranges: list[TimeRange] = []
+    if flow.closed_form and job.windowed:
+        starts = found.select(F.unix_millis("window").alias("s")).filter(F.col("s").isNotNull())
+        if by_rule:
+            starts = starts.unionByName(late_windows(job, marked[job.sources[0].name], case.ready_ms))
+        ranges = join_ranges(starts.distinct(), job.slide_ms or 1)
+        marked = {name: events_of(frame, job, ranges) for name, frame in marked.items()}
+    # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
+    marked = {name: frame.localCheckpoint() for name, frame in marked.items()}
+    single = without_copies(job, case.sides.stream) if case.appended else case.sides.stream
+    statics = Statics(case.statics, case.statics)
+    material = material_of(twin, rules_of(job, flow, by_rule), marked, statics, Sides(case.sides.batch, single), ranges)
+    return World(twin, flow.closed_form, material), ranges
+
+
+def _counted(judged: DataFrame, world: World) -> dict[str, int]:
+    proven = judged.filter(F.col("verdict") == "explained")
+    return events_by_cause(proven, world.material.evidence)
+
+
+def _late(cfg: Config, case: Case, judged: DataFrame, world: World) -> tuple[LateEvent, ...]:
+    """The events that the rule drops and that a proven row lacks, at most ``verify.max_late_samples``."""
+    source = world.job.sources[0]
+    material = world.material
+    proven = judged.filter(F.col("verdict") == "explained")
+    blamed = with_blamed(proven, material.evidence[0]).filter(F.col("_why") == "late_dropped")
+    named = blamed.select("_topic", "_partition", "_offset", F.unix_millis("place").alias("_start")).distinct()
+    rule = rules_of(case.job, case.flow, True)[source.name]
+    rows = late_rows(material.marked[source.name], case.job.job_name, source, rule, "")
+    same = (
+        (rows["topic"] == named["_topic"])
+        & (rows["partition"] == named["_partition"])
+        & (rows["offset"] == named["_offset"])
+        & (rows["window_start_ms"] == named["_start"])
+    )
+    return late_samples(rows.join(named, same, "left_semi"), cfg.verify.max_late_samples)
+
+
+def _any_requeued(spark: SparkSession, cfg: Config, job: Job) -> bool:
+    frames = [requeued(spark, cfg, source.name) for source in job.sources]
+    return any(frame is not None and frame.limit(1).count() > 0 for frame in frames)
+
+
+def _unproven(rows: DataFrame) -> DataFrame:
+    none = F.create_map().cast("map<string,bigint>")
+    return rows.withColumns({"verdict": F.lit("unexplained"), "causes": none})
+
+
+def _open(judged: DataFrame) -> bool:
+    return judged.filter(F.col("verdict") == "unexplained").limit(1).count() > 0
+
+
+def _rest(judged: DataFrame) -> DataFrame:
+    return judged.filter(F.col("verdict") == "unexplained").drop("verdict", "causes")
+
+
+def _more(judged: DataFrame, later: DataFrame | None) -> DataFrame:
+    if later is None:
+        return judged
+    done = judged.filter(F.col("verdict") != "unexplained")
+    return done.unionByName(later, allowMissingColumns=True).localCheckpoint()

@@ -1,0 +1,112 @@
+"""Read both sides of an external verify and pin them: schema first, the cut as declared."""
+
+from __future__ import annotations
+
+import time
+
+from pyspark.sql import SparkSession
+
+from twinrun.compare.schema import plan_schema
+from twinrun.config.external import ExternalBinding
+from twinrun.config.model import Config
+from twinrun.explain.reach import Reach
+from twinrun.explain.sides import Sides
+from twinrun.external.cut import EVERYTHING_READY, declared_cut, declared_watermark
+from twinrun.external.declared import keeps_latest, need_batch
+from twinrun.external.explain import Case
+from twinrun.external.side import External, aligned, compared_job, less, read_external
+from twinrun.job.dataflow import dataflow
+from twinrun.job.job import Job
+from twinrun.results.state import BatchState, batch_state
+from twinrun.results.verdict import Cut, SourceCut
+from twinrun.tables.delta import read_table
+from twinrun.tables.offsets import covers, lag
+from twinrun.tables.static import read_static
+
+_POLL_S = 2.0
+
+
+def read_case(
+    spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, batch: BatchState
+) -> tuple[Case, External, tuple[str, ...]]:
+    """Read both sides, schema first, and put together what the proofs stand on."""
+    whole = read_table(spark, batch.table, batch.table_version)
+    external = read_external(spark, cfg, job, binding, whole)
+    held = less(whole, binding.ignore)
+    used = compared_job(job, binding)
+    plan_schema(
+        held.schema,
+        external.rows.schema,
+        job.keys,
+        job.window_column if job.windowed else None,
+        used.tolerances,
+    )
+    of_batch, of_stream, notes = aligned(held, external.rows)
+    statics = read_static(spark, cfg, batch.static)
+    events = {
+        s.name: read_table(spark, cfg.table("events", source=s.name), batch.events_version[s.name]) for s in job.sources
+    }
+    watermark_ms = declared_watermark(job, binding, batch, events)
+    ready_ms = EVERYTHING_READY if watermark_ms is None else watermark_ms
+    case = Case(
+        job=used,
+        flow=dataflow(spark, job, {name: frame.schema for name, frame in statics.items()}),
+        binding=binding,
+        cut=declared_cut(spark, job, binding, batch, ready_ms, external.version),
+        events=events,
+        statics=statics,
+        sides=Sides(of_batch, of_stream),
+        ready_ms=ready_ms,
+        appended=not keeps_latest(binding, job),
+    )
+    return case, external, notes
+
+
+def wait_for_batch(spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, wait_s: float) -> BatchState:
+    """The last batch run, after waiting up to ``wait_s`` seconds for one that covers the declared end offsets."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        batch = batch_state(spark, cfg, job.job_name)
+        if batch is not None and (is_covered(batch, binding, job) or time.monotonic() >= deadline):
+            return batch
+        if time.monotonic() >= deadline:
+            raise need_batch(job)
+        time.sleep(_POLL_S)
+
+
+def is_covered(batch: BatchState, binding: ExternalBinding, job: Job) -> bool:
+    """Whether the batch has read up to the declared end offsets."""
+    return all(covers(batch.ends.get(s.name, {}), binding.end.get(s.name, {})) for s in job.sources)
+
+
+def pinned_cut(cfg: Config, case: Case, batch: BatchState, reach: Reach, version: int) -> Cut:
+    """Everything that is pinned, for the report."""
+    cut = case.cut
+    sources = tuple(
+        SourceCut(
+            source=s.name,
+            topic=cfg.source(s.name).topic,
+            start=cut.start[s.name],
+            end=cut.end[s.name],
+            bronze_end=reach.bronze[s.name],
+            batch_end=batch.ends.get(s.name, {}),
+            broker_end=reach.broker[s.name],
+            events_in_cut=lag(cut.end[s.name], cut.start[s.name]),
+            events_batch=sum(batch.ends.get(s.name, {}).values()),
+        )
+        for s in case.job.sources
+    )
+    return Cut(
+        job=case.job.job_name,
+        micro_batch=cut.committed.micro_batch,
+        watermark_ms=None if case.ready_ms == EVERYTHING_READY else case.ready_ms,
+        query_id="",
+        batch_table=batch.table,
+        batch_version=batch.table_version,
+        stream_table=case.binding.place,
+        stream_version=version,
+        batch_static=batch.static,
+        stream_static={},
+        sources=sources,
+        taken_at_ms=cut.taken_at_ms,
+    )

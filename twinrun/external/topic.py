@@ -1,0 +1,214 @@
+"""Read a result topic up to pinned offsets: all of its rows, or the latest per key; nothing is lost in silence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+from twinrun.broker.topics import offset_ranges
+from twinrun.config.external import ExternalBinding
+from twinrun.config.model import Config
+from twinrun.events.json_ import quoted
+from twinrun.explain.differing import EXACT_TIMES
+from twinrun.external.declared import keeps_latest
+from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records
+from twinrun.job.job import Job
+from twinrun.results.verdict import QuarantineCount
+from twinrun.tables.delta import append, delta_table, replace, table_exists
+
+MOST_FIELDS = 200
+_ID = "row_id"
+_UNCLEAR = "unclear_tombstone"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Fields of the records: their names, what is wrong with them, and which some records lack."""
+
+    names: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TopicResult:
+    """What a result topic holds.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        The result, materialised.
+    records, superseded, tombstones : int
+        Good records with a value, those that a later one of the same key replaced or deleted, and deletions.
+    malformed : tuple of QuarantineCount
+        By rule, each with the coordinates and reason of one record; all are in the table ``external_malformed``.
+    split_keys : int
+        Keys with records in several partitions, of which no latest is decided.
+    fields : Fields
+        The fields of its good records.
+    """
+
+    rows: DataFrame
+    records: int
+    superseded: int
+    tombstones: int
+    malformed: tuple[QuarantineCount, ...]
+    split_keys: int
+    fields: Fields
+
+
+def read_result_topic(
+    spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, schema: StructType
+) -> TopicResult:
+    """Read the topic from its first record to its end as it is now, committed transactions only. About six Spark jobs.
+
+    Parameters
+    ----------
+    schema : StructType
+        The batch's result, less the columns that are not compared.
+
+    Raises
+    ------
+    BrokerError
+        Kafka or the topic cannot be reached.
+    """
+    topic = binding.topic or ""
+    raw = _records(spark, cfg, topic)
+    latest = keeps_latest(binding, job)
+    if raw is None:
+        empty = spark.createDataFrame([], schema)
+        _keep_malformed(spark, cfg, job, topic, None)
+        return TopicResult(empty, 0, 0, 0, (), 0, Fields())
+    decoded = decode_records(raw, schema, job.keys, binding, tombstones=latest).localCheckpoint()
+    if latest and binding.key != "json":
+        decoded = _without_unclear(decoded, job).localCheckpoint()
+    malformed = decoded.filter(F.col(RULE).isNotNull())
+    good = decoded.filter(F.col(RULE).isNull())
+    kept, split_keys = (_latest(good, job, binding), 0) if latest else (good, 0)
+    rows = kept.select(f"{ROW}.*").localCheckpoint()
+    if latest:
+        keys = [F.col(quoted(key)) for key in job.keys]
+        split_keys = rows.groupBy(*keys).count().filter(F.col("count") > 1).count()
+    counts = good.agg(F.count_if(~F.col(TOMBSTONE)), F.count_if(TOMBSTONE)).collect()[0]
+    fields = _fields(good, counts[0], schema, job, binding)
+    by_rule = _by_rule(malformed, topic)
+    _keep_malformed(spark, cfg, job, topic, malformed if by_rule else None)
+    return TopicResult(
+        rows=rows,
+        records=counts[0],
+        superseded=counts[0] - rows.count() if latest else 0,
+        tombstones=counts[1],
+        malformed=by_rule,
+        split_keys=split_keys,
+        fields=fields,
+    )
+
+
+def _records(spark: SparkSession, cfg: Config, topic: str) -> DataFrame | None:
+    """Every committed record up to offsets that are pinned now; None where there are none. Lazy."""
+    ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options(), committed=True)
+    if all(low >= high for low, high in ranges.values()):
+        return None
+    starts, ends = ({str(p): bounds[side] for p, bounds in ranges.items()} for side in (0, 1))
+    options = {"kafka.isolation.level": "read_committed", **cfg.kafka.spark_options(), "subscribe": topic}
+    reader = spark.read.format("kafka").options(**options).option("failOnDataLoss", "true")
+    reader = reader.option("startingOffsets", json.dumps({topic: starts}))
+    return reader.option("endingOffsets", json.dumps({topic: ends})).load()
+
+
+def _row_id(job: Job) -> Column:
+    return F.to_json(F.struct(*[F.col(ROW)[key].alias(key) for key in job.keys]), EXACT_TIMES)
+
+
+def _without_unclear(decoded: DataFrame, job: Job) -> DataFrame:
+    """Tombstones whose record key stands for several rows become malformed: which one they delete is not known."""
+    named = decoded.filter(F.col(RULE).isNull() & ~F.col(TOMBSTONE))
+    several = named.groupBy("partition", "record_key").agg(F.count_distinct(_row_id(job)).alias("rows"))
+    several = several.filter((F.col("rows") > 1) & F.col("record_key").isNotNull())
+    joined = decoded.join(several, ["partition", "record_key"], "left")
+    unclear = F.col(TOMBSTONE) & F.col(RULE).isNull() & F.col("rows").isNotNull()
+    says = F.concat(F.lit("a deletion by a record key that stands for "), F.col("rows"), F.lit(" rows of the result"))
+    return joined.withColumns(
+        {
+            REASON: F.when(unclear, says).otherwise(F.col(REASON)),
+            RULE: F.when(unclear, F.lit(_UNCLEAR)).otherwise(F.col(RULE)),
+        }
+    ).drop("rows")
+
+
+def _latest(good: DataFrame, job: Job, binding: ExternalBinding) -> DataFrame:
+    """The newest record per partition and key by offset, deleted ones left out. Lazy.
+
+    A tombstone names its row by the key columns in the record's key, or else by the bytes of the record's key.
+    """
+    by_key = binding.key == "json"
+    ranked = good if by_key else good.filter(~F.col(TOMBSTONE))
+    newest = Window.partitionBy("partition", _ID).orderBy(F.col("offset").desc())
+    ranked = ranked.withColumn(_ID, _row_id(job)).withColumn("_rank", F.row_number().over(newest))
+    kept = ranked.filter((F.col("_rank") == 1) & ~F.col(TOMBSTONE))
+    if by_key:
+        return kept
+    gone = good.filter(TOMBSTONE).groupBy("partition", "record_key").agg(F.max("offset").alias("_gone"))
+    return kept.join(gone, ["partition", "record_key"], "left").filter(
+        F.coalesce(F.col("_gone") < F.col("offset"), F.lit(True))
+    )
+
+
+def _by_rule(malformed: DataFrame, topic: str) -> tuple[QuarantineCount, ...]:
+    """Malformed records by rule, each with one example. One Spark job; a row per rule is collected."""
+    order = F.struct("partition", "offset")
+    spot = F.concat(F.lit(f"{topic} partition "), F.col("partition"), F.lit(" offset "), F.col("offset"))
+    counted = malformed.groupBy(RULE).agg(
+        F.count("*").alias("n"), F.min_by(spot, order).alias("spot"), F.min_by(REASON, order).alias("reason")
+    )
+    rows = counted.orderBy(RULE).collect()
+    return tuple(QuarantineCount(topic, r[RULE], r["n"], r["spot"], r["reason"] or "") for r in rows)
+
+
+def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malformed: DataFrame | None) -> None:
+    """Replace what the table ``external_malformed`` has about this job: all malformed records of its topic now."""
+    ref = cfg.table("external_malformed")
+    there = table_exists(spark, ref)
+    if malformed is None and not there:
+        return
+    if malformed is None:
+        delta_table(spark, ref).delete(F.col("job") == job.job_name)
+        return
+    key = F.col("record_key").alias("key")
+    place: list[Column | str] = ["topic", "partition", "offset", "timestamp", key, "value", RULE, REASON]
+    rows = malformed.select(F.lit(job.job_name).alias("job"), *place)
+    if there:
+        replace(rows, ref, where=f"job = '{job.job_name}'")
+    else:
+        append(rows, ref)
+
+
+def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding) -> Fields:
+    """Fields against the result's columns. One Spark job; at most `MOST_FIELDS` foreign names are collected."""
+    valued = good.filter(~F.col(TOMBSTONE))
+    names = valued.select(F.explode(F.json_object_keys(F.col("value").cast("string"))).alias("name"))
+    wanted = [field.name for field in schema]
+    # The result's own columns first: none of them may fall to the limit.
+    order = (F.col("name").isin(*wanted).desc(), F.col("count").desc(), "name")
+    counted = names.groupBy("name").count().orderBy(*order).limit(len(wanted) + MOST_FIELDS).collect()
+    found = {row["name"]: row["count"] for row in counted}
+    if not total:
+        return Fields()
+    in_key = set(job.keys) if binding.key == "json" else set()
+    absent = [f"no record has the field {name}" for name in wanted if name not in found and name not in in_key]
+    known = {*wanted, *binding.ignore}
+    foreign = [
+        f"{count} records have the field {name}, which the result does not have"
+        for name, count in found.items()
+        if name not in known
+    ]
+    some = [
+        f"The field {name} is missing in {total - found[name]} of {total} records: it was read as null."
+        for name in wanted
+        if name in found and found[name] < total and name not in in_key
+    ]
+    return Fields(tuple(found), (*absent, *foreign), tuple(some))

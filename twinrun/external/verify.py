@@ -1,0 +1,168 @@
+"""Verify a job whose stream another engine runs: its result as bound in conf against the batch's."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.compare.result import Comparison
+from twinrun.compare.tables import compare_frames
+from twinrun.config.external import ExternalBinding
+from twinrun.config.model import Config
+from twinrun.events.json_ import quoted
+from twinrun.explain.explain import Explained as Kept
+from twinrun.explain.judge import Checks, Shown, assemble, judge
+from twinrun.explain.reach import reach_of
+from twinrun.explain.samples import row_samples
+from twinrun.explain.sides import Sides, closed, waits_for_close
+from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
+from twinrun.explain.tables import write_duplicate_events
+from twinrun.external.cut import EVERYTHING_READY
+from twinrun.external.explain import Case, Explained, explain_external
+from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_batch
+from twinrun.external.words import external_side, notes_of, out_of_reach, proofs, with_problems
+from twinrun.job.job import Job
+from twinrun.quality.expect import check_expectations, check_ledger, declared_expectations
+from twinrun.results.audit import audit_source, quarantine_counts
+from twinrun.results.cut import foreign_commits
+from twinrun.results.verdict import ExpectationResult, Verdict, WindowPoint
+from twinrun.session.plain import plain_errors
+from twinrun.tables.lease import held_lease
+
+OnStep = Callable[[str], None]
+
+
+def verify_external(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    binding: ExternalBinding,
+    *,
+    strict: bool = False,
+    wait_s: float | None = None,
+    full: bool = False,
+    on_step: OnStep | None = None,
+) -> Verdict:
+    """Compare a job's batch result with what another engine wrote, and prove what can be proven without its log.
+
+    Parameters
+    ----------
+    binding : ExternalBinding
+        From `twinrun.external.declared.external_binding`.
+    strict, full : bool
+        As in `twinrun.explain.verify.verify`.
+    wait_s : float, optional
+        How long to wait until the batch covers the declared end offsets; by default ``verify.wait_s`` of conf.
+
+    Returns
+    -------
+    Verdict
+        With ``external`` set, and without micro-batches. The rows are in the table ``external_differences``, malformed
+        records in ``external_malformed``; the ledger is not written. About forty small Spark jobs.
+
+    Raises
+    ------
+    InputError
+        The batch never ran.
+    TableError, BrokerError, QueryError
+        The external result, or a table of the batch, is not there or cannot be read.
+    CheckpointError
+        Another verify of this external result is running.
+    """
+    began = time.monotonic()
+    say = on_step or (lambda _: None)
+    subject = f"verify-external:{job.job_name}"
+    with held_lease(spark, cfg, subject, f"twinrun verify {job.job_name} --external"), plain_errors("the verify"):
+        say("reading the external result")
+        batch = wait_for_batch(spark, cfg, job, binding, cfg.verify.wait_s if wait_s is None else wait_s)
+        covered = is_covered(batch, binding, job)
+        reach = reach_of(spark, cfg, job)
+        case, external, notes = read_case(spark, cfg, job, binding, batch)
+        empty = case.sides.stream.limit(1).count() == 0
+        ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
+        say("comparing")
+        comparison, differences = _compare(case.job, ready, full)
+        verify_id = uuid.uuid4().hex[:16]
+        judged: Explained | None = None
+        if comparison.rows_different:
+            say(f"explaining {comparison.rows_different} differing rows")
+            judged = explain_external(
+                spark, cfg, replace(case, sides=ready), verify_id, differences, try_causes=covered and not empty
+            )
+        windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, judged.rows if judged else None)
+        windows = windows.localCheckpoint()
+        counts = totals(windows)
+        say("checking expectations")
+        duplicates = write_duplicate_events(spark, cfg, job, batch)
+        kept = None if judged is None else Kept(judged.rows, judged.events)
+        checks = Checks(
+            comparison=comparison,
+            totals=counts,
+            early_rows=0,  # the engine's own watermark may be ahead of what is declared
+            causes=() if kept is None else proofs(cause_counts(kept)),
+            late_events=0 if judged is None else judged.events.get("late_dropped", 0),
+            duplicates=duplicates,
+            audits=tuple(audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name]) for s in job.sources),
+            expectations=_expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness),
+            lag_events=0,
+            age_ms=None,
+            covered=covered,
+            foreign=foreign_commits(spark, batch.table, batch.table_version),
+            broker_seen=True,
+        )
+        pinned = pinned_cut(cfg, case, batch, reach, external.version)
+        shown = Shown(
+            late=() if judged is None else judged.late,
+            samples=() if kept is None else row_samples(kept, cfg.verify.sample_rows),
+            timeline=_timeline(job, windows, counts),
+            micro_batches=(),
+            quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
+        )
+        decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
+        refuted = 0 if judged is None else judged.refuted
+        waiting = _waiting(case, judged)
+        notes += tuple(notes_of(case, external, refuted, duplicates, waiting, counts["early_rows"]))
+        verdict = assemble(
+            job, case.cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000)
+        )
+        rows = case.sides.stream.count()
+    side = external_side(job, binding, external, rows, counts["early_rows"], out_of_reach(case, refuted))
+    return replace(verdict, external=side, lateness_ms=binding.lateness_ms, stream_lag_events=None)
+
+
+def _timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
+    return timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1) if job.windowed else ()
+
+
+def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:
+    return compare_frames(
+        sides.batch,
+        sides.stream,
+        keys=job.keys,
+        window_column=job.window_column if job.windowed else None,
+        tolerances=job.tolerances,
+        sample_rows=0,
+        full=full,
+    )
+
+
+def _expectations(job: Job, sides: Sides, binding: ExternalBinding) -> tuple[ExpectationResult, ...]:
+    """The job's suite on both results, less expectations on ignored columns."""
+    wanted = [e for e in declared_expectations(job) if getattr(e, "column", None) not in binding.ignore]
+    return check_expectations(replace(job, expect=wanted), {"batch": sides.batch, "stream": sides.stream})
+
+
+def _waiting(case: Case, judged: Explained | None) -> int:
+    """Rows only in the batch, after the newest window of the external result, where nothing says what is open."""
+    if judged is None or case.ready_ms != EVERYTHING_READY or not waits_for_close(case.job):
+        return 0
+    newest = case.sides.stream.agg(F.max(quoted(case.job.window_column))).collect()[0][0]
+    if newest is None:
+        return 0
+    open_ = (F.col("kind") == "only_batch") & (F.col("verdict") == "unexplained") & (F.col("window_start") > newest)
+    return judged.rows.filter(open_).count()

@@ -1,0 +1,119 @@
+"""What a verify of an external result says besides numbers: problems, notes, proofs, and causes out of reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twinrun.config.external import ExternalBinding
+from twinrun.errors import EXIT_DIFFERENT
+from twinrun.external.declared import declared_texts, need_place
+from twinrun.external.explain import Case
+from twinrun.external.side import External
+from twinrun.job.job import Job
+from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
+
+_BY_REPLAY = "it takes the stream's micro-batches, run again, and another engine leaves none"
+_REPLAYED = ("late_split", "arrival_order", "duplicate_event", "mode_dependent_logic", "sink_missing")
+_PROOFS = {
+    "late_dropped": "the declared rule drops these events, and the batch's function without them gives these rows",
+    "before_start": "the batch's function without the events before the declared start gives exactly these rows",
+    "beyond_cut": "the batch's function without the events beyond the declared end gives exactly these rows",
+    "quarantined": "the batch's function without the records that a requeue accepted later gives exactly these rows",
+    "sink_duplicate": "the external result holds nothing but exact copies of the one right row",
+}
+Decision = tuple[Outcome, int, tuple[str, ...]]
+
+
+def with_problems(decision: Decision, external: External, empty: bool) -> Decision:
+    """The decision with what only an external result can have: no row, malformed records, keys without order."""
+    outcome, exit_code, problems = decision
+    more = []
+    if empty:
+        more.append("nothing was compared: the external result has no row")
+        outcome = outcome if outcome == "input_behind" else "nothing_compared"
+    topic = external.topic
+    if topic is not None:
+        malformed = sum(each.events for each in topic.malformed)
+        if malformed:
+            more.append(f"{malformed} records of the result topic are malformed (table external_malformed)")
+        if topic.split_keys:
+            more.append(f"{topic.split_keys} keys have records in several partitions, of which no latest is decided")
+        more += [f"schema: {problem}" for problem in topic.fields.problems]
+    if not more:
+        return decision
+    found: Outcome = "differ" if outcome in ("agree", "explained") else outcome
+    return found, exit_code or EXIT_DIFFERENT, (*more, *problems)
+
+
+def proofs(causes: tuple[CauseCount, ...]) -> tuple[CauseCount, ...]:
+    """The causes with the sentence that proves them here."""
+    return tuple(replace(cause, proof=_PROOFS.get(cause.cause, cause.proof)) for cause in causes)
+
+
+def out_of_reach(case: Case, refuted: int) -> tuple[tuple[str, str], ...]:
+    """Causes that were not looked for, each with the reason."""
+    binding, job = case.binding, case.job
+    found: list[tuple[str, str]] = []
+    if not case.by_rule or refuted:
+        found.append(("late_dropped", _no_late(case, refuted)))
+    for cause, key in (("before_start", "start"), ("beyond_cut", "end")):
+        if not getattr(binding, key):
+            found.append((cause, f"no {key} offsets are declared"))
+    found += [(cause, _BY_REPLAY) for cause in _REPLAYED]
+    if job.tables:
+        found.append(("static_version", "which version of a static table the engine joined is not recorded"))
+    if not case.appended:
+        found.append(("sink_duplicate", "of the latest record per key a second copy only replaces the first"))
+    if not case.flow.closed_form:
+        found.append(("float_order", "this job has no closed form to recompute in exact decimals"))
+    return tuple(found)
+
+
+def _no_late(case: Case, refuted: int) -> str:
+    if refuted:
+        return f"{refuted} rows that agree contradict the declared late_rule: the engine does not follow it"
+    if case.binding.late_rule == "none":
+        return "no late_rule is declared, and another engine records no watermark per event"
+    return "late_rule is for jobs of one window operator, and this job is none"
+
+
+def notes_of(case: Case, external: External, refuted: int, duplicates: int, waiting: int, early: int) -> list[str]:
+    """What a reader should know that is no problem."""
+    binding, notes = case.binding, []
+    if waiting:
+        notes.append(
+            f"{waiting} rows of the batch lie in windows after the newest of the external result. Whether the stream "
+            "has not closed them yet or has lost them is not decidable: nothing is declared by which a window is "
+            f"open (external.{case.job.job_name}.ready_until or lateness). They count as unexplained."
+        )
+    if early:
+        notes.append(f"{early} rows of the external result lie in windows that are declared open: not compared.")
+    if not binding.start and not binding.end:
+        notes.append("No offsets are declared: the stream is taken to have read the same events as the batch.")
+    if refuted:
+        notes.append(
+            f"The declared late_rule is contradicted: by it, {refuted} rows would differ that agree. "
+            "No event was called late."
+        )
+    if duplicates:
+        notes.append(f"{duplicates} event ids stand at several offsets (table duplicate_events).")
+    return notes + list(external.topic.fields.notes if external.topic else ())
+
+
+def external_side(
+    job: Job, binding: ExternalBinding, external: External, rows: int, early: int, reach: tuple[tuple[str, str], ...]
+) -> ExternalSide:
+    """What the report shows of the stream's side."""
+    topic = external.topic
+    return ExternalSide(
+        place=need_place(binding),
+        declared=declared_texts(binding, job),
+        offsets_declared=bool(binding.start or binding.end),
+        rows=rows,
+        early_rows=early,
+        records=None if topic is None else topic.records,
+        superseded=None if topic is None else topic.superseded,
+        tombstones=None if topic is None else topic.tombstones,
+        malformed=() if topic is None else topic.malformed,
+        out_of_reach=reach,
+    )

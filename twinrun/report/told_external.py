@@ -1,0 +1,70 @@
+"""What a cause means for a row of another engine's result: no micro-batches, no replay, nothing that twinrun heals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twinrun.report.cells import duration, plural
+from twinrun.report.told_fixed import FIXED, Told
+from twinrun.results.verdict import RowSample, Verdict
+
+UNEXPLAINED = (
+    "What can be recomputed without a checkpoint: the job's own function over the events within the declared offsets, "
+    "and without the late events where a rule is declared; exact decimals; the batch, run twice more. Nothing gave "
+    "both rows. Causes that were out of reach are listed below."
+)
+LOOK_NEXT = (
+    "Declare what is known of the other engine (start, end, lateness, late_rule), then look at its own metrics of "
+    "dropped records and at what else writes to its result. The row and its key are in the table external_differences."
+)
+_BOTH = (
+    "The job's own function without them gives exactly the external row; over all events it gives exactly the batch's "
+    "row. Both were recomputed."
+)
+_OFFSETS = {
+    "before_start": (
+        "before the declared start offset: the other engine never read {them}.",
+        "Let the other engine read from the batch's first offset.",
+    ),
+    "beyond_cut": (
+        "after the declared end offset: the other engine had not read {them} yet.",
+        "Compare again when it has read on, with the new end declared.",
+    ),
+    "quarantined": (
+        "refused at first and accepted later by a requeue, which only the batch sees.",
+        "Let the other engine read the repaired records too, or correct its result.",
+    ),
+}
+
+
+def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+    """The texts of one cause of one row, for a stream side that another engine wrote."""
+    count = sample.causes.get(cause, 0)
+    events, be, them = plural(count, "event"), "is" if count == 1 else "are", "it" if count == 1 else "them"
+    if cause == "late_dropped":
+        return _late(verdict, events, "was" if count == 1 else "were")
+    if cause in _OFFSETS:
+        why, prevent = _OFFSETS[cause]
+        verb = ("was" if count == 1 else "were") if cause == "quarantined" else be
+        happened = f"{events} of this row {verb} {why.replace('{them}', them)}"
+        return Told(happened, _BOTH, f"The external row lacks {them}; the batch's row has {them}.", prevent)
+    if cause == "sink_duplicate":
+        return Told(
+            "The external result holds this row several times: it was written more than once.",
+            "All copies are exactly the row that the job's own function gives.",
+            "Whoever adds up the external result counts this row too often.",
+            "Make the other engine's writes idempotent or transactional, and remove the copies.",
+        )
+    found = FIXED.get(cause, Told(f"The cause is {cause}.", "", "", ""))
+    return replace(found, commands=tuple(each.replace("{job}", verdict.job) for each in found.commands))
+
+
+def _late(verdict: Verdict, events: str, were: str) -> Told:
+    lateness = "" if verdict.lateness_ms is None else f" of {duration(verdict.lateness_ms)}"
+    return Told(
+        f"By the declared rule and lateness{lateness}, {events} of this row came after the other engine had closed the "
+        f"window, and {were} dropped.",
+        f"{_BOTH} That is as good as the declared rule; no row of the result contradicts it.",
+        "The batch's row is complete. The external row is not, and will not become so by itself.",
+        "A longer lateness (grace period) of the other engine keeps more late events, and delays results by as much.",
+    )
