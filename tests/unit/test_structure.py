@@ -32,6 +32,7 @@ LAYERS = [
     "history",
     "whatif",
     "heal",
+    "maintain",
     "report",
     "produce",
     "scenario",

@@ -26,6 +26,7 @@ ALL = [
     "init",
     "jobs",
     "lint",
+    "maintain tidy",
     "produce",
     "report",
     "requeue",
