@@ -17,7 +17,7 @@ from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
 
 LOG = [
-    *[click(s, page) for s in (5, 25, 65, 85) for page in "ab"],
+    *[click(s, page) for s in (5, 25, 65, 85, 125, 145) for page in "ab"],
     *[click(s, page) for s, page in zip(range(200, 204), "abab", strict=True)],
     # Dropped: the first minute is over. Of page c it has no other click, so that the stream has no such row.
     click(30, "a", name="late-a"),

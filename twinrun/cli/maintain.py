@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinrun.cli.call import Call, command
-from twinrun.cli.inputs import need_table
+from twinrun.cli.inputs import need_table, sources_named
 from twinrun.cli.live import step
 from twinrun.cli.output import columns
 from twinrun.cli.session import with_spark
@@ -17,12 +17,13 @@ from twinrun.config.layout import Layout
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError
-from twinrun.report.cells import number, plural
+from twinrun.job.loader import list_jobs
+from twinrun.report.cells import instant, number, plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from twinrun.maintain.result import TableTidy, Tidied
+    from twinrun.maintain.result import Erased, Expired, TableTidy, Tidied
 
 commands = typer.Typer()
 _COMMA = ","
@@ -59,6 +60,91 @@ def tidy(
     done = with_spark(cfg, "maintain tidy", work)
     call.out.result({**asdict(done)}, tidy_lines(done))
     return EXIT_OK
+
+
+@command(commands, "expire", "twinrun maintain expire --keep-days 90 --apply")
+def expire(
+    call: Call,
+    keep_days: Annotated[int, typer.Option("--keep-days", min=1, metavar="DAYS", help="What is older goes.")],
+    apply: Apply = False,
+) -> int:
+    """Show which records, verifies and log entries are older than a limit; with --apply remove them."""
+    cfg = call.config()
+    _need_warehouse(cfg)
+    files = list_jobs(cfg)
+    broken = [file.error for file in files if file.job is None]
+    if broken:
+        raise InputError(f"a job of {cfg.file} cannot be read: {broken[0]}", fix="correct it: what it needs is kept")
+    jobs = [file.job for file in files if file.job is not None]
+
+    def work(spark: SparkSession, _: threading.Event) -> Expired:
+        from twinrun.maintain.expire import expire as run
+
+        with step(call.out, "maintain expire"):
+            return run(spark, cfg, jobs, keep_days, apply=apply)
+
+    done = with_spark(cfg, "maintain expire", work)
+    call.out.result({**asdict(done)}, expire_lines(done))
+    return EXIT_OK
+
+
+def expire_lines(done: Expired) -> list[str]:
+    """A line per table, and what stays because somebody needs it."""
+    word = "removed" if done.applied else "older"
+    rows = [(each.table, number(each.rows, _COMMA), each.ref) for each in done.removals if not each.held]
+    lines = [f"before {instant(done.before_ms)} UTC", *columns([("table", word, "at"), *rows])]
+    lines += [f"  kept  {each.ref}: {each.held}" for each in done.removals if each.held]
+    if done.applied:
+        return [*lines, "  the files go with a later: twinrun maintain tidy --apply"]
+    if any(each.rows for each in done.removals):
+        again = f"twinrun maintain expire --keep-days {done.keep_days} --apply"
+        lines.append(f"  nothing was changed; heal what should be healed first, then: {again}")
+    return lines
+
+
+@command(commands, "erase", "twinrun maintain erase flights --key flight_id=N14228-2013-01-06 --apply")
+def erase(
+    call: Call,
+    name: Annotated[str, typer.Argument(metavar="SOURCE", help="A source, or a job that has one.")],
+    key: Annotated[str, typer.Option("--key", metavar="FIELD=VALUE", help="Whose records go.")],
+    results: Annotated[
+        bool, typer.Option("--results", help="Also result rows that have the value in a column of that name.")
+    ] = False,
+    apply: Apply = False,
+) -> int:
+    """Count the records of one key in every table; with --apply erase them, on record by place and not by value."""
+    field, equals, value = key.partition("=")
+    if not (field and equals and value):
+        raise InputError("--key is no field and value.", expected="such as --key flight_id=17")
+    cfg = call.config()
+    sources = sources_named(cfg, name)
+    if len(sources) > 1:
+        raise InputError(f"{name} has {len(sources)} sources.", fix="name one of them")
+    _need_warehouse(cfg)
+
+    def work(spark: SparkSession, _: threading.Event) -> Erased:
+        from twinrun.maintain.erase import erase as run
+
+        with step(call.out, "maintain erase"):
+            return run(spark, cfg, sources[0], field, value, results=results, apply=apply)
+
+    done = with_spark(cfg, "maintain erase", work)
+    call.out.result({**asdict(done)}, erase_lines(done))
+    return EXIT_OK
+
+
+def erase_lines(done: Erased) -> list[str]:
+    """A line per table, and what comes next; the value is never shown."""
+    word = "erased" if done.applied else "found"
+    rows = [(each.table, number(each.rows, _COMMA), each.ref) for each in done.removals]
+    lines = [f"{done.source}: one value of {done.field}", *columns([("table", word, "at"), *rows])]
+    if done.applied:
+        return [
+            *lines,
+            f"  on record as erasure {done.id}; the files go with: twinrun maintain tidy --apply,",
+            "  once each table's own retention has passed (7 days where it says nothing)",
+        ]
+    return [*lines, "  nothing was changed; to do it, give --apply"]
 
 
 def tidy_lines(done: Tidied) -> list[str]:

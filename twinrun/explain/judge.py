@@ -45,6 +45,8 @@ class Checks:
     covered: bool
     broker_seen: bool
     foreign: tuple[str, ...]
+    expired: int = 0
+    uncounted: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,16 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
             f"the batch's table was changed by something else than a batch run: {', '.join(checks.foreign)}"
         )
     problems += [f"schema: {difference}" for difference in schema_drift(checks.comparison)]
-    unexplained = checks.totals["rows_unexplained"]
+    unexplained = checks.totals["rows_unexplained"] - checks.expired
+    if checks.expired:
+        problems.append(f"{checks.expired} differing rows have lost their evidence (evidence_expired)")
+    if checks.uncounted:
+        problems.append(
+            f"{checks.uncounted} events came for windows whose other events had expired: no result has them"
+        )
     if unexplained:
-        word = "have lost their evidence (evidence_expired)" if cut.missing else "are unexplained"
-        problems.append(f"{unexplained} differing rows {word}")
-    elif checks.comparison.rows_different and not checks.causes:
+        problems.append(f"{unexplained} differing rows are unexplained")
+    elif not checks.expired and checks.comparison.rows_different and not checks.causes:
         problems.append("rows differ, but no cause was counted for them")
     if checks.early_rows:
         problems.append(f"{checks.early_rows} rows of the stream belong to windows that are still open")

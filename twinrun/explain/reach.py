@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from twinrun.broker.topics import TopicInfo, offset_ranges
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError
+from twinrun.explain.lost import ByName, gone_from
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.tables.delta import read_table
@@ -18,11 +19,12 @@ from twinrun.tables.offsets import Offsets, end_offsets, lag
 
 @dataclass(frozen=True)
 class Reach:
-    """How far everything around the cut has come, per source."""
+    """How far everything around the cut has come, per source, and what of it was removed on purpose."""
 
     broker: dict[str, Offsets | None]
     bronze: dict[str, Offsets]
     topics: dict[str, TopicInfo | None]
+    gone: ByName
 
 
 def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
@@ -39,7 +41,7 @@ def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
             topics[source.name] = topic_info(cfg, topic)
         except BrokerError:
             broker[source.name], topics[source.name] = None, None
-    return Reach(broker, bronze, topics)
+    return Reach(broker, bronze, topics, gone_from(spark, cfg, job))
 
 
 def unread(cut: StreamCut, reach: Reach, job: Job) -> int:

@@ -31,7 +31,7 @@ def pins_of(spark: SparkSession, cfg: Config, found: Known) -> Pins:
     pinned = [*_of_batches(cfg, found), *_of_streams(spark, cfg, found), *_of_verifies(spark, cfg, found)]
     for job in found.jobs:
         pinned += of_heals(heals_of(spark, cfg, job))
-    return gathered(pinned)
+    return gathered(still_allowed(pinned, found.erased_at))
 
 
 def gathered(pinned: Iterable[_Found]) -> Pins:
@@ -45,6 +45,11 @@ def gathered(pinned: Iterable[_Found]) -> Pins:
         ref: tuple(Pin(version, ", ".join(reasons)) for version, reasons in sorted(versions.items()))
         for ref, versions in by_table.items()
     }
+
+
+def still_allowed(pinned: Iterable[_Found], erased_at: dict[str, int]) -> list[_Found]:
+    """Without versions from before an erasure of the table: they must go, whoever reads them. Pure."""
+    return [pin for pin in pinned if pin[1] >= erased_at.get(pin[0], 0)]
 
 
 def of_heals(records: Iterable[HealRecord]) -> list[_Found]:

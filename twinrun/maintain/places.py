@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -14,6 +14,7 @@ from twinrun.errors import TableError
 from twinrun.results.state import BATCH, STREAM
 from twinrun.tables.delta import read_table, table_exists
 
+ERASURE = "erasure"
 _KINDS = (STREAM, BATCH, "decode", "ingest")
 
 
@@ -52,6 +53,8 @@ class Known:
         By job, every table that its streams ever wrote.
     sources, topics : tuple of str
         Sources that were decoded, topics that were landed.
+    erased_at : dict
+        By table reference, the version of the last erasure: older ones hold what was erased.
     """
 
     streams: dict[str, dict[str, Any]]
@@ -59,6 +62,7 @@ class Known:
     stream_tables: dict[str, tuple[str, ...]]
     sources: tuple[str, ...]
     topics: tuple[str, ...]
+    erased_at: dict[str, int] = field(default_factory=dict)
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -73,7 +77,7 @@ class Known:
 
 
 def known(spark: SparkSession, cfg: Config) -> Known:
-    """Read the control table. One Spark job; a row per job, source and topic is collected.
+    """Read the control table. Two Spark jobs; a row per job, source, topic and table is collected.
 
     Raises
     ------
@@ -96,6 +100,8 @@ def known(spark: SparkSession, cfg: Config) -> Known:
         )
         .collect()
     )
+    versions = F.from_json(F.get_json_object("payload", "$.versions"), "map<string,bigint>")
+    erased = read_table(spark, ref).filter(F.col("kind") == ERASURE).select(F.explode(versions).alias("ref", "version"))
     by_kind = {kind: {r["subject"]: r for r in rows if r["kind"] == kind} for kind in _KINDS}
     return Known(
         streams={job: json.loads(row["payload"]) for job, row in by_kind[STREAM].items()},
@@ -103,6 +109,7 @@ def known(spark: SparkSession, cfg: Config) -> Known:
         stream_tables={job: tuple(row["tables"]) for job, row in by_kind[STREAM].items()},
         sources=tuple(sorted(by_kind["decode"])),
         topics=tuple(sorted(by_kind["ingest"])),
+        erased_at={row[0]: row[1] for row in erased.groupBy("ref").agg(F.max("version")).collect()},
     )
 
 
@@ -128,7 +135,7 @@ def places(cfg: Config, found: Known) -> tuple[Place, ...]:
     own_static = [name for name in found.static if name in cfg.tables and cfg.tables[name].format != "delta"]
     made += [Place("static", cfg.table("static", table=name), runs, compact=False) for name in own_static]
     made += [Place("control", cfg.table("control")), Place("micro_batches", cfg.table("micro_batches"), runs)]
-    made += [Place(name, cfg.table(name), verifies) for name in ("ledger", "differences")]
+    made += [Place(name, cfg.table(name), verifies) for name in ("ledger", "differences", "erased")]
     made += [Place(name, cfg.table(name), rewriters=verifies) for name in ("late_events", "duplicate_events")]
     return tuple(made)
 

@@ -58,3 +58,34 @@ class Tidied:
 
     applied: bool
     tables: tuple[TableTidy, ...]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Rows of one table that go or went. ``held`` says why none may go; empty otherwise."""
+
+    table: str
+    ref: str
+    rows: int
+    held: str = ""
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What is older than a limit. ``before_ms``: the beginning of the oldest day that is kept."""
+
+    applied: bool
+    keep_days: int
+    before_ms: int
+    removals: tuple[Removal, ...]
+
+
+@dataclass(frozen=True)
+class Erased:
+    """Rows of one key, by table; never the value itself. ``id`` names the erasure on record; empty before it."""
+
+    applied: bool
+    source: str
+    field: str
+    id: str
+    removals: tuple[Removal, ...]

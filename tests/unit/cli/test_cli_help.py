@@ -26,6 +26,8 @@ ALL = [
     "init",
     "jobs",
     "lint",
+    "maintain erase",
+    "maintain expire",
     "maintain tidy",
     "produce",
     "report",
