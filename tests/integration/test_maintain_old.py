@@ -19,6 +19,9 @@ from twinrun.produce.records import Record
 from twinrun.results.verdict import Verdict
 from twinrun.tables.gone import Gone
 
+pytestmark = pytest.mark.slow
+
+
 DAY_S = 86_400
 SECRET = "somebody-4711"
 DAY_0_MS = T0_MS - 10 * 3_600_000

@@ -122,9 +122,7 @@ def verify(
             causes=() if judged is None else cause_counts(judged),
             late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
             duplicates=duplicates,
-            audits=tuple(
-                audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name], gone[s.name]) for s in job.sources
-            ),
+            audits=_audits(spark, cfg, job, batch, reach),
             expectations=expectations + check_ledger(windows),
             lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
