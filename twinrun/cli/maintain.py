@@ -159,6 +159,8 @@ def tidy_lines(done: Tidied) -> list[str]:
     lines = [plural(len(done.tables), "table", _COMMA), *columns(rows)]
     lines += [f"  left alone  {each.ref}: {each.left_alone}" for each in done.tables if each.left_alone]
     lines += [f"  no compaction of {each.ref}: {each.note}" for each in done.tables if each.note]
+    gone = [(each.ref, pin) for each in done.tables for pin in each.lost]
+    lines += [f"  no longer in the log of {ref}: version {pin.version} ({pin.why})" for ref, pin in gone]
     if not done.applied:
         lines.append("  nothing was changed; to do it: twinrun maintain tidy --apply")
     return lines

@@ -27,6 +27,8 @@ class TableTidy:
         Files that no kept version has and that are older than the table's own retention.
     pins : tuple of Pin
         Older versions whose files stay.
+    lost : tuple of Pin
+        Versions that somebody would read and that are no longer in the table's log: nothing can keep them.
     compacted : int or None
         Small files that were rewritten into larger ones; None where nothing was applied.
     removed, removed_bytes : int or None
@@ -50,6 +52,7 @@ class TableTidy:
     removed_bytes: int | None = None
     left_alone: str = ""
     note: str = ""
+    lost: tuple[Pin, ...] = ()
 
 
 @dataclass(frozen=True)

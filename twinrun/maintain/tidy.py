@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.durations import human
-from twinrun.errors import CheckpointError, TwinrunError
+from twinrun.errors import TwinrunError
 from twinrun.maintain.files import Detail, compact, detail_of, inventory, stored, vacuum, without_kept
 from twinrun.maintain.pins import Pins, pins_of
 from twinrun.maintain.places import Place, known, places
@@ -85,7 +85,7 @@ def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool
         pins=(),
     )
     try:
-        with ExitStack() as leases:
+        with ExitStack() as leases, plain_errors(f"the maintenance of {place.ref}"):
             if apply:
                 for subject in needed_leases(place, detail):
                     leases.enter_context(held_lease(spark, cfg, subject, "twinrun maintain tidy --apply"))
@@ -93,10 +93,8 @@ def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool
                 # A run that ended before the lease was ours has pinned versions that no retention protects.
                 pins = pins_of(spark, cfg, known(spark, cfg))
             return _held(spark, place, detail, found, pins.get(place.ref, ()), apply)
-    except CheckpointError as error:
+    except TwinrunError as error:  # held by a run, a pinned version that cannot be read, a writer that came first
         return replace(found, left_alone=error.found)
-    except TwinrunError as error:
-        return replace(found, left_alone=f"a pinned version cannot be read: {error.found}")
 
 
 def needed_leases(place: Place, detail: Detail) -> tuple[str, ...]:
@@ -113,15 +111,17 @@ def _held(
     spark: SparkSession, place: Place, detail: Detail, found: TableTidy, pins: tuple[Pin, ...], apply: bool
 ) -> TableTidy:
     newest = latest_version(spark, place.ref)
-    older = tuple(pin for pin in pins if pin.version < newest)
+    first = delta_table(spark, place.ref).history().agg(F.min("version")).collect()[0][0]
+    lost = tuple(pin for pin in pins if pin.version < first)
+    older = tuple(pin for pin in pins if first <= pin.version < newest)
     note = "its versions are what runs go by" if not place.compact else _ends_log(spark, place, detail, older)
     rewritten = 0
     if apply and not note:
         rewritten = compact(spark, place.ref)
     # After a compaction the version before it is an older one too: the pins reach up to it.
-    keep = [pin.version for pin in pins if pin.version < latest_version(spark, place.ref)]
+    keep = [pin.version for pin in pins if first <= pin.version < latest_version(spark, place.ref)]
     candidates = without_kept(spark, inventory(spark, detail.location), place.ref, keep)
-    found = replace(found, pins=older, note=note)
+    found = replace(found, pins=older, lost=lost, note=note)
     if not apply:
         current = without_kept(spark, candidates, place.ref, [newest])
         old = F.col("modificationTime") < F.lit(int(time.time() * 1000) - detail.deleted_files_ms)
