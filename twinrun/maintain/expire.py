@@ -94,7 +94,8 @@ def _of_topic(
     bronze = cfg.table("bronze", topic=topic)
     if not sources or not table_exists(spark, bronze):
         return []
-    why = why_not(found, jobs, sources)
+    seqs = {source: _decoded(spark, cfg, source)[0] for source in sources}
+    why = why_not(found, jobs, seqs)
     if why:
         return [Removal("bronze", bronze, 0, why)]
     last = latest_record(spark, cfg, EXPIRY, topic)
@@ -106,7 +107,6 @@ def _of_topic(
         tables += [(kind, cfg.table(kind, source=source), before(ends)) for kind in ("events", "quarantine")]
     if apply and ends != known_ends:
         # Recorded first: a run that dies now has said what may be missing, and the next one removes the rest.
-        seqs = {source: _decoded(spark, cfg, source)[0] for source in sources}
         steps = next_steps(last.payload["steps"] if last else [], before_ms, seqs, now_ms)
         add_record(spark, cfg, EXPIRY, topic, {"ends": ends, "steps": steps})
     return [remove(spark, table, ref, where, apply) for table, ref, where in tables]
@@ -124,15 +124,20 @@ def next_steps(steps: list[dict[str, Any]], before_ms: int, seqs: dict[str, int]
     return [step for step in steps if step is steps[-1] or step["at_ms"] >= now_ms - keep_ms]
 
 
-def why_not(found: Known, jobs: dict[str, Job], sources: list[str]) -> str:
+def why_not(found: Known, jobs: dict[str, Job], seqs: dict[str, int]) -> str:
     """Why no record of these sources may go; empty where they may. Pure.
+
+    ``seqs`` has the number of each source's last decode.
 
     A job that computes windows keeps the rows of windows that have lost events, and one that computes each event by
     itself never looks back. Every other one would put a result of what is left in the place of that of everything.
     """
     for name, state in sorted(found.batches.items()):
-        if not set(state["ends"]) & set(sources):
+        read = set(state["ends"]) & set(seqs)
+        if not read:
             continue
+        if any(state["decoded_seq"][source] != seqs[source] for source in read):
+            return f"the last batch run of {name} has not seen all decoded events: run it first"
         job = jobs.get(name)
         if job is None:
             return f"the job {name} has run here and is not in the configuration: what it needs is not known"
