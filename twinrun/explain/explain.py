@@ -98,7 +98,7 @@ def explain(
     if material is not None and _open(judged):
         judged = _more(judged, explain_unstable(job, _rest(judged), material))
     if part_gone and not (job.windowed and flow.closed_form):
-        judged = judged.replace("unexplained", "evidence_expired", "verdict")
+        judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
     if lost is not None:
         judged = judged.unionByName(_verdict(lost, "evidence_expired"), allowMissingColumns=True)
     kept = keep(spark, cfg, job, found.verify_id, judged)

@@ -17,7 +17,7 @@ from twinrun.errors import InputError, TableError
 from twinrun.events.decode import declared_fields
 from twinrun.events.source import Source
 from twinrun.maintain.evidence import evidence_removals
-from twinrun.maintain.match import matching_records, undecoded
+from twinrun.maintain.match import matching_records, undecoded, unfinished
 from twinrun.maintain.places import ERASURE, Known, known
 from twinrun.maintain.result import Erased, Removal
 from twinrun.maintain.rows import delete_marked, delete_where
@@ -76,15 +76,15 @@ def erase(
                 fix="run a batch of a job that reads it, then erase",
             )
         refuse_behind(spark, cfg, source, jobs, results)
-        marked = matching_records(spark, cfg, source, field, value).localCheckpoint()
+        marked = unfinished(spark, cfg, source, matching_records(spark, cfg, source, field, value)).localCheckpoint()
         erasure = uuid.uuid4().hex[:12]
         if apply and not marked.isEmpty():
             rows = marked.withColumns({"erasure_id": F.lit(erasure), "erased_at_ms": F.lit(_now_ms())})
             append(rows, cfg.table("erased"), Commit(f"erasure:{erasure}", 1))
-        removals = _records(spark, cfg, source, marked, apply)
-        removals += evidence_removals(spark, cfg, source, jobs, marked, field, value, apply)
+        removals = evidence_removals(spark, cfg, source, jobs, marked, field, value, apply)
         if results:
             removals += _results(spark, found, jobs, field, value, erasure, apply)
+        removals = [*_records(spark, cfg, source, marked, apply), *removals]
         if apply:
             _record(spark, cfg, source, field, value, erasure, removals)
             _move_pins(spark, cfg, source, jobs, results)
@@ -111,7 +111,7 @@ def _records(spark: SparkSession, cfg: Config, source: Source, marked: DataFrame
         delete_marked(spark, kind, cfg.table(kind, source=source.name), marked, inner, apply)
         for kind in ("events", "quarantine")
     ]
-    # Bronze last: should this run die, the records can still be found by their value.
+    # Bronze last: as long as a record is there, the next erasure sees that this one was not finished.
     return [*removals, delete_marked(spark, "bronze", bronze, marked, inner.replace("target._", "target."), apply)]
 
 

@@ -10,7 +10,7 @@ from twinrun.events.decode import decode
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.tables.control import latest_record
-from twinrun.tables.delta import read_table
+from twinrun.tables.delta import read_table, table_exists
 from twinrun.tables.offsets import at_or_after, plain
 
 _PLACE = ("topic", "partition", "offset")
@@ -37,6 +37,16 @@ def matching_records(spark: SparkSession, cfg: Config, source: Source, field: st
     seen = raw.filter(F.coalesce(in_json | no_json, F.lit(False))).select(*_PLACE)
     others = read.unionByName(seen).distinct().join(found.select(*_PLACE), list(_PLACE), "left_anti")
     return found.unionByName(others.withColumn("event_time_ms", F.lit(None).cast("bigint")))
+
+
+def unfinished(spark: SparkSession, cfg: Config, source: Source, found: DataFrame) -> DataFrame:
+    """The matches, with records that an erasure has put on record and died before it removed them. Lazy."""
+    ref = cfg.table("erased")
+    if not table_exists(spark, ref):
+        return found
+    bronze = read_table(spark, cfg.table("bronze", topic=cfg.source(source.name).topic)).select(*_PLACE)
+    left = read_table(spark, ref).select(*_PLACE, "event_time_ms").join(bronze, list(_PLACE), "left_semi")
+    return found.unionByName(left).distinct()
 
 
 def undecoded(spark: SparkSession, cfg: Config, source: Source) -> int:
