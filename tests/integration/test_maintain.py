@@ -113,7 +113,8 @@ def test_after_a_tidy_both_modes_go_on_and_a_later_late_event_of_a_healed_row_is
     assert (world.ingest().events, world.stream().events, world.batch().events) == (0, 0, 0)
     again = world.verify(full=True)
     assert (again.outcome, again.rows_explained, again.rows_equal) == ("explained", 1, verdict.rows_equal)
-    assert [(cause.cause, cause.events) for cause in again.causes] == [("late_dropped", 1)]
+    assert again.causes == verdict.causes
+    assert [(cause.cause, cause.rows, cause.events) for cause in again.causes] == [("late_dropped", 1, 2)]
     assert of_job(world, "history").code == 0
 
 
