@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -93,21 +92,19 @@ def inventory(spark: SparkSession, location: str) -> DataFrame:
 def without_kept(spark: SparkSession, files: DataFrame, ref: str, versions: Iterable[int]) -> DataFrame:
     """The files that none of these versions has. Lazy, but each version must be readable in the log.
 
-    Compared by name, which Delta makes unique: at worst a file too many is kept.
+    Compared by name, which Delta makes unique: at worst a file too many is kept. The driver holds these names.
 
     Raises
     ------
     TableError, QueryError
         A pinned version is no longer in the table's log.
     """
-    kept = [
-        read_table(spark, ref, version).select(F.col("_metadata.file_name").alias("_name")).distinct()
-        for version in versions
-    ]
-    if not kept:
+    # By the log's own list: a file whose rows are all marked as deleted has none that could name it.
+    names = {path.rsplit("/", 1)[-1] for version in versions for path in read_table(spark, ref, version).inputFiles()}
+    if not names:
         return files
-    names = reduce(DataFrame.unionByName, kept).distinct()
-    return files.join(names, F.element_at(F.split("path", "/"), -1) == F.col("_name"), "left_anti")
+    kept = spark.createDataFrame([(name,) for name in sorted(names)], "_name STRING")
+    return files.join(kept, F.element_at(F.split("path", "/"), -1) == F.col("_name"), "left_anti")
 
 
 def stored(files: DataFrame) -> Stored:

@@ -47,7 +47,7 @@ def test_a_static_table_stays_at_the_versions_that_streams_and_batches_have_pinn
     spark, cfg = spark_session, conf(tmp_path)
     ref = cfg.table("static", table="prices")
     for number in range(6):
-        writer = spark.range(1).selectExpr(f"{number} AS n").write.format("delta").mode("overwrite")
+        writer = spark.range(0, 1, 1, 1).selectExpr(f"{number} AS n").write.format("delta").mode("overwrite")
         writer.option("delta.deletedFileRetentionDuration", "interval 0 seconds").save(ref)
     save_stream_state(spark, cfg, "j", STREAM)
     save_batch_state(spark, cfg, "j", BATCH)
