@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from twinrun.errors import TableError
 from twinrun.events.decode import event_schema
 from twinrun.events.json_ import quoted
 from twinrun.job.fingerprint import changed_parts
@@ -23,7 +25,7 @@ from twinrun.results.touched import (
     ranges_sql,
     touched_ranges,
 )
-from twinrun.tables.delta import USER_METADATA, Commit, append, is_path, replace
+from twinrun.tables.delta import USER_METADATA, Commit, append, is_path, replace, table_exists
 
 _CANNOT_TELL = "everything was recomputed: what new events touch cannot be told apart for this kind of job"
 
@@ -39,12 +41,15 @@ class Work:
         The events to compute from, where they are not all.
     ranges : list of TimeRange
         Window starts to replace, for ``"windows"``.
+    since_ms : int
+        Windows that begin before this instant (epoch ms) keep their rows: their events have expired. 0: none.
     """
 
     kind: str
     notes: tuple[str, ...] = ()
     events: dict[str, DataFrame] = field(default_factory=dict)
     ranges: tuple[TimeRange, ...] = ()
+    since_ms: int = 0
 
 
 def plan_work(
@@ -55,13 +60,20 @@ def plan_work(
     fresh: str | None,
     unfinished: bool = False,
     made_anew: str = "",
+    since_ms: int = 0,
 ) -> Work:
     """Find the smallest closed part that new events touch. At most one Spark job.
 
     ``unfinished`` says that an earlier run started and left no record: appended rows could then be there already.
     ``made_anew`` says why the last run's rows or events are not what it left behind.
     A first run, ``--full``, a change of logic or decoder, a new version of a static table, and jobs whose touched
-    part is not closed are computed whole; ``notes`` say why.
+    part is not closed are computed whole; ``notes`` say why. ``since_ms`` (0: never) says that events before that
+    instant have expired: windows before it are not computed again.
+
+    Raises
+    ------
+    TableError
+        The job needs events that have expired.
     """
     why = _why_full(job, last, now, fresh)
     if why is None and made_anew:
@@ -71,7 +83,11 @@ def plan_work(
     if why is None and unfinished and incremental_by(job) == "events":
         why = "everything was recomputed, since the last run did not finish and its rows may be in the table"
     if why is not None or last is None:
-        return Work("full", notes=(why,) if why else ())
+        notes = [why] if why else []
+        if since_ms:
+            _refuse_partial(job, last, now)
+            notes.append(f"windows before {_day(since_ms)} keep their rows, since their events have expired")
+        return Work("full", notes=tuple(notes), since_ms=since_ms)
     if now.decoded_seq == last.decoded_seq:
         return Work("nothing", notes=("no new events: the result stays as it is",))
     source = job.sources[0]
@@ -81,10 +97,12 @@ def plan_work(
     if by == "events":
         return Work("events", events={source.name: new})
     if by == "keys":
+        if since_ms:
+            _refuse_partial(job, last, now)
         touched = new.select(*[F.col(quoted(key)).alias(f"_key_{i}") for i, key in enumerate(job.keys)]).distinct()
         same = [F.col(quoted(key)).eqNullSafe(F.col(f"_key_{i}")) for i, key in enumerate(job.keys)]
         return Work("keys", events={source.name: events.join(touched, same, "left_semi")})
-    ranges = touched_ranges(new, job)
+    ranges = touched_ranges(new, job, since_ms)
     if not ranges:
         return Work("nothing", notes=("no new valid events: the result stays as it is",))
     return Work("windows", events={source.name: events_of(events, job, ranges)}, ranges=tuple(ranges))
@@ -95,7 +113,11 @@ def write_work(results: DataFrame, job: Job, state: BatchState, work: Work) -> N
     if work.kind == "nothing":
         return
     mark = Commit(metadata={"run_id": state.run_id})
-    if work.kind == "full":
+    if work.kind == "full" and work.since_ms:
+        since = f"{quoted(job.window_column)} >= timestamp_millis({work.since_ms})"
+        there = table_exists(results.sparkSession, state.table)
+        replace(results.filter(since), state.table, where=since if there else None, commit=mark)
+    elif work.kind == "full":
         replace(results, state.table, commit=mark)
     elif work.kind == "windows":
         ranges = list(work.ranges)
@@ -126,6 +148,23 @@ def _replace_keys(results: DataFrame, job: Job, state: BatchState, work: Work) -
         .execute()
     )
     spark.conf.unset(USER_METADATA)
+
+
+def _refuse_partial(job: Job, last: BatchState | None, now: BatchState) -> None:
+    """Refuse what would put results of a part of the events in the place of results of all of them."""
+    changed = changed_parts(last.fingerprint, now.fingerprint) if last else []
+    if job.windowed and len(job.sources) == 1 and not changed:
+        return
+    what = f"its definition changed ({', '.join(changed)})" if changed else "it is not computed window by window"
+    raise TableError(
+        f"{job.job_name} cannot be computed anew: events that it needs have expired, and {what}.",
+        expected="a result whose older rows can be kept as they are",
+        fix="undo the change, or give the job another name or layout.batch_results: its result begins anew there",
+    )
+
+
+def _day(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, tz=UTC).date().isoformat()
 
 
 def _why_full(job: Job, last: BatchState | None, now: BatchState, fresh: str | None) -> str | None:

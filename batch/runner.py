@@ -24,6 +24,7 @@ from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import latest_version, read_table, table_exists
+from twinrun.tables.gone import gone_of
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
 
@@ -83,7 +84,9 @@ def run(
         with plain_errors(f"the batch run of {job.job_name}"):
             inputs = read_inputs(spark, cfg, job, pins, state)
             unfinished = _mark_started(spark, cfg, job, last, run_id)
-            work = plan_work(job, inputs, last, state, fresh, unfinished, _made_anew(spark, last, decoded))
+            since_ms = max(gone_of(spark, cfg, source.name).before_ms for source in job.sources)
+            anew = _made_anew(spark, last, decoded)
+            work = plan_work(job, inputs, last, state, fresh, unfinished, anew, since_ms)
             finished = write_results(spark, cfg, job, inputs, state, work)
     return RunSummary(
         mode="batch",

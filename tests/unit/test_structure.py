@@ -33,6 +33,7 @@ LAYERS = [
     "history",
     "whatif",
     "heal",
+    "maintain",
     "report",
     "produce",
     "scenario",

@@ -23,6 +23,7 @@ from twinrun.cli import (
     history,
     jobs,
     lint,
+    maintain,
     produce,
     project,
     runs,
@@ -50,6 +51,7 @@ app = typer.Typer(
 for each in (doctor, project, produce, scenario, lint, runs, verify, history, whatif, heal, compare, jobs, demo):
     app.add_typer(each.commands)
 app.add_typer(broker.commands, name="broker", help="The development broker: a real Kafka on this machine.")
+app.add_typer(maintain.commands, name="maintain", help="Compact tables, remove old files and rows, erase a key.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -44,6 +44,7 @@ class Layout(BaseModel):
     late_events: str = "{warehouse}/twinrun/late_events"
     duplicate_events: str = "{warehouse}/twinrun/duplicate_events"
     differences: str = "{warehouse}/twinrun/differences"
+    erased: str = "{warehouse}/twinrun/erased"
     requeue: str = "{warehouse}/twinrun/requeue"
     external_differences: str = "{warehouse}/twinrun/external_differences"
     external_malformed: str = "{warehouse}/twinrun/external_malformed"

@@ -15,6 +15,7 @@ from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.evidence import blamed_events, events_by_cause, events_of
 from twinrun.explain.healed import as_emitted
 from twinrun.explain.keep import keep
+from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Material, gather
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides
@@ -27,10 +28,14 @@ from twinrun.results.touched import TimeRange, join_ranges
 
 @dataclass(frozen=True)
 class Found:
-    """The differing rows of one verify, as `twinrun.compare.drilldown.public_rows` gives them."""
+    """The differing rows of one verify, as `twinrun.compare.drilldown.public_rows` gives them.
+
+    ``gone`` says which events were removed on purpose since.
+    """
 
     verify_id: str
     rows: DataFrame
+    gone: ByName = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Explained:
     ``rows`` has ``key_id``, ``batch`` and ``stream`` (JSON), ``window_start`` (null without windows), ``kind``,
     ``columns``, ``verdict`` and ``causes`` (events by cause, for this row). ``notes``: what could not be tried.
     ``blamed`` are the events of those causes, see `twinrun.explain.evidence.blamed_events`; lazy.
+    ``expired``: rows whose evidence is gone.
     """
 
     rows: DataFrame
@@ -47,6 +53,7 @@ class Explained:
     notes: tuple[str, ...] = ()
     blamed: DataFrame | None = None
     events_of: Literal["row", "window", "any"] = "row"
+    expired: int = 0
 
 
 def explain(
@@ -62,12 +69,17 @@ def explain(
     """Give each differing row a ``verdict`` and its ``causes``, and keep it in the ``differences`` table.
 
     A closed form is tried first where the job has one, over the differing windows only; what it leaves open is
-    replayed, over all micro-batches. What neither proves is ``unexplained``; with a hole in the micro-batch log it is
-    ``evidence_expired``.
+    replayed, over all micro-batches. What neither proves is ``unexplained``. With a hole in the micro-batch log it is
+    ``evidence_expired``, and so is what would need events that expired or were erased.
     """
     keyed = found.rows.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
     if cut.missing > 0:
-        return Explained(keep(spark, cfg, job, found.verify_id, _verdict(keyed, "evidence_expired")))
+        return _expired(spark, cfg, job, found.verify_id, keyed)
+    part_gone = anything(found.gone)
+    lost: DataFrame | None = None
+    if part_gone:
+        parts = split(job, keyed, found.gone)
+        lost, keyed = parts.lost.localCheckpoint(), parts.others.localCheckpoint()
     # What a heal wrote was never emitted: proofs look at what stood there before.
     sides = Sides(sides.batch, as_emitted(spark, cfg, job, cut, sides.stream, keyed))
     notes = []
@@ -79,7 +91,8 @@ def explain(
         judged = explain_closed_form(job, material.place.of_rows(keyed, job), material).localCheckpoint()
         if _open(judged):
             judged = _more(judged, explain_floats(job, _rest(judged), material))
-    if cfg.verify.max_replay_micro_batches != 0 and _open(judged):
+    # Micro-batches that lack events must not be run again: they would emit what the stream never did.
+    if cfg.verify.max_replay_micro_batches != 0 and not part_gone and _open(judged):
         if material is None or material.ranges:
             material = gather(spark, cfg, job, flow, cut, batch, sides, [])
         rows = material.place.of_rows(_rest(judged).drop("place"), job)
@@ -88,9 +101,14 @@ def explain(
         judged = _more(judged, replayed.rows)
     if material is not None and _open(judged):
         judged = _more(judged, explain_unstable(job, _rest(judged), material))
+    if part_gone and not (job.windowed and flow.closed_form):
+        judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
+    if lost is not None:
+        judged = judged.unionByName(_verdict(lost, "evidence_expired"), allowMissingColumns=True)
     kept = keep(spark, cfg, job, found.verify_id, judged)
+    expired = kept.filter(F.col("verdict") == "evidence_expired").count() if part_gone else 0
     if material is None:
-        return Explained(kept, notes=tuple(notes))
+        return Explained(kept, notes=tuple(notes), expired=expired)
     proven = judged.filter(F.col("verdict") == "explained")
     return Explained(
         rows=kept,
@@ -98,7 +116,14 @@ def explain(
         notes=tuple(notes),
         blamed=blamed_events(proven, material.evidence),
         events_of=events_of(job, material.evidence),
+        expired=expired,
     )
+
+
+def _expired(spark: SparkSession, cfg: Config, job: Job, verify_id: str, keyed: DataFrame) -> Explained:
+    """No row can be proven: the log has a hole."""
+    kept = keep(spark, cfg, job, verify_id, _verdict(keyed, "evidence_expired"))
+    return Explained(kept, expired=kept.count())
 
 
 def _open(judged: DataFrame) -> bool:

@@ -45,6 +45,8 @@ class Checks:
     covered: bool
     broker_seen: bool
     foreign: tuple[str, ...]
+    expired: int = 0
+    uncounted: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,16 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
             f"the batch's table was changed by something else than a batch run: {', '.join(checks.foreign)}"
         )
     problems += [f"schema: {difference}" for difference in schema_drift(checks.comparison)]
-    unexplained = checks.totals["rows_unexplained"]
+    unexplained = checks.totals["rows_unexplained"] - checks.expired
+    if checks.expired:
+        problems.append(f"{checks.expired} differing rows have lost their evidence (evidence_expired)")
+    if checks.uncounted:
+        problems.append(
+            f"{checks.uncounted} events came for windows whose other events had expired: no result has them"
+        )
     if unexplained:
-        word = "have lost their evidence (evidence_expired)" if cut.missing else "are unexplained"
-        problems.append(f"{unexplained} differing rows {word}")
-    elif checks.comparison.rows_different and not checks.causes:
+        problems.append(f"{unexplained} differing rows are unexplained")
+    elif not checks.expired and checks.comparison.rows_different and not checks.causes:
         problems.append("rows differ, but no cause was counted for them")
     if checks.early_rows:
         problems.append(f"{checks.early_rows} rows of the stream belong to windows that are still open")
@@ -222,7 +229,7 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
             "micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
             "everything drops none."
         )
-    elif job.shape != "stateless" and _has_lateness(job) and cut.committed.micro_batch >= 0:
+    elif job.shape != "stateless" and any(s.lateness_ms for s in job.sources) and cut.committed.micro_batch >= 0:
         notes.append(
             f"The stream dropped no event in its {cut.committed.micro_batch + 1} micro-batches. That depends on their "
             "size: smaller ones move the watermark more often, and drop more."
@@ -238,7 +245,3 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
     if batch.static != cut.static:
         notes.append(f"Static versions differ: batch {batch.static}, stream {cut.static}.")
     return tuple(notes)
-
-
-def _has_lateness(job: Job) -> bool:
-    return any(source.lateness_ms is not None for source in job.sources)

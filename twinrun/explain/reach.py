@@ -9,8 +9,12 @@ from pyspark.sql import SparkSession
 from twinrun.broker.topics import TopicInfo, offset_ranges
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError
+from twinrun.explain.lost import ByName, gone_from
 from twinrun.job.job import Job
+from twinrun.results.audit import audit_source
 from twinrun.results.cut import StreamCut
+from twinrun.results.state import BatchState
+from twinrun.results.verdict import Audit
 from twinrun.tables.delta import read_table
 from twinrun.tables.kafka import topic_info
 from twinrun.tables.offsets import Offsets, end_offsets, lag
@@ -18,11 +22,12 @@ from twinrun.tables.offsets import Offsets, end_offsets, lag
 
 @dataclass(frozen=True)
 class Reach:
-    """How far everything around the cut has come, per source."""
+    """How far everything around the cut has come, per source, and what of it was removed on purpose."""
 
     broker: dict[str, Offsets | None]
     bronze: dict[str, Offsets]
     topics: dict[str, TopicInfo | None]
+    gone: ByName
 
 
 def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
@@ -39,7 +44,7 @@ def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
             topics[source.name] = topic_info(cfg, topic)
         except BrokerError:
             broker[source.name], topics[source.name] = None, None
-    return Reach(broker, bronze, topics)
+    return Reach(broker, bronze, topics, gone_from(spark, cfg, job))
 
 
 def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
@@ -47,3 +52,9 @@ def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
     ahead = {s.name: reach.broker[s.name] or reach.bronze[s.name] for s in job.sources}
     started = {s.name: {**cut.start.get(s.name, {}), **cut.end.get(s.name, {})} for s in job.sources}
     return sum(lag(ahead[name], started[name]) for name in ahead)
+
+
+def audits_of(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach) -> tuple[Audit, ...]:
+    """Whether what was landed, decoded and refused adds up, per source. About two Spark jobs each."""
+    ends, topics, gone = batch.ends, reach.topics, reach.gone
+    return tuple(audit_source(spark, cfg, s, ends[s.name], topics[s.name], gone[s.name]) for s in job.sources)

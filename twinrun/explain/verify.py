@@ -16,7 +16,8 @@ from twinrun.events.json_ import quoted
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.explain import Explained, Found, explain
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
-from twinrun.explain.reach import Reach, reach_of, unread
+from twinrun.explain.lost import notes_on, uncounted
+from twinrun.explain.reach import Reach, audits_of, reach_of, unread
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed
 from twinrun.explain.summary import (
@@ -36,7 +37,7 @@ from twinrun.explain.tables import (
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, check_ledger
-from twinrun.results.audit import audit_source, quarantine_counts
+from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
@@ -96,10 +97,7 @@ def verify(
         static = read_static(spark, cfg, batch.static)
         flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
         reach = reach_of(spark, cfg, job)
-        sides = Sides(
-            batch=without_lineage(read_table(spark, batch.table, batch.table_version)),
-            stream=without_lineage(read_table(spark, stream.table, cut.committed.version)),
-        )
+        sides = _whole_sides(spark, batch, cut)
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
         comparison, differences = _compare(job, ready, full)
@@ -107,7 +105,7 @@ def verify(
         judged: Explained | None = None
         if comparison.rows_different:
             say(f"explaining {comparison.rows_different} differing rows")
-            judged = explain(spark, cfg, job, flow, cut, batch, ready, Found(verify_id, differences))
+            judged = explain(spark, cfg, job, flow, cut, batch, ready, Found(verify_id, differences, reach.gone))
         say("naming late and duplicate events")
         late_pairs = write_late_events(spark, cfg, job, flow, cut, batch) if covered else 0
         duplicates = write_duplicate_events(spark, cfg, job, batch)
@@ -124,13 +122,15 @@ def verify(
             causes=() if judged is None else cause_counts(judged),
             late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
             duplicates=duplicates,
-            audits=tuple(audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name]) for s in job.sources),
+            audits=audits_of(spark, cfg, job, batch, reach),
             expectations=expectations + check_ledger(windows, cfg.verify.min_completeness),
             lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
             covered=covered,
             foreign=foreign_commits(spark, batch.table, batch.table_version),
             broker_seen=all(ends is not None for ends in reach.broker.values()),
+            expired=judged.expired if judged else 0,
+            uncounted=uncounted(spark, cfg, job, batch, reach.gone),
         )
         pinned = _pinned(cfg, job, cut, batch, reach)
         shown = Shown(
@@ -141,10 +141,9 @@ def verify(
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
-        notes = notes_of(job, cut, checks, batch) + (judged.notes if judged else ())
+        notes = notes_of(job, cut, checks, batch) + notes_on(reach.gone) + (judged.notes if judged else ())
         duration_ms = int((time.monotonic() - began) * 1000)
-        verdict = assemble(job, cut, checks, shown, pinned, decision, notes, duration_ms)
-    return verdict
+        return assemble(job, cut, checks, shown, pinned, decision, notes, duration_ms)
 
 
 def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:
@@ -157,6 +156,12 @@ def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]
         sample_rows=0,
         full=full,
     )
+
+
+def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:
+    """Both results as they are pinned, open windows too."""
+    stream = read_table(spark, cut.state.table, cut.committed.version)
+    return Sides(without_lineage(read_table(spark, batch.table, batch.table_version)), without_lineage(stream))
 
 
 def _timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:

@@ -14,6 +14,7 @@ from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.evidence import events_by_cause, with_blamed
 from twinrun.explain.keep import keep
 from twinrun.explain.late import late_rows
+from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Statics, material_of, requeued
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides
@@ -76,7 +77,7 @@ class Explained:
 
 
 def explain_external(
-    spark: SparkSession, cfg: Config, case: Case, verify_id: str, found: DataFrame, *, try_causes: bool
+    spark: SparkSession, cfg: Config, case: Case, verify_id: str, found: DataFrame, gone: ByName, *, try_causes: bool
 ) -> Explained:
     """Judge the differing rows and keep them in the table ``external_differences``. About twenty small Spark jobs.
 
@@ -87,6 +88,8 @@ def explain_external(
     ----------
     found : DataFrame
         The differing rows, as `twinrun.compare.tables.compare_frames` gives them.
+    gone : dict
+        What expired or was erased, by source: rows that need it are ``evidence_expired``.
     try_causes : bool
         False where there is nothing to explain by: all rows stay unexplained.
     """
@@ -94,6 +97,9 @@ def explain_external(
     found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
     if not try_causes:
         return Explained(keep(spark, cfg, job, verify_id, _unproven(found), TABLE))
+    parts = split(job, found, gone) if anything(gone) else None
+    if parts is not None:
+        found = parts.others.localCheckpoint()
     refuted = 0
     world, ranges = _world(spark, cfg, case, found, Rules(case.binding.lateness_ms if case.by_rule else None))
     if case.by_rule:
@@ -118,7 +124,17 @@ def explain_external(
     if case.appended:
         surplus = explain_copies(found.filter(copies), world)
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
+    if parts is not None:
+        judged = _with_expired(judged, parts.lost, by_window=job.windowed and case.flow.closed_form)
     return Explained(keep(spark, cfg, job, verify_id, judged, TABLE), events, late, refuted)
+
+
+def _with_expired(judged: DataFrame, lost: DataFrame, *, by_window: bool) -> DataFrame:
+    """Add the rows whose windows lost events; without windows any row that is left may have lost one. Lazy."""
+    if not by_window:
+        judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
+    expired = _unproven(lost).withColumn("verdict", F.lit("evidence_expired"))
+    return judged.unionByName(expired, allowMissingColumns=True)
 
 
 def _world(

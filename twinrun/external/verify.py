@@ -17,7 +17,8 @@ from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained as Kept
 from twinrun.explain.judge import Checks, Shown, assemble, judge
-from twinrun.explain.reach import reach_of
+from twinrun.explain.lost import notes_on, uncounted
+from twinrun.explain.reach import audits_of, reach_of
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, waits_for_close
 from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
@@ -28,7 +29,7 @@ from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_
 from twinrun.external.words import external_side, notes_of, out_of_reach, proofs, with_problems
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, check_ledger, declared_expectations
-from twinrun.results.audit import audit_source, quarantine_counts
+from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import foreign_commits
 from twinrun.results.verdict import ExpectationResult, Verdict, WindowPoint
 from twinrun.session.plain import plain_errors
@@ -92,7 +93,13 @@ def verify_external(
         if comparison.rows_different:
             say(f"explaining {comparison.rows_different} differing rows")
             judged = explain_external(
-                spark, cfg, replace(case, sides=ready), verify_id, differences, try_causes=covered and not empty
+                spark,
+                cfg,
+                replace(case, sides=ready),
+                verify_id,
+                differences,
+                reach.gone,
+                try_causes=covered and not empty,
             )
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, judged.rows if judged else None)
         windows = windows.localCheckpoint()
@@ -107,7 +114,9 @@ def verify_external(
             causes=() if kept is None else proofs(cause_counts(kept)),
             late_events=0 if judged is None else judged.events.get("late_dropped", 0),
             duplicates=duplicates,
-            audits=tuple(audit_source(spark, cfg, s, batch.ends[s.name], reach.topics[s.name]) for s in job.sources),
+            audits=audits_of(spark, cfg, job, batch, reach),
+            expired=0 if judged is None else judged.rows.filter(F.col("verdict") == "evidence_expired").count(),
+            uncounted=uncounted(spark, cfg, job, batch, reach.gone),
             expectations=_expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness),
             lag_events=0,
             age_ms=None,
@@ -126,6 +135,7 @@ def verify_external(
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted
         waiting = _waiting(case, judged)
+        notes += notes_on(reach.gone)
         notes += tuple(notes_of(case, external, refuted, duplicates, waiting, counts["early_rows"]))
         verdict = assemble(
             job, case.cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000)

@@ -12,11 +12,10 @@ from twinrun.errors import CheckpointError, JobError, TableError
 from twinrun.history.ledger import ledger_rows, no_verify
 from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
-from twinrun.results.cut import both_states
+from twinrun.results.cut import both_states, last_change
 from twinrun.results.heals import heals_of
 from twinrun.results.state import BatchState, StreamState
 from twinrun.session.plain import plain_errors
-from twinrun.tables.delta import latest_version
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,9 @@ def find_ground(spark: SparkSession, cfg: Config, job: Job) -> Ground:
 
 
 def refuse_moved(spark: SparkSession, cfg: Config, job: Job, ground: Ground) -> None:
-    """Refuse a heal when either table has another version than the verify saw. Two small Spark jobs.
+    """Refuse a heal when the rows of either table have changed since the verify. Four small Spark jobs.
+
+    A compaction makes a new version of the same rows, and is no reason to refuse.
 
     Raises
     ------
@@ -106,11 +107,11 @@ def refuse_moved(spark: SparkSession, cfg: Config, job: Job, ground: Ground) -> 
         The table, both versions, and what to do.
     """
     stream, batch, verify = ground.stream, ground.batch, ground.verify
-    now = latest_version(spark, stream.table)
-    if now != verify.stream_version:
+    now = last_change(spark, stream.table, verify.stream_version)
+    if now is not None:
         raise _moved("stream", stream.table, now, verify.stream_version, _mover(spark, cfg, job, stream, now), job)
-    newest = latest_version(spark, batch.table)
-    if (batch.table_version, newest) != (verify.batch_version, verify.batch_version):
+    newest = last_change(spark, batch.table, verify.batch_version)
+    if newest is not None:
         why = "so that its values are no longer those that were proven"
         raise _moved("batch", batch.table, newest, verify.batch_version, why, job)
 

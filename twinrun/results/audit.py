@@ -10,22 +10,37 @@ from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.delta import read_table
-from twinrun.tables.offsets import Offsets, before, count_partitions
+from twinrun.tables.gone import Gone
+from twinrun.tables.offsets import Offsets, at_or_after, before, count_partitions
 
+NOTHING = Gone()
 _GAPPY = ("compact",)
 
 
-def audit_source(spark: SparkSession, cfg: Config, source: Source, ends: Offsets, topic: TopicInfo | None) -> Audit:
-    """Count what bronze, events and quarantine hold below ``ends``. Two Spark jobs over two narrow columns."""
+def audit_source(
+    spark: SparkSession, cfg: Config, source: Source, ends: Offsets, topic: TopicInfo | None, gone: Gone = NOTHING
+) -> Audit:
+    """Count what bronze, events and quarantine hold below ``ends``. Two Spark jobs over two narrow columns.
+
+    What has expired is counted in none of them; an erased record counts as one that is not missing.
+    """
     name = cfg.source(source.name).topic
-    bronze = read_table(spark, cfg.table("bronze", topic=name)).filter(before(ends, "partition", "offset"))
-    counted = count_partitions(bronze, "partition", "offset")
-    rows = sum(part.rows for part in counted.values())
+    inside = before(ends, "partition", "offset") & at_or_after(gone.ends, "partition", "offset")
+    bronze = read_table(spark, cfg.table("bronze", topic=name)).filter(inside)
+    erased = None if gone.erased is None else gone.erased.filter(inside)
+    places = bronze.select("partition", "offset")
+    if erased is not None:
+        places = places.unionByName(erased.select("partition", "offset"))
+    counted = count_partitions(places, "partition", "offset")
+    rows = sum(part.rows for part in counted.values()) - (0 if erased is None else erased.count())
     missing = sum(part.missing for part in counted.values())
+    # Expiry took a whole beginning: what follows it must be there.
+    missing += sum(max(0, counted[p].first - end) for p, end in gone.ends.items() if p in counted)
     repeated = sum(part.repeated for part in counted.values())
-    unlanded = [p for p, end in ends.items() if end > 0 and p not in counted]
-    events = read_table(spark, cfg.table("events", source=source.name)).filter(before(ends))
-    refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(before(ends))
+    unlanded = [p for p, end in ends.items() if end > gone.ends.get(p, 0) and p not in counted]
+    kept = before(ends) & at_or_after(gone.ends)
+    events = read_table(spark, cfg.table("events", source=source.name)).filter(kept)
+    refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(kept)
     still_refused = refused.filter(F.col("_requeued_seq").isNull())
     marked = events.select(F.lit(True).alias("valid")).unionByName(still_refused.select(F.lit(False).alias("valid")))
     valid, quarantined = marked.agg(F.count_if("valid"), F.count_if(~F.col("valid"))).collect()[0]

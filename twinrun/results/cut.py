@@ -15,7 +15,7 @@ from twinrun.errors import TableError
 from twinrun.job.job import Job
 from twinrun.results.state import BatchState, StreamState, batch_state, stream_state
 from twinrun.tables.checkpoint import last_committed, query_id, start_offsets
-from twinrun.tables.delta import delta_table
+from twinrun.tables.delta import delta_table, latest_version
 from twinrun.tables.micro_batches import logged
 from twinrun.tables.offsets import Offsets
 
@@ -148,13 +148,28 @@ def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Com
 def foreign_commits(spark: SparkSession, table: str, since: int) -> tuple[str, ...]:
     """Changes of a batch table after version ``since`` that no batch run made, such as ``version 7 (UPDATE)``.
 
-    A run that is under way, or that died before it was recorded, has marked its commit. One small Spark job; at most
+    A run that is under way, or that died before it was recorded, has marked its commit. Two small Spark jobs; at most
     ten changes are collected.
     """
-    later = delta_table(spark, table).history(_RECENT).filter(F.col("version") > since)
-    ours = F.get_json_object("userMetadata", "$.run_id").isNotNull() | F.col("operation").isin(*_NO_CHANGE)
-    rows = later.filter(~F.coalesce(ours, F.lit(False))).orderBy("version").limit(10).collect()
+    ours = F.get_json_object("userMetadata", "$.run_id").isNotNull()
+    rows = _changes(spark, table, since).filter(~ours).orderBy("version").limit(10).collect()
     return tuple(f"version {row['version']} ({row['operation']})" for row in rows)
+
+
+def last_change(spark: SparkSession, table: str, since: int) -> int | None:
+    """The newest version after ``since`` that changed rows, or None: compacting a table leaves its rows as they are.
+
+    Two small Spark jobs.
+    """
+    newest = _changes(spark, table, since).agg(F.max("version")).collect()[0][0]
+    return None if newest is None else int(newest)
+
+
+def _changes(spark: SparkSession, table: str, since: int) -> DataFrame:
+    """Commits after a version that can have changed rows, however many there are; lazy but for one small Spark job."""
+    later = latest_version(spark, table) - since
+    history = delta_table(spark, table).history(max(later, 1))
+    return history.filter((F.col("version") > since) & ~F.coalesce(F.col("operation").isin(*_NO_CHANGE), F.lit(False)))
 
 
 def _facts(log: DataFrame, micro_batch: int) -> dict[str, Any]:

@@ -54,12 +54,15 @@ def starts_of(event_time: str, window_ms: int, slide_ms: int) -> Column:
     return F.filter(starts, lambda start: start + F.lit(window_ms) > moment)
 
 
-def touched_ranges(new_events: DataFrame, job: Job) -> list[TimeRange]:
+def touched_ranges(new_events: DataFrame, job: Job, since_ms: int = 0) -> list[TimeRange]:
     """Ranges of window starts that new events touch, at most `MOST_RANGES`: beyond that, neighbours are joined.
 
-    One Spark job; only the ranges are collected.
+    One Spark job; only the ranges are collected. Windows that begin before ``since_ms`` (epoch ms; 0: none) are left
+    out.
     """
     starts = new_events.select(F.explode(window_starts(job, job.sources[0].event_time)).alias("s")).distinct()
+    if since_ms:
+        starts = starts.filter(F.col("s") >= since_ms)
     return join_ranges(starts, job.slide_ms or 1)
 
 

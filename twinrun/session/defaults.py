@@ -21,6 +21,9 @@ _ANYWHERE = {
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
     ),
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+    # Pinned versions are read however old they are; `twinrun maintain` keeps their files. Delta would refuse them by
+    # their age alone, and a file that is really gone is an error in any case.
+    "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
     "spark.redaction.regex": REDACTION,
     # A SQL expression must not be able to read any file of the machine; paths go through the reader.
     "spark.sql.runSQLOnFiles": "false",

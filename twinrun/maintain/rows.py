@@ -1,0 +1,44 @@
+"""Delete rows of one table, counted, in one commit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.events.json_ import quoted
+from twinrun.maintain.result import Removal
+from twinrun.tables.delta import USER_METADATA, delta_table, read_table, table_exists
+
+
+def delete_marked(spark: SparkSession, table: str, ref: str, marked: DataFrame, same: str, apply: bool) -> Removal:
+    """Rows that match a row of ``marked``: counted, and with ``apply`` deleted. About four Spark jobs.
+
+    Parameters
+    ----------
+    same : str
+        Condition in SQL over ``target`` and ``source``.
+    """
+    if not table_exists(spark, ref):
+        return Removal(table, ref, 0)
+    rows = read_table(spark, ref).alias("target").join(marked.alias("source"), F.expr(same), "left_semi").count()
+    if apply and rows:
+        delta_table(spark, ref).alias("target").merge(marked.alias("source"), same).whenMatchedDelete().execute()
+    return Removal(table, ref, rows)
+
+
+def delete_where(
+    spark: SparkSession, table: str, ref: str, column: str, value: str, metadata: dict[str, Any], apply: bool
+) -> Removal:
+    """Rows that have the value, written as text, in a column: counted, and with ``apply`` deleted."""
+    same = F.col(quoted(column)).cast("string") == F.lit(value)
+    rows = read_table(spark, ref).filter(same).count()
+    if apply and rows:
+        spark.conf.set(USER_METADATA, json.dumps(metadata))
+        try:
+            delta_table(spark, ref).delete(same)
+        finally:
+            spark.conf.unset(USER_METADATA)
+    return Removal(table, ref, rows)
