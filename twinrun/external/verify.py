@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,7 +18,7 @@ from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained as Kept
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.lost import notes_on, uncounted
-from twinrun.explain.reach import audits_of, reach_of
+from twinrun.explain.reach import Reach, audits_of, reach_of
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, waits_for_close
 from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
@@ -31,6 +31,7 @@ from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, check_ledger, declared_expectations
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import foreign_commits
+from twinrun.results.state import BatchState
 from twinrun.results.verdict import ExpectationResult, Verdict, WindowPoint
 from twinrun.session.plain import plain_errors
 from twinrun.tables.lease import held_lease
@@ -105,25 +106,10 @@ def verify_external(
         windows = windows.localCheckpoint()
         counts = totals(windows)
         say("checking expectations")
-        duplicates = write_duplicate_events(spark, cfg, job, batch)
         kept = None if judged is None else Kept(judged.rows, judged.events)
-        checks = Checks(
-            comparison=comparison,
-            totals=counts,
-            early_rows=0,  # the engine's own watermark may be ahead of what is declared
-            causes=() if kept is None else proofs(cause_counts(kept)),
-            late_events=0 if judged is None else judged.events.get("late_dropped", 0),
-            duplicates=duplicates,
-            audits=audits_of(spark, cfg, job, batch, reach),
-            expired=0 if judged is None else judged.rows.filter(F.col("verdict") == "evidence_expired").count(),
-            uncounted=uncounted(spark, cfg, job, batch, reach.gone),
-            expectations=_expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness),
-            lag_events=0,
-            age_ms=None,
-            covered=covered,
-            foreign=foreign_commits(spark, batch.table, batch.table_version),
-            broker_seen=True,
-        )
+        expectations = _expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness)
+        measured = Measured(comparison, counts, judged, expectations, covered)
+        checks = _checks(spark, cfg, job, batch, reach, measured)
         pinned = pinned_cut(cfg, case, batch, reach, external.version)
         shown = Shown(
             late=() if judged is None else judged.late,
@@ -136,13 +122,47 @@ def verify_external(
         refuted = 0 if judged is None else judged.refuted
         waiting = _waiting(case, judged)
         notes += notes_on(reach.gone)
-        notes += tuple(notes_of(case, external, refuted, duplicates, waiting, counts["early_rows"]))
+        notes += tuple(notes_of(case, external, refuted, checks.duplicates, waiting, counts["early_rows"]))
         verdict = assemble(
             job, case.cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000)
         )
         rows = case.sides.stream.count()
     side = external_side(job, binding, external, rows, counts["early_rows"], out_of_reach(case, refuted))
     return replace(verdict, external=side, lateness_ms=binding.lateness_ms, stream_lag_events=None)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was compared and explained, and what the expectations said."""
+
+    comparison: Comparison
+    totals: dict[str, int]
+    judged: Explained | None
+    expectations: tuple[ExpectationResult, ...]
+    covered: bool
+
+
+def _checks(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach, measured: Measured) -> Checks:
+    """Everything that is judged. The engine's own watermark may be ahead of what is declared: no row is early."""
+    judged = measured.judged
+    kept = None if judged is None else Kept(judged.rows, judged.events)
+    return Checks(
+        comparison=measured.comparison,
+        totals=measured.totals,
+        early_rows=0,
+        causes=() if kept is None else proofs(cause_counts(kept)),
+        late_events=0 if judged is None else judged.events.get("late_dropped", 0),
+        duplicates=write_duplicate_events(spark, cfg, job, batch),
+        audits=audits_of(spark, cfg, job, batch, reach),
+        expired=0 if judged is None else judged.rows.filter(F.col("verdict") == "evidence_expired").count(),
+        uncounted=uncounted(spark, cfg, job, batch, reach.gone),
+        expectations=measured.expectations,
+        lag_events=0,
+        age_ms=None,
+        covered=measured.covered,
+        foreign=foreign_commits(spark, batch.table, batch.table_version),
+        broker_seen=True,
+    )
 
 
 def _timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
