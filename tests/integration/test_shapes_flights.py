@@ -48,7 +48,7 @@ def world(make_world: Any) -> FlightsWorld:
     world = FlightsWorld(**vars(plain))
     records = list(flight_events(flight_records(FIRST_DAY, DAYS)))
     world.produce(records)
-    assert world.ingest().events == len(records) > 10 * PER_MICRO_BATCH
+    assert world.ingest("carrier_delays").events == len(records) > 10 * PER_MICRO_BATCH
     return world
 
 

@@ -11,7 +11,7 @@ from twinrun.config.model import Config
 from twinrun.errors import QueryError
 from twinrun.explain.classify import Worlds, classify
 from twinrun.explain.counterfactual import USED, batch_rows
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing_keys, rows_at
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing, differing_keys, rows_at
 from twinrun.explain.evidence import causes_of, event_dropped
 from twinrun.explain.material import Material
 from twinrun.explain.prove import Played, Withdrawn, replay_in_order, replay_recorded
@@ -94,7 +94,7 @@ def _replays(
         if isinstance(again, Withdrawn):
             return again
         uniform = again
-    in_order = replay_in_order(spark, cfg, job, material.marked, record, folder)
+    in_order = replay_in_order(spark, cfg, job, material.marked, record, folder, flow.opaque)
     keys = rows.select(KEY_ID).distinct().localCheckpoint()
     return _worlds(job, flow, material, keys, played, uniform, in_order)
 
@@ -135,7 +135,20 @@ def _worlds(
         whole=at(material.whole),
         used_static=at(batch_rows(job, used, material.batch_static)) if material.static_differs else of_used,
         mode_dependent=elsewhere,
+        faithful=not _chooses(job, flow) or not _other_rows(job, played.rows, material.sides.stream),
     )
+
+
+def _chooses(job: Job, flow: Dataflow) -> bool:
+    """Whether the result may depend on which row of a micro-batch comes first, which a replay need not repeat."""
+    kept = any(kind.startswith("Deduplicate") for kind in flow.operators)
+    return kept or flow.opaque or any(source.distinct for source in job.sources)
+
+
+def _other_rows(job: Job, replayed: DataFrame, held: DataFrame) -> bool:
+    """Whether the stream's table holds, anywhere, a row that the replay does not give. One Spark job."""
+    rows = differing(job, replayed, held).filter(F.col("kind").isin("changed", "only_stream"))
+    return rows.limit(1).count() > 0
 
 
 def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:

@@ -15,14 +15,17 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
 from twinrun.config.model import Config
+from twinrun.events.distinct import distinct_in_batch
 from twinrun.events.json_ import quoted
 from twinrun.explain.counterfactual import USED, without_deleted
 from twinrun.explain.recording import Recorded, Segment, segments
 from twinrun.explain.replay import NUMBER, emitted, new_replay, play, stage, watermarks
 from twinrun.job.job import Job
+from twinrun.tables.static import Pins
 
 _DAY_MS = 86_400_000
 _FLUSH_AHEAD_MS = 400 * _DAY_MS
+_ORDERED_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def replay_recorded(
     again = new_replay(spark, cfg, job, f"{folder}/recorded", delays)
     used = {key: _used(frame) for key, frame in marked.items()}
     last = record[-1].number
-    flush = flush_rows(job, used, last + 1) if waits(job) else None
+    flush = flush_rows(job, used, last + 2) if waits(job) else None
     stage(again, used if flush is None else {key: used[key].unionByName(flush[key].rows) for key in used})
     play(again, segments(record))
     seen = watermarks(again)
@@ -69,24 +72,34 @@ def replay_recorded(
     if max(seen) != last:
         return Withdrawn(f"the replay made {max(seen) + 1} micro-batches of {last + 1}")
     if flush is not None:
-        play(again, [Segment((last + 1,), True, record[-1].static)])
+        play(again, [_flushing(last + 1, record[-1].static)])
     rows = emitted(spark, again)
     pending = None
     if flush is not None:
-        pending = _without_sentinels(rows.filter(F.col(NUMBER) > last), _edge_ms(flush)).drop(NUMBER)
+        waited = _without_sentinels(rows.filter(F.col(NUMBER) > last), last + 2, _edge_ms(flush))
+        pending = waited.drop(NUMBER)
     return Played(_as_table(job, rows.filter(F.col(NUMBER) <= last)), pending)
 
 
 def replay_in_order(
-    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], folder: str
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    marked: dict[str, DataFrame],
+    record: list[Recorded],
+    folder: str,
+    opaque: bool = True,
 ) -> DataFrame:
     """The rows when the same events come in order of event time and none is late.
 
-    As many micro-batches with data as were recorded, two at least: an operator that only looks at one micro-batch
-    must not be hidden by there being one.
+    Where an operator may look at one micro-batch at a time (``opaque``): as many micro-batches with data as were
+    recorded, two at least, so that this is not hidden by there being one. Else `_ORDERED_PARTS` at most: with nothing
+    late and nothing out of order, their number does not matter to Spark's own operators.
     """
     parts = max(2, sum(each.has_data for each in record))
-    used = {key: _used(frame) for key, frame in marked.items()}
+    parts = parts if opaque else min(parts, _ORDERED_PARTS)
+    # The batch's own choice among copies: which came first by Kafka, which need not be the first by event time.
+    used = {source.name: distinct_in_batch(_used(marked[source.name]), source) for source in job.sources}
     bounds = _bounds(job, used, parts)
     ordered = {
         source.name: used[source.name].withColumn("_micro_batch", _part_of(_moment(source.event_time), bounds))
@@ -95,15 +108,15 @@ def replay_in_order(
     low, high = bounds[0], bounds[-1]
     delays = {s.name: None if s.lateness_ms is None else high - low + _DAY_MS for s in job.sources}
     again = new_replay(spark, cfg, job, f"{folder}/in-order", delays)
-    flush = flush_rows(job, ordered, parts) if waits(job) else None
+    flush = flush_rows(job, ordered, parts + 1) if waits(job) else None
     stage(again, ordered if flush is None else {key: ordered[key].unionByName(flush[key].rows) for key in ordered})
     static = record[-1].static
     play(again, [Segment(tuple(range(parts)), False, static)])
     if flush is not None:
-        play(again, [Segment((parts,), True, static)])
+        play(again, [_flushing(parts, static)])
     rows = emitted(spark, again)
     if flush is not None:
-        rows = _without_sentinels(rows, _edge_ms(flush))
+        rows = _without_sentinels(rows, parts + 1, _edge_ms(flush))
     return _as_table(job, rows)
 
 
@@ -167,7 +180,14 @@ def _part_of(moment: Column, bounds: list[int]) -> Column:
     return F.size(F.filter(inner, lambda bound: bound < moment)).cast("bigint")
 
 
-def _without_sentinels(rows: DataFrame, edge_ms: int) -> DataFrame:
+def _flushing(number: int, static: Pins) -> Segment:
+    """An empty micro-batch, in which comes out what the recording left, and then one of copies alone."""
+    return Segment((number, number + 1), True, static)
+
+
+def _without_sentinels(rows: DataFrame, number: int, edge_ms: int) -> DataFrame:
+    """Without what is made of copies: the rows of their own micro-batch, whose watermark is that of the empty one."""
+    rows = rows.filter(F.col(NUMBER) != number)
     times = [field.name for field in rows.schema if isinstance(field.dataType, TimestampType)]
     kept = rows
     for name in times:

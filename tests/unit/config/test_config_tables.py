@@ -138,7 +138,8 @@ def test_the_shipped_configurations_load() -> None:
     kafka = load_config(ROOT / "conf/kafka.yaml", (), KAFKA_ENV)
     cluster = load_config(ROOT / "conf/cluster.yaml", (), KAFKA_ENV)
 
-    assert list(local.jobs) == ["departures_per_hour", "delayed_departures", "carrier_delays", "route_totals"]
+    names = ["departures_per_hour", "delayed_departures", "carrier_delays", "carrier_sessions", "route_totals"]
+    assert list(local.jobs) == names
     assert all(binding.path.is_file() for binding in local.jobs.values())
     assert (local.sources["flights"].topic, local.tables["weather"].format) == ("flights", "delta")
     assert local.warehouse == f"{ROOT}/.data/warehouse"

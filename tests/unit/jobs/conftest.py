@@ -134,8 +134,8 @@ def _stream(
     spark: SparkSession, job: Job, events: str, tables: dict[str, DataFrame], lateness: str, folder: Path
 ) -> pl.DataFrame:
     source = job.sources[0]
-    if job.windowed:
-        _land_sentinel(Path(events), parse_ms(lateness) + (job.window_ms or 0))
+    if job.windowed or job.gap:
+        _land_sentinel(Path(events), parse_ms(lateness) + parse_ms(job.window or job.gap or ""))
     frame = spark.readStream.schema(event_schema(source)).option("maxFilesPerTrigger", 1).parquet(events)
     marked = frame.withWatermark(source.event_time, lateness) if source.lateness else frame
     result = folder / "result"

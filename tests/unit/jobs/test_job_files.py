@@ -24,7 +24,7 @@ from twinrun.job.ready import check_job
 from twinrun.produce.flights import flight_events, flight_records
 from twinrun.quality.expect import declared_expectations
 
-NAMES = ["carrier_delays", "delayed_departures", "departures_per_hour", "route_totals"]
+NAMES = ["carrier_delays", "carrier_sessions", "delayed_departures", "departures_per_hour", "route_totals"]
 JOBS = Path(__file__).parents[3] / "jobs"
 WEATHER = "origin STRING, hour TIMESTAMP, temp DOUBLE, wind_speed DOUBLE, visib DOUBLE, precip DECIMAL(5,2)"
 EARLIEST = date(2013, 12, 7)
@@ -43,7 +43,7 @@ def test_the_definition_is_sound(name: str, load) -> None:
 
 
 def test_shapes_cover_the_contract(load) -> None:
-    assert [load(name).shape for name in NAMES] == ["sliding", "stateless", "tumbling", "latest"]
+    assert [load(name).shape for name in NAMES] == ["sliding", "session", "stateless", "tumbling", "latest"]
 
 
 def test_all_jobs_decode_the_same_events(load) -> None:

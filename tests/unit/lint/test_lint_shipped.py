@@ -23,6 +23,7 @@ WEATHER = "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, p
         ("departures_per_hour", ["TR201", "TR202", "TR250"]),
         ("delayed_departures", []),
         ("carrier_delays", ["TR201", "TR202", "TR233"]),
+        ("carrier_sessions", ["TR201", "TR202"]),
         ("route_totals", []),
     ],
 )

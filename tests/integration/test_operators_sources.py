@@ -1,0 +1,84 @@
+"""Jobs of two sources, end to end: the slower one's watermark judges both, and an idle one holds everything back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from delta.tables import DeltaTable
+
+from tests.integration.conftest import World, click
+from twinrun.broker.topics import create_topic
+from twinrun.results.verdict import Verdict
+
+# One partition per topic, four records of each per micro-batch; lateness 10 s.
+CLICKS = [
+    *[click(s, name=f"k{s}") for s in (5, 20, 35, 80)],
+    *[click(s, name=f"k{s}") for s in (200, 201, 202, 203)],
+    # The slower source is at 70 s by then, less 10 s: minute 0 ends at 60 s. By the clicks' own watermark, 190 s,
+    # minute 1 would be over too.
+    click(40, name="k40-dropped"),
+    click(65, name="k65-in-time"),
+    *[click(s, name=f"k{s}") for s in (300, 301)],
+    *[click(s, name=f"k{s}") for s in (302, 303, 304, 305)],
+]
+ORDERS = [
+    *[click(s, name=f"o{s}") for s in (2, 30, 45, 70)],
+    *[click(s, name=f"o{s}") for s in (66, 67, 68, 69)],
+    *[click(s, name=f"o{s}") for s in (71, 72, 73, 250)],
+    *[click(s, name=f"o{s}") for s in (251, 252, 253, 254)],
+]
+
+
+def run(make_world: Any, broker: Any, job: str, clicks: list[Any], orders: list[Any]) -> tuple[World, Verdict]:
+    world: World = make_world(**{"stream.max_offsets_per_trigger": 4})
+    world.more_topics["orders"] = f"{world.topic}-orders"
+    create_topic(broker.bootstrap_servers, world.more_topics["orders"], 1)
+    world.produce(clicks)
+    world.produce(orders, "orders")
+    world.ingest(job)
+    world.stream(job)
+    world.batch(job)
+    return world, world.verify(job)
+
+
+def counts(verdict: Verdict) -> dict[str, tuple[int, int | None]]:
+    return {cause.cause: (cause.rows, cause.events) for cause in verdict.causes}
+
+
+def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: Any) -> None:
+    _, verdict = run(make_world, broker, "both_feeds", CLICKS, ORDERS)
+    assert [event.id["id"] for event in verdict.late_events] == ["k40-dropped"]
+    assert counts(verdict) == {"late_dropped": (1, 1)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+
+
+def test_a_source_without_events_holds_all_back_and_nothing_agrees(make_world: Any, broker: Any) -> None:
+    _, verdict = run(make_world, broker, "both_feeds", CLICKS, [])
+    assert (verdict.outcome, verdict.exit_code) == ("nothing_compared", 1)
+    assert verdict.rows_stream == 0
+    assert verdict.rows_pending > 0
+    assert (verdict.late_events, verdict.causes) == ((), ())
+
+
+@pytest.mark.slow
+def test_an_inner_join_lacks_the_pairs_of_a_dropped_order_and_a_deleted_pair_is_the_sinks(
+    make_world: Any, broker: Any
+) -> None:
+    clicks = [click(s, f"p{s}", name=f"k{s}") for s in (0, 10, 20, 60, 61, 62, 63, 64, 65, 66, 67, 300)]
+    orders = [
+        *[click(s, page, name=name) for s, page, name in ((5, "p0", "o5"), (15, "p10", "o15"), (59, "x", "o59"))],
+        click(60, "y", name="o60"),
+        *[click(s, f"p{s}", name=f"o{s}") for s in (61, 62, 63, 64)],
+        # In time for its click (20 s), and dropped by 50 s.
+        click(25, "p20", name="o25-dropped"),
+        *[click(s, f"p{s}", name=f"o{s}") for s in (65, 66, 300)],
+    ]
+    world, verdict = run(make_world, broker, "followed", clicks, orders)
+    assert [event.id["id"] for event in verdict.late_events] == ["o25-dropped"]
+    assert counts(verdict) == {"late_dropped": (1, 1)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    DeltaTable.forPath(world.spark, str(world.table("stream", "followed"))).delete("click = 'k10'")
+    again = world.verify("followed")
+    assert (again.exit_code, again.rows_unexplained) == (1, 0)
+    assert counts(again) == {"late_dropped": (1, 1), "sink_missing": (1, None)}
