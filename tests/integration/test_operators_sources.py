@@ -53,6 +53,7 @@ def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: An
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
 
 
+@pytest.mark.slow
 def test_a_source_without_events_holds_all_back_and_nothing_agrees(make_world: Any, broker: Any) -> None:
     _, verdict = run(make_world, broker, "both_feeds", CLICKS, [])
     assert (verdict.outcome, verdict.exit_code) == ("nothing_compared", 1)

@@ -1,0 +1,47 @@
+"""A stream that was stopped, done again in part, and started with other settings: the proof holds over all of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from delta.tables import DeltaTable
+from pyspark.sql import functions as F
+
+from tests.integration.conftest import World
+from tests.integration.test_operators import CHAIN, counts
+
+JOB = "once_per_minute"
+
+
+def forget_the_last_commit(world: World) -> int:
+    """What a kill leaves between a micro-batch's rows and its commit file: the next start does it again."""
+    folder = world.root / "cp" / "stream" / JOB / "v1" / "commits"
+    last = max(int(file.name) for file in folder.iterdir() if file.name.isdigit())
+    for name in (f"{last}", f".{last}.crc"):
+        (folder / name).unlink(missing_ok=True)
+    return last
+
+
+@pytest.mark.slow
+def test_a_proof_by_replay_holds_over_restarts_and_falls_with_the_recorded_watermark(make_world: Any) -> None:
+    world: World = make_world()
+    world.produce(CHAIN[:8])
+    world.ingest()
+    world.stream(JOB)
+    # Micro-batches 0 and 1 have data, 2 has none; it is done twice.
+    assert forget_the_last_commit(world) == 2
+    world.produce(CHAIN[8:])
+    world.ingest()
+    world.stream(JOB, **{"stream.max_offsets_per_trigger": 2})
+    world.batch(JOB)
+    verdict = world.verify(JOB)
+    assert [event.micro_batch for event in verdict.late_events] == [3]
+    assert counts(verdict) == {"late_dropped": (1, 1)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    # Another watermark than the events give, behind all that matters: the replay sees it, and proves nothing.
+    log = DeltaTable.forPath(world.spark, world.cfg().table("micro_batches"))
+    log.update("micro_batch = 1", {"watermark_ms": F.col("watermark_ms") + 1000})
+    again = world.verify(JOB)
+    assert (again.exit_code, again.rows_unexplained) == (1, 1)
+    assert any("watermark differs from the recorded one in micro-batch 1" in note for note in again.notes)
