@@ -56,11 +56,18 @@ def write_late_events(
 
 
 def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
-    """The newest micro-batch of this query that the ledger has: its late events are complete."""
+    """The newest micro-batch of this query up to which late events are complete, by the ledger.
+
+    A verify that lacked evidence may have named none: those after it are named again.
+    """
     if not table_exists(spark, cfg.table("ledger")):
         return -1
     mine = (F.col("query_id") == cut.query_id) & (F.col("job") == job.job_name)
-    newest = read_table(spark, cfg.table("ledger")).filter(mine).agg(F.max("micro_batch")).collect()[0][0]
+    verifies = read_table(spark, cfg.table("ledger")).filter(mine).groupBy("verify_id")
+    whole = verifies.agg(
+        F.max("micro_batch").alias("upto"), F.bool_or(F.col("verdict") == "evidence_expired").alias("no")
+    )
+    newest = whole.filter(~F.col("no")).agg(F.max("upto")).collect()[0][0]
     return -1 if newest is None else int(newest)
 
 
