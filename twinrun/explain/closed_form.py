@@ -13,11 +13,12 @@ from twinrun.explain.counterfactual import stream_rows
 from twinrun.explain.differing import KEY_ID, differing_keys
 from twinrun.explain.evidence import causes_of
 from twinrun.explain.material import Material
+from twinrun.explain.needed import only_needed
 from twinrun.job.job import Job
 
 
 def explain_closed_form(job: Job, rows: DataFrame, material: Material) -> DataFrame:
-    """Add ``verdict`` and ``causes`` to differing rows. Lazy.
+    """Add ``verdict`` and ``causes`` to differing rows. About one Spark job; more where a row has several causes.
 
     Parameters
     ----------
@@ -41,6 +42,10 @@ def explain_closed_form(job: Job, rows: DataFrame, material: Material) -> DataFr
     judged = judged.withColumn("verdict", F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained")))
     # A cause that is not proven is withdrawn.
     none = F.create_map().cast("map<string,bigint>")
-    return judged.withColumn("causes", F.when(proven, F.col("_causes")).otherwise(none)).select(
-        *rows.columns, "verdict", "causes"
-    )
+    judged = judged.withColumn("causes", F.when(proven, F.col("_causes")).otherwise(none))
+    judged = judged.select(*rows.columns, "verdict", "causes").localCheckpoint()
+
+    def of_stream(marked: dict[str, DataFrame]) -> DataFrame:
+        return stream_rows(job, marked[job.sources[0].name], material.stream_static)
+
+    return only_needed(job, judged, material, of_stream)

@@ -88,7 +88,7 @@ def explain(
     ranges = _ranges(job, keyed) if flow.closed_form else []
     if flow.closed_form and (ranges or not job.windowed):
         material = gather(spark, cfg, job, flow, cut, batch, sides, ranges)
-        judged = explain_closed_form(job, material.place.of_rows(keyed, job), material).localCheckpoint()
+        judged = explain_closed_form(job, material.place.of_rows(keyed, job), material)
         if _open(judged):
             judged = _more(judged, explain_floats(job, _rest(judged), material))
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.

@@ -13,12 +13,10 @@ from twinrun.explain.differing import KEY_ID, differing_keys
 from twinrun.explain.evidence import causes_of
 from twinrun.explain.late import dropped_pairs
 from twinrun.explain.material import Material
-from twinrun.external.mark import NOTHING_LATE
+from twinrun.explain.needed import BY_OFFSET, only_needed
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
 from twinrun.results.touched import TimeRange
-
-BY_OFFSET = ("before_start", "beyond_cut", "quarantined")
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,9 @@ def explain_events(rows: DataFrame, world: World) -> DataFrame:
     rows : DataFrame
         Differing rows with `KEY_ID` and ``place``.
     """
-    judged = _closed_form(rows, world) if world.closed_form else _whole(rows, world)
-    judged = judged.localCheckpoint()
-    if not judged.filter(F.size("causes") > 1).limit(1).count():
-        return judged
-    return _needed(judged, world)
+    if world.closed_form:
+        return explain_closed_form(world.job, rows, world.material)
+    return only_needed(world.job, _whole(rows, world).localCheckpoint(), world.material, world.rows)
 
 
 def rule_refuted(world: World, found: DataFrame, ranges: list[TimeRange]) -> int:
@@ -116,10 +112,6 @@ def explain_copies(rows: DataFrame, world: World) -> DataFrame:
     return _judged(judged, rows.columns, right, F.create_map(F.lit("sink_duplicate"), F.lit(0).cast("bigint")))
 
 
-def _closed_form(rows: DataFrame, world: World) -> DataFrame:
-    return explain_closed_form(world.job, rows, world.material)
-
-
 def _whole(rows: DataFrame, world: World) -> DataFrame:
     """For jobs without a closed form: events left out as a whole, in the job's own function over all the others."""
     job, material = world.job, world.material
@@ -128,36 +120,6 @@ def _whole(rows: DataFrame, world: World) -> DataFrame:
     judged = causes_of(rows, material.evidence).join(wrong, KEY_ID, "left")
     found = F.map_filter("causes", lambda cause, _: cause.isin(*BY_OFFSET))
     return _judged(judged, rows.columns, F.col("_wrong").isNull() & (F.size(found) > 0), found)
-
-
-def _needed(judged: DataFrame, world: World) -> DataFrame:
-    """Withdraw causes whose events can be put back without changing the row; all stay where only all together do."""
-    material = world.material
-    joined = judged
-    for cause in (*BY_OFFSET, "late_dropped"):
-        restored = {name: _restored(frame, cause) for name, frame in material.marked.items()}
-        # Keys at which the row without this cause is still the external one lack the flag.
-        flag = differing_keys(world.job, world.rows(restored), material.sides.stream, f"_by_{cause}", material.ranges)
-        joined = joined.join(flag, KEY_ID, "left")
-    kept = F.map_filter("causes", lambda cause, _: _flag_of(cause))
-    found = F.when(F.size("causes") < 2, F.col("causes")).when(F.size(kept) > 0, kept).otherwise(F.col("causes"))
-    return joined.withColumn("causes", found).select(*judged.columns).localCheckpoint()
-
-
-def _flag_of(cause: Column) -> Column:
-    found: Column = F.lit(True)
-    for name in (*BY_OFFSET, "late_dropped"):
-        found = F.when(cause == name, F.coalesce(F.col(f"_by_{name}"), F.lit(False))).otherwise(found)
-    return found
-
-
-def _restored(marked: DataFrame, cause: str) -> DataFrame:
-    """The events as if those of one cause had been used."""
-    if cause == "late_dropped":
-        return marked.withColumn("_late_ms", F.lit(NOTHING_LATE).cast("bigint"))
-    back = F.coalesce(F.col("_cause") == cause, F.lit(False))
-    late = F.when(~back, F.col("_late_ms")).otherwise(F.lit(NOTHING_LATE))
-    return marked.withColumns({USED: F.col(USED) | back, "_late_ms": late})
 
 
 def _judged(frame: DataFrame, columns: list[str], proven: Column, found: Column) -> DataFrame:

@@ -10,11 +10,10 @@ from pyspark.sql import functions as F
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.counterfactual import USED
+from twinrun.explain.needed import NOTHING_LATE
 from twinrun.results.cut import StreamCut
 from twinrun.tables.offsets import at_or_after, before
 
-NOTHING_LATE = -(2**62)
-"""A watermark that no window has passed."""
 _COORDINATES = ["_topic", "_partition", "_offset"]
 _BIN_OFFSETS = 100_000
 
