@@ -39,7 +39,7 @@ demo: setup ## Run the main job on real flights, batch and stream, and explain t
 
 .PHONY: test
 test: setup lint ## Lint, types and every test but the slow ones.
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --durations 25
 
 .PHONY: test-slow
 test-slow: setup ## The tests that take minutes.
