@@ -57,6 +57,14 @@ soak: setup ## Verify again and again while ingest, stream and batch run.
 scenarios: setup ## Seeded scenarios over all jobs: every planted cause found, nothing else claimed (N=500).
 	$(BIN)/python -m bench.scenarios $(or $(N),500)
 
+.PHONY: year
+year: setup ## A year of flights in small micro-batches, explained, against an independent oracle (over an hour).
+	$(BIN)/python -m bench.flights_year
+
+.PHONY: proof-cost
+proof-cost: setup ## CPU of a proof beside the batch run of the windows that differ.
+	$(BIN)/python -m bench.proof_cost
+
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.
 	$(BIN)/ruff check .
