@@ -8,6 +8,7 @@ import pytest
 from delta.tables import DeltaTable
 
 from tests.integration.conftest import World, click
+from tests.integration.shapes import result_of, second_of
 from twinrun.broker.topics import create_topic
 from twinrun.results.verdict import Verdict
 
@@ -42,6 +43,10 @@ def run(make_world: Any, broker: Any, job: str, clicks: list[Any], orders: list[
     return world, world.verify(job)
 
 
+def rows_of(world: World, kind: str, job: str) -> list[dict[str, Any]]:
+    return result_of(world, kind, job).to_dicts()
+
+
 def counts(verdict: Verdict) -> dict[str, tuple[int, int | None]]:
     return {cause.cause: (cause.rows, cause.events) for cause in verdict.causes}
 
@@ -51,6 +56,19 @@ def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: An
     assert [event.id["id"] for event in verdict.late_events] == ["k40-dropped"]
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+
+
+@pytest.mark.slow
+def test_a_source_that_stops_halfway_is_named_by_the_rows_that_wait_for_it(make_world: Any, broker: Any) -> None:
+    _, verdict = run(make_world, broker, "both_feeds", CLICKS, ORDERS[:8])
+    assert counts(verdict) == {"late_dropped": (1, 1)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_compared) == ("explained", 0, 1)
+    assert verdict.rows_pending == 3
+    (note,) = [note for note in verdict.notes if "slowest" in note]
+    assert "newest event of orders is of 2013-01-06 10:01:10 UTC" in note
+    assert "holds it at 2013-01-06 10:01:00 UTC. By the events of clicks alone" in note
+    # Minutes 1 and 3; minute 5 would be open by the clicks' watermark too.
+    assert "; 2 waiting rows" in note
 
 
 @pytest.mark.slow
@@ -81,5 +99,37 @@ def test_an_inner_join_lacks_the_pairs_of_a_dropped_order_and_a_deleted_pair_is_
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
     DeltaTable.forPath(world.spark, str(world.table("stream", "followed"))).delete("click = 'k10'")
     again = world.verify("followed")
+    assert (again.exit_code, again.rows_unexplained) == (1, 0)
+    assert counts(again) == {"late_dropped": (1, 1), "sink_missing": (1, None)}
+
+
+@pytest.mark.slow
+def test_a_window_over_a_join_lacks_the_pair_of_a_dropped_order_and_a_deleted_minute_is_the_sinks(
+    make_world: Any, broker: Any
+) -> None:
+    clicks = [
+        click(s, f"p{s}", name=f"k{s}")
+        for s in (0, 10, 20, 60, 61, 62, 63, 64, 65, 66, 70, 130, 131, 132, 133, 300, 301, 302, 303, 304)
+    ]
+    orders = [
+        *[click(s, page, name=f"o{s}") for s, page in ((5, "p0"), (15, "p10"), (59, "x"), (60, "y"))],
+        *[click(s, f"p{s}", name=f"o{s}") for s in (61, 62, 63, 64)],
+        # In time for its click (20 s), and dropped by 50 s.
+        click(25, "p20", name="o25-dropped"),
+        *[click(s, page, name=f"o{s}") for s, page in ((65, "p65"), (66, "p66"), (130, "x"))],
+        *[click(s, "x", name=f"o{s}") for s in (131, 132, 133, 300)],
+        *[click(s, f"p{s}", name=f"o{s}") for s in (301, 302, 303, 304)],
+    ]
+    world, verdict = run(make_world, broker, "followed_minutes", clicks, orders)
+    minutes = {second_of(row["window_start"]): row["pairs"] for row in rows_of(world, "batch", "followed_minutes")}
+    assert minutes == {0: 3, 60: 6, 300: 4}
+    minutes = {second_of(row["window_start"]): row["pairs"] for row in rows_of(world, "stream", "followed_minutes")}
+    assert minutes == {0: 2, 60: 6}
+    assert [event.id["id"] for event in verdict.late_events] == ["o25-dropped"]
+    assert counts(verdict) == {"late_dropped": (1, 1)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    table = DeltaTable.forPath(world.spark, str(world.table("stream", "followed_minutes")))
+    table.delete("window_start = '2013-01-06 10:01:00'")
+    again = world.verify("followed_minutes")
     assert (again.exit_code, again.rows_unexplained) == (1, 0)
     assert counts(again) == {"late_dropped": (1, 1), "sink_missing": (1, None)}

@@ -15,6 +15,7 @@ from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.explain import Explained, Found, explain
+from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.lost import notes_on, uncounted
 from twinrun.explain.reach import Reach, audits_of, reach_of, unread
@@ -144,8 +145,8 @@ def verify(
         )
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
         notes = notes_of(job, cut, checks, batch) + notes_on(reach.gone) + (judged.notes if judged else ())
-        duration_ms = int((time.monotonic() - began) * 1000)
-        return assemble(job, cut, checks, shown, pinned, decision, notes, duration_ms)
+        notes += notes_on_sources(spark, cfg, job, cut, batch, windows, checks)
+        return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
 
 
 def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:

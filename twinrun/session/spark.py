@@ -179,6 +179,8 @@ def _start(app_name: str, settings: Mapping[str, str]) -> SparkSession:
         builder = builder.config(key, value)
     try:
         session = builder.getOrCreate()
+        # Starts the coordinator of state stores, which transformWithState needs in batch too and does not start itself.
+        _ = session.streams
         # It prints a trace when its JVM dies; what matters comes as one sentence.
         server = getattr(getattr(session, "_sc", None), "_accumulatorServer", None)
         if server is not None:
