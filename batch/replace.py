@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from twinrun.errors import TableError
 from twinrun.events.decode import event_schema
 from twinrun.events.json_ import quoted
+from twinrun.job.dataflow import dataflow
 from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
 from twinrun.job.lineage import unchanged_fields
@@ -78,7 +79,7 @@ def plan_work(
     why = _why_full(job, last, now, fresh)
     if why is None and made_anew:
         why = f"everything was recomputed, since {made_anew}"
-    if why is None and incremental_by(job) == "keys" and not _keys_are_fields(job, inputs):
+    if why is None and not _closed(job, inputs):
         why = _CANNOT_TELL
     if why is None and unfinished and incremental_by(job) == "events":
         why = "everything was recomputed, since the last run did not finish and its rows may be in the table"
@@ -180,6 +181,18 @@ def _why_full(job: Job, last: BatchState | None, now: BatchState, fresh: str | N
     if not incremental_by(job):
         return _CANNOT_TELL
     return None
+
+
+def _closed(job: Job, inputs: dict[str, DataFrame]) -> bool:
+    """Whether the function over the touched events alone gives the touched rows. No Spark job.
+
+    Not with an operator besides the one that the job declares: de-duplication, a function over groups or state kept by
+    hand look at events that the touched part leaves out.
+    """
+    tables = {table.name: inputs[table.name].schema for table in job.tables}
+    if not dataflow(inputs[job.sources[0].name].sparkSession, job, tables).closed_form:
+        return False
+    return incremental_by(job) != "keys" or _keys_are_fields(job, inputs)
 
 
 def _keys_are_fields(job: Job, inputs: dict[str, DataFrame]) -> bool:

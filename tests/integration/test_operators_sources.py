@@ -56,6 +56,9 @@ def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: An
     assert [event.id["id"] for event in verdict.late_events] == ["k40-dropped"]
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    # Rows wait, but none of them for one source alone.
+    assert verdict.rows_pending > 0
+    assert not any("slowest" in note for note in verdict.notes)
 
 
 @pytest.mark.slow
@@ -78,6 +81,7 @@ def test_a_source_without_events_holds_all_back_and_nothing_agrees(make_world: A
     assert verdict.rows_stream == 0
     assert verdict.rows_pending > 0
     assert (verdict.late_events, verdict.causes) == ((), ())
+    assert any("slowest: orders has no event yet" in note for note in verdict.notes)
 
 
 @pytest.mark.slow

@@ -43,3 +43,17 @@ def test_the_last_two_rows_kept_by_hand_agree_and_a_late_one_is_arrival_order(ma
     again = world.verify("last_two")
     assert counts(again) == {"arrival_order": (1, None), "sink_missing": (1, None)}
     assert (again.rows_unexplained, again.exit_code) == (0, 1)
+
+
+def test_a_second_batch_run_does_not_number_the_new_clicks_by_themselves(make_world: Any) -> None:
+    world: World = make_world()
+    world.produce(IN_ORDER)
+    world.ingest()
+    world.batch("numbered")
+    world.produce(LATE)
+    world.ingest()
+    again = world.batch("numbered")
+    a = {f"a{s}": n for n, s in enumerate((5, 20, 30, 35, 65, 70, 71), 1)}
+    b = {f"b{s}": n for n, s in enumerate((10, 75, 76, 77, 78), 1)}
+    assert held(world, "batch", "numbered", "id", "n") == set((a | b).items())
+    assert "cannot be told apart" in again.notes[0]

@@ -30,6 +30,21 @@ kafka = spark.readStream.format("kafka").option("kafka.bootstrap.servers", "127.
 assert "timestampType" in kafka.load().columns
 assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
 """
+STATE_AT_REST = """
+from pyspark.sql import Row
+from pyspark.sql.streaming import StatefulProcessor
+class Counted(StatefulProcessor):
+    def init(self, handle):
+        self.kept = handle.getValueState("kept", "n BIGINT")
+    def handleInputRows(self, key, rows, timerValues):
+        self.kept.update((sum(1 for _ in rows),))
+        yield Row(k=key[0], n=self.kept.get()[0])
+    def close(self):
+        pass
+groups = spark.range(5).selectExpr("id % 2 AS k", "id").groupBy("k")
+counted = groups.transformWithState(Counted(), "k BIGINT, n BIGINT", "update", "none")
+assert sorted(map(tuple, counted.collect())) == [(0, 3), (1, 2)], counted.collect()
+"""
 ONE_LIFE = (
     BEGIN
     + """
@@ -37,6 +52,7 @@ folder = sys.argv[1]
 spark = build_session("one life", {"spark.driver.memory": "1g"})
 """
     + ROUND_TRIP
+    + STATE_AT_REST
     + """
 try:
     spark.sql("select * from text.`/etc/hostname`").count()

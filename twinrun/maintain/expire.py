@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import InputError
+from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.maintain.logs import log_removals
 from twinrun.maintain.places import Known, known
@@ -27,6 +28,7 @@ from twinrun.tables.delta import delta_table, read_table, table_exists
 from twinrun.tables.gone import EXPIRY
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import Offsets, before, plain
+from twinrun.tables.static import read_static
 
 DAY_MS = 86_400_000
 
@@ -68,9 +70,10 @@ def expire(
                 held.enter_context(held_lease(spark, cfg, subject, "twinrun maintain expire --apply"))
             found = known(spark, cfg)
         by_name = {job.job_name: job for job in jobs}
+        whole = needing_all(spark, cfg, found, by_name)
         removals: list[Removal] = []
         for topic in found.topics:
-            removals += _of_topic(spark, cfg, found, by_name, topic, before_ms, now_ms, apply)
+            removals += _of_topic(spark, cfg, found, by_name, whole, topic, before_ms, now_ms, apply)
         removals += log_removals(spark, cfg, found, before_ms, apply)
     return Expired(applied=apply, keep_days=keep_days, before_ms=before_ms, removals=tuple(removals))
 
@@ -85,6 +88,7 @@ def _of_topic(
     cfg: Config,
     found: Known,
     jobs: dict[str, Job],
+    whole: frozenset[str],
     topic: str,
     before_ms: int,
     now_ms: int,
@@ -95,7 +99,7 @@ def _of_topic(
     if not sources or not table_exists(spark, bronze):
         return []
     seqs = {source: _decoded(spark, cfg, source)[0] for source in sources}
-    why = why_not(found, jobs, seqs)
+    why = why_not(found, jobs, seqs, whole)
     if why:
         return [Removal("bronze", bronze, 0, why)]
     last = latest_record(spark, cfg, EXPIRY, topic)
@@ -124,10 +128,20 @@ def next_steps(steps: list[dict[str, Any]], before_ms: int, seqs: dict[str, int]
     return [step for step in steps if step is steps[-1] or step["at_ms"] >= now_ms - keep_ms]
 
 
-def why_not(found: Known, jobs: dict[str, Job], seqs: dict[str, int]) -> str:
+def needing_all(spark: SparkSession, cfg: Config, found: Known, jobs: dict[str, Job]) -> frozenset[str]:
+    """The jobs with operators besides the one that they declare, such as a de-duplication. No Spark job."""
+    names = set()
+    for name in set(found.batches) & set(jobs):
+        static = read_static(spark, cfg, found.batches[name]["static"])
+        if not dataflow(spark, jobs[name], {table: frame.schema for table, frame in static.items()}).closed_form:
+            names.add(name)
+    return frozenset(names)
+
+
+def why_not(found: Known, jobs: dict[str, Job], seqs: dict[str, int], whole: frozenset[str] = frozenset()) -> str:
     """Why no record of these sources may go; empty where they may. Pure.
 
-    ``seqs`` has the number of each source's last decode.
+    ``seqs`` has the number of each source's last decode, ``whole`` the jobs whose operators need all events.
 
     A job that computes windows keeps the rows of windows that have lost events, and one that computes each event by
     itself never looks back. Every other one would put a result of what is left in the place of that of everything.
@@ -141,7 +155,7 @@ def why_not(found: Known, jobs: dict[str, Job], seqs: dict[str, int]) -> str:
         job = jobs.get(name)
         if job is None:
             return f"the job {name} has run here and is not in the configuration: what it needs is not known"
-        if incremental_by(job) not in ("windows", "events"):
+        if name in whole or incremental_by(job) not in ("windows", "events"):
             return f"the job {name} needs all events: it is computed neither by windows nor event by event"
     return ""
 

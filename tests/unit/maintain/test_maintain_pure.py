@@ -95,6 +95,7 @@ def test_what_a_job_cannot_do_without_does_not_expire(more: dict[str, Any], said
     made = job(**more)
     assert why_not(found, {made.job_name: made}, {"clicks": 4}).startswith(said)
     assert bool(why_not(found, {made.job_name: made}, {"clicks": 4})) == bool(said)
+    assert "needs all events" in why_not(found, {"logic": job()}, {"clicks": 4}, frozenset({"logic"}))
     assert why_not(found, {}, {"views": 1}) == ""
     # An event that expires before a job has counted it would be in no result, and nobody would know.
     assert "logic has not seen all decoded events" in why_not(found, {made.job_name: made}, {"clicks": 5})
