@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+import pytest
 from delta.tables import DeltaTable
 
 from tests.integration.conftest import World, click
 from tests.integration.shapes import result_of
 from tests.integration.test_operators import counts
+
+# A Python process keeps the state, which takes minutes.
+pytestmark = pytest.mark.slow
 
 # One partition, four records per micro-batch.
 IN_ORDER = [

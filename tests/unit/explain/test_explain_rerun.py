@@ -38,6 +38,7 @@ def material(spark: SparkSession, job: Job, batch: DataFrame, stream: DataFrame)
     events = spark.createDataFrame(rows, schema)
     times = {name: F.timestamp_millis(name) for name in ("at", "_kafka_timestamp")}
     nothing = {"_cause": F.lit(None).cast("string"), "_late_ms": F.lit(0).cast("bigint"), "_copy": F.lit(False)}
+    nothing["_micro_batch"] = F.lit(0).cast("bigint")
     marked = events.withColumns({**times, **nothing, USED: F.lit(True)}).localCheckpoint()
     place = Place({"clicks": frozenset({"id"})})
     evidence = (count_causes(marked, job, SOURCE, LateRule("none"), place),)
