@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pyspark.sql import SparkSession
 
+from bench.machine import commit, machine
 from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, mixed_suite, shape_of
 from bench.scenario_run import JobRun, land, run_job
 from tests.integration.conftest import World
@@ -50,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _asked(arguments)
     before = json.loads(asked.out.read_text(encoding="utf-8")) if asked.add else None
     began = time.monotonic()
-    _commit()
+    commit()
 
     def keep(suites: Sequence[Suite], runs: list[JobRun], mutations: tuple[int, int] | None = None) -> dict[str, Any]:
         """After each job: hours of work are not lost with the last of them."""
@@ -143,8 +140,8 @@ def summary(
         "mutations_killed": mutations[1] if mutations else None,
         "jobs": jobs,
         "seconds": round(seconds, 1),
-        "commit": _commit(),
-        "machine": {"cores": os.cpu_count(), "memory_bytes": psutil.virtual_memory().total},
+        "commit": commit(),
+        "machine": machine(),
     }
 
 
@@ -214,15 +211,6 @@ def _again(scenario: Scenario, job: str) -> str:
     if scenario.contract.joined:
         return f"python -m bench.scenarios 1 --first-seed {scenario.seed} --jobs {job} --no-mutations"
     return reproducer(scenario, ["--shape", shape_of(scenario.contract)])
-
-
-@cache
-def _commit() -> str:
-    """The commit that began to run, with a plus where the working tree had changes then."""
-    asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-    folder = Path(__file__).parent
-    head, changed = (subprocess.run(a, cwd=folder, capture_output=True, text=True).stdout.strip() for a in asked)
-    return head + ("+" if changed else "")
 
 
 if __name__ == "__main__":
