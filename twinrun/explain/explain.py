@@ -19,6 +19,7 @@ from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Material, gather
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides
+from twinrun.explain.steps import rest_of, still_open, with_more
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
@@ -89,18 +90,18 @@ def explain(
     if flow.closed_form and (ranges or not job.windowed):
         material = gather(spark, cfg, job, flow, cut, batch, sides, ranges)
         judged = explain_closed_form(job, material.place.of_rows(keyed, job), material)
-        if _open(judged):
-            judged = _more(judged, explain_floats(job, _rest(judged), material))
+        if still_open(judged):
+            judged = with_more(judged, explain_floats(job, rest_of(judged), material))
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.
-    if cfg.verify.max_replay_micro_batches != 0 and not part_gone and _open(judged):
+    if cfg.verify.max_replay_micro_batches != 0 and not part_gone and still_open(judged):
         if material is None or material.ranges:
             material = gather(spark, cfg, job, flow, cut, batch, sides, [])
-        rows = material.place.of_rows(_rest(judged).drop("place"), job)
+        rows = material.place.of_rows(rest_of(judged).drop("place"), job)
         replayed = explain_by_replay(spark, cfg, job, flow, cut, rows, material, found.verify_id)
         notes += [replayed.note] if replayed.note else []
-        judged = _more(judged, replayed.rows)
-    if material is not None and _open(judged):
-        judged = _more(judged, explain_unstable(job, _rest(judged), material))
+        judged = with_more(judged, replayed.rows)
+    if material is not None and still_open(judged):
+        judged = with_more(judged, explain_unstable(job, rest_of(judged), material))
     if part_gone and not (job.windowed and flow.closed_form):
         judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
     if lost is not None:
@@ -124,23 +125,6 @@ def _expired(spark: SparkSession, cfg: Config, job: Job, verify_id: str, keyed: 
     """No row can be proven: the log has a hole."""
     kept = keep(spark, cfg, job, verify_id, _verdict(keyed, "evidence_expired"))
     return Explained(kept, expired=kept.count())
-
-
-def _open(judged: DataFrame) -> bool:
-    """Whether a row is still unexplained. One Spark job."""
-    return judged.filter(F.col("verdict") == "unexplained").limit(1).count() > 0
-
-
-def _rest(judged: DataFrame) -> DataFrame:
-    return judged.filter(F.col("verdict") == "unexplained").drop("verdict", "causes")
-
-
-def _more(judged: DataFrame, later: DataFrame | None) -> DataFrame:
-    """What is proven so far, with what a later proof says about the rest."""
-    if later is None:
-        return judged
-    done = judged.filter(F.col("verdict") != "unexplained")
-    return done.unionByName(later, allowMissingColumns=True).localCheckpoint()
 
 
 def _ranges(job: Job, keyed: DataFrame) -> list[TimeRange]:

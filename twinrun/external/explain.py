@@ -18,6 +18,7 @@ from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Statics, material_of, requeued
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides
+from twinrun.explain.steps import rest_of, still_open, with_more
 from twinrun.explain.tables import late_samples
 from twinrun.external.causes import (
     World,
@@ -110,17 +111,17 @@ def explain_external(
     judged = explain_events(world.material.place.of_rows(found.filter(~copies), job), world)
     events = _counted(judged, world)
     late = _late(cfg, case, judged, world) if case.by_rule and not refuted else ()
-    if _open(judged) and _any_requeued(spark, cfg, job):
+    if still_open(judged) and _any_requeued(spark, cfg, job):
         lateness_ms = case.binding.lateness_ms if case.by_rule and not refuted else None
         other, _ = _world(spark, cfg, case, found, Rules(lateness_ms, refuse=True))
-        again = explain_events(other.material.place.of_rows(_rest(judged).drop("place"), job), other)
+        again = explain_events(other.material.place.of_rows(rest_of(judged).drop("place"), job), other)
         more = _counted(again, other)
         events = {name: events.get(name, 0) + more.get(name, 0) for name in {*events, *more}}
-        judged = _more(judged, again)
-    if _open(judged) and world.closed_form:
-        judged = _more(judged, explain_floats(world.job, _rest(judged), world.material))
-    if _open(judged):
-        judged = _more(judged, explain_unstable(world.job, _rest(judged), world.material))
+        judged = with_more(judged, again)
+    if still_open(judged) and world.closed_form:
+        judged = with_more(judged, explain_floats(world.job, rest_of(judged), world.material))
+    if still_open(judged):
+        judged = with_more(judged, explain_unstable(world.job, rest_of(judged), world.material))
     if case.appended:
         surplus = explain_copies(found.filter(copies), world)
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
@@ -194,18 +195,3 @@ def _any_requeued(spark: SparkSession, cfg: Config, job: Job) -> bool:
 def _unproven(rows: DataFrame) -> DataFrame:
     none = F.create_map().cast("map<string,bigint>")
     return rows.withColumns({"verdict": F.lit("unexplained"), "causes": none})
-
-
-def _open(judged: DataFrame) -> bool:
-    return judged.filter(F.col("verdict") == "unexplained").limit(1).count() > 0
-
-
-def _rest(judged: DataFrame) -> DataFrame:
-    return judged.filter(F.col("verdict") == "unexplained").drop("verdict", "causes")
-
-
-def _more(judged: DataFrame, later: DataFrame | None) -> DataFrame:
-    if later is None:
-        return judged
-    done = judged.filter(F.col("verdict") != "unexplained")
-    return done.unionByName(later, allowMissingColumns=True).localCheckpoint()
