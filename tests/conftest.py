@@ -33,6 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
     one_tier = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
     settings["spark.driver.extraJavaOptions"] += f" {one_tier}"
     settings |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    # A checkpoint of Delta's log after each tenth commit is a second each time; slow lanes read through the product's.
+    settings["spark.databricks.delta.properties.defaults.checkpointInterval"] = "100"
+    # Without its native library Hadoop starts a process per chmod and readlink: thousands in a minute of streams.
+    settings["spark.driver.extraJavaOptions"] += " -Djdk.lang.Process.launchMechanism=VFORK"
     # One warehouse per worker of pytest-xdist: they start on the same tables otherwise.
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     temporary = Path(os.environ.get("TMPDIR", "/tmp"))

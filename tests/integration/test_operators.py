@@ -99,9 +99,10 @@ def test_a_function_applied_per_micro_batch_is_named_so_and_never_lateness(make_
 
 @pytest.mark.parametrize(
     ("change", "cause"),
-    [("DELETE", "sink_missing"), pytest.param("UPDATE", None, marks=pytest.mark.slow)],
+    [("DELETE", "sink_missing"), ("UPDATE", None)],
     ids=["a row deleted", "a value changed"],
 )
+@pytest.mark.slow
 def test_a_fault_of_the_sink_is_told_from_lateness(make_world: Any, change: str, cause: str | None) -> None:
     world: World = make_world()
     world.run_all(CHAIN, "once_per_minute")
@@ -133,6 +134,7 @@ COPIES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_copy_that_the_stream_had_forgotten_is_a_duplicate_event(make_world: Any) -> None:
     world = make_world()
     verdict = world.run_all(COPIES, "distinct_clicks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from delta.tables import DeltaTable
 
 from tests.integration.conftest import World, click
@@ -19,6 +20,7 @@ LOG = [
 ]
 
 
+@pytest.mark.slow
 def test_a_late_event_of_the_last_micro_batch_is_dropped_and_does_not_wait(make_world: Any) -> None:
     world: World = make_world()
     verdict = world.run_all(LOG, "each_once")

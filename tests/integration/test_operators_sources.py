@@ -51,6 +51,7 @@ def counts(verdict: Verdict) -> dict[str, tuple[int, int | None]]:
     return {cause.cause: (cause.rows, cause.events) for cause in verdict.causes}
 
 
+@pytest.mark.slow
 def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: Any) -> None:
     _, verdict = run(make_world, broker, "both_feeds", CLICKS, ORDERS)
     assert [event.id["id"] for event in verdict.late_events] == ["k40-dropped"]

@@ -96,6 +96,7 @@ def test_nothing_is_unexplained(make_world: Any, records: list[Record], size: in
     check_nothing_unexplained(make_world, records, [size], job)
 
 
+@pytest.mark.slow
 @settings(FEW, max_examples=1)
 @given(st.lists(sent_logs(), min_size=2, max_size=3), st.sampled_from(INCREMENTAL))
 def test_an_incremental_batch_equals_a_full_one(make_world: Any, landings: list[list[Record]], job: str) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import polars as pl
+import pytest
 from deltalake import write_deltalake
 
 from tests.integration.conftest import World, click
 
 
+@pytest.mark.slow
 def test_a_running_stream_restarts_on_a_newer_version_of_its_static_table(make_world: Any) -> None:
     world: World = make_world(
         **{"stream.trigger": "processing-time", "stream.interval_ms": 100, "tables.prices.format": "delta"}

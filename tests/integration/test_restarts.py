@@ -8,8 +8,9 @@ import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
-from tests.integration.conftest import World
+from tests.integration.conftest import World, click
 from tests.integration.test_operators import CHAIN, counts
+from twinrun.heal.heal import apply_heal
 
 JOB = "once_per_minute"
 
@@ -45,3 +46,44 @@ def test_a_proof_by_replay_holds_over_restarts_and_falls_with_the_recorded_water
     again = world.verify(JOB)
     assert (again.exit_code, again.rows_unexplained) == (1, 1)
     assert any("watermark differs from the recorded one in micro-batch 1" in note for note in again.notes)
+
+
+@pytest.mark.slow
+def test_a_new_checkpoint_is_proven_by_what_it_read_itself(make_world: Any) -> None:
+    world: World = make_world()
+    world.produce(CHAIN[:8])
+    world.ingest()
+    world.stream(JOB)
+    # From its own start on nothing that came before is the new query's: the batch has it, and the cause says so.
+    world.stream(JOB, fresh="latest")
+    world.produce(CHAIN[8:])
+    world.ingest()
+    world.stream(JOB)
+    world.batch(JOB)
+    verdict = world.verify(JOB)
+    found = counts(verdict)
+    assert verdict.rows_unexplained == 0
+    assert set(found) == {"before_start"}
+    assert found["before_start"] == (2, 8), "minutes 0 and 1, and the eight clicks that the first query read"
+    # The new query's first two micro-batches drop nothing, so that the click that was late is in its minute.
+    assert verdict.late_events == ()
+
+
+@pytest.mark.slow
+def test_what_is_late_after_a_heal_is_proven_beside_what_was_healed(make_world: Any) -> None:
+    world: World = make_world()
+    assert counts(world.run_all(CHAIN, JOB)) == {"late_dropped": (1, 1)}
+    plan, healed = apply_heal(world.spark, world.cfg(), world.job(JOB))
+    assert healed is not None
+    assert plan.rows == 1
+    clean = world.verify(JOB)
+    assert (clean.outcome, clean.rows_unexplained, clean.rows_different) == ("equal", 0, 0)
+    world.produce([*[click(s, name=f"c5-{s}") for s in (255, 256, 257)], click(135, name="c5-late"), click(320)])
+    world.produce([click(s, name=f"c6-{s}") for s in (321, 322, 400, 401, 402, 403)])
+    world.ingest()
+    world.stream(JOB)
+    world.batch(JOB)
+    verdict = world.verify(JOB)
+    assert verdict.rows_unexplained == 0
+    assert counts(verdict) == {"late_dropped": (1, 1)}, "the healed minute agrees; the one after it is explained"
+    assert [event.id["id"] for event in verdict.late_events] == ["c2-late-for-distinct", "c5-late"]

@@ -65,6 +65,7 @@ def test_a_longer_lateness_delays_windows_and_keeps_more_of_them(found: WhatIf) 
     assert (long.open_rows or 0) > (short.open_rows or 0) > 0
 
 
+@pytest.mark.slow
 def test_a_stream_that_ran_with_the_other_lateness_lost_what_was_foretold(world: World, found: WhatIf) -> None:
     job = world.job()
     other = replace(job, sources=[replace(job.sources[0], lateness=f"{OTHER_MS} ms")], name="per_minute_later")
