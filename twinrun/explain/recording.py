@@ -44,10 +44,13 @@ def recorded(cut: StreamCut) -> list[Recorded]:
         .collect()
     )
     before = sum(offset for partitions in cut.start.values() for offset in partitions.values())
-    found = []
+    found: list[Recorded] = []
     for row in rows:
         static = json.loads(row["static"]) if row["static"] else cut.static
-        found.append(Recorded(row["micro_batch"], row["watermark_ms"] or 0, row["ends"] > before, static))
+        # A query that starts at the newest offsets has a first micro-batch that reads nothing. No watermark made Spark
+        # run it, so that the replay runs it as one whose files are empty.
+        has_data = row["ends"] > before or not found
+        found.append(Recorded(row["micro_batch"], row["watermark_ms"] or 0, has_data, static))
         before = row["ends"]
     return found
 

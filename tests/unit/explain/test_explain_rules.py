@@ -116,6 +116,7 @@ MUTATIONS = {
     "a session is a window": ("job.dataflow", "if window.session:", "if False:"),
     "a session's gap is forgotten": ("job.dataflow", "gap_ms=window.length_us // 1000", "gap_ms=0"),
     "every micro-batch has data": ("explain.recording", 'row["ends"] > before', 'row["ends"] >= before'),
+    "a first micro-batch that reads nothing is idle": ("explain.recording", " or not found", ""),
     "a window is closed by its start": ("explain.sides", " + F.lit(job.window_ms)", ""),
     "a window that ends with the watermark is open": (
         "explain.sides",
