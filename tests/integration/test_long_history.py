@@ -19,7 +19,7 @@ from twinrun.tables.delta import append, read_table
 
 pytestmark = pytest.mark.slow
 
-MICRO_BATCHES, EACH, PARTITIONS, COMMITS = 20_000, 25, 3, 60
+MICRO_BATCHES, EACH, PARTITIONS, COMMITS = 20_000, 25, 3, 50
 CUT_S, ASSIGN_S = 20.0, 60.0
 
 
@@ -44,6 +44,10 @@ def world(make_world: Any) -> World:
     return world
 
 
+def log_files(world: World) -> int:
+    return len(read_table(world.spark, world.cfg().table("micro_batches")).inputFiles())
+
+
 def cut_of(world: World) -> tuple[StreamCut, float]:
     state = stream_state(world.spark, world.cfg(), "per_minute")
     assert state is not None
@@ -53,11 +57,11 @@ def cut_of(world: World) -> tuple[StreamCut, float]:
 
 def test_the_cut_is_the_same_and_as_fast_before_and_after_the_log_is_compacted(world: World) -> None:
     before, took_s = cut_of(world)
-    files = len(read_table(world.spark, world.cfg().table("micro_batches")).inputFiles())
+    files = log_files(world)
     tidied = tidy(world.spark, world.cfg(), apply=True)
     assert tidied.applied
     after, again_s = cut_of(world)
-    assert len(read_table(world.spark, world.cfg().table("micro_batches")).inputFiles()) < files
+    assert log_files(world) < files
     assert (before.end, before.watermark_ms, before.missing, before.committed.micro_batch) == (
         after.end,
         after.watermark_ms,

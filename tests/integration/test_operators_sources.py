@@ -9,6 +9,7 @@ from delta.tables import DeltaTable
 
 from tests.integration.conftest import World, click
 from tests.integration.shapes import result_of, second_of
+from tests.integration.test_operators import counts
 from twinrun.broker.topics import create_topic
 from twinrun.results.verdict import Verdict
 
@@ -45,10 +46,6 @@ def run(make_world: Any, broker: Any, job: str, clicks: list[Any], orders: list[
 
 def rows_of(world: World, kind: str, job: str) -> list[dict[str, Any]]:
     return result_of(world, kind, job).to_dicts()
-
-
-def counts(verdict: Verdict) -> dict[str, tuple[int, int | None]]:
-    return {cause.cause: (cause.rows, cause.events) for cause in verdict.causes}
 
 
 @pytest.mark.slow

@@ -7,10 +7,15 @@ times.
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window, WindowSpec
+from pyspark.sql import Column, DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as F
 
+from twinrun.config.model import Config
+from twinrun.events.json_ import quoted
+from twinrun.events.source import Source
 from twinrun.results.cut import StreamCut
+from twinrun.results.state import BatchState
+from twinrun.tables.delta import read_table
 from twinrun.tables.offsets import Offsets
 
 _BIN_OFFSETS = 1_000
@@ -59,3 +64,14 @@ def with_micro_batch(events: DataFrame, cut: StreamCut, topic: str, start: Offse
     inside = (F.col("_offset") >= F.col("_from")) & (F.col("_offset") < F.col("_to"))
     same = (F.col("_partition") == F.col("_p")) & (F.floor(F.col("_offset") / _BIN_OFFSETS) == F.col("_bin"))
     return events.join(F.broadcast(read), same & inside, "left").drop("_p", "_from", "_to", "_bin")
+
+
+def newest_events(spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source) -> DataFrame:
+    """Newest event time of a source by micro-batch, null for events that the stream did not read. Lazy.
+
+    Columns: ``micro_batch``, ``newest_ms`` (epoch ms).
+    """
+    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    read = with_micro_batch(events, cut, cfg.source(source.name).topic, cut.start[source.name])
+    newest = F.max(F.unix_millis(F.col(quoted(source.event_time)))).alias("newest_ms")
+    return read.groupBy(F.col("_micro_batch").alias("micro_batch")).agg(newest)

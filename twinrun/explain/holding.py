@@ -10,14 +10,13 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.durations import human
-from twinrun.events.json_ import quoted
-from twinrun.explain.assign import with_micro_batch
+from twinrun.events.source import Source
+from twinrun.explain.assign import newest_events
 from twinrun.explain.judge import Checks
 from twinrun.explain.sides import waits_for_close
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
-from twinrun.tables.delta import read_table
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def notes_on_sources(
     waiting = checks.totals["rows_pending"] or any(cause.cause == "pending" for cause in checks.causes)
     if len(timed) < 2 or not waiting or not checks.covered or cut.committed.micro_batch < 0:
         return ()
-    reached = [_reached(spark, cfg, job, cut, batch, source.name) for source in timed]
+    reached = [_reached(spark, cfg, cut, batch, source) for source in timed]
     found = held_back(reached, cut.watermark_ms)
     if found is None:
         return ()
@@ -101,14 +100,10 @@ def _utc(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _reached(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, name: str) -> Reached:
+def _reached(spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source) -> Reached:
     """A micro-batch's watermark comes from the events of those before it."""
-    source = next(source for source in job.sources if source.name == name)
-    events = read_table(spark, cfg.table("events", source=name), batch.events_version[name])
-    read = with_micro_batch(events, cut, cfg.source(name).topic, cut.start[name])
-    before = read.filter(F.col("_micro_batch") < cut.committed.micro_batch)
-    newest = before.agg(F.max(F.unix_millis(F.col(quoted(source.event_time))))).collect()[0][0]
-    return Reached(name, newest, source.lateness_ms or 0)
+    read = newest_events(spark, cfg, cut, batch, source).filter(F.col("micro_batch") < cut.committed.micro_batch)
+    return Reached(source.name, read.agg(F.max("newest_ms")).collect()[0][0], source.lateness_ms or 0)
 
 
 def _rows_until(windows: DataFrame, job: Job, until_ms: int) -> int:

@@ -7,13 +7,11 @@ import uuid
 from collections.abc import Callable
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from twinrun.compare.result import Comparison
 from twinrun.compare.tables import compare_frames
 from twinrun.config.model import Config
-from twinrun.events.json_ import quoted
-from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.assign import newest_events
 from twinrun.explain.explain import Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
@@ -42,7 +40,7 @@ from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
-from twinrun.results.verdict import Cut, SourceCut, Verdict, WindowPoint
+from twinrun.results.verdict import Cut, MicroBatchPoint, SourceCut, Verdict, WindowPoint
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
@@ -140,7 +138,7 @@ def verify(
             late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
             samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
             timeline=_timeline(job, windows, counts),
-            micro_batches=micro_batch_points(cut, _newest_events(spark, cfg, job, cut, batch)),
+            micro_batches=_progress(spark, cfg, job, cut, batch),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
@@ -220,12 +218,8 @@ def _distinct_late(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -
     return late_events(spark, cfg, job, cut).select("topic", "partition", "offset").distinct().count()
 
 
-def _newest_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> DataFrame | None:
-    """Newest event time by micro-batch; lazy."""
-    source = job.sources[0]
-    if cut.committed.micro_batch < 0:
-        return None
-    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
-    read = with_micro_batch(events, cut, cfg.source(source.name).topic, cut.start[source.name])
-    newest = F.max(F.unix_millis(F.col(quoted(source.event_time)))).alias("newest_ms")
-    return read.groupBy(F.col("_micro_batch").alias("micro_batch")).agg(newest)
+def _progress(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState
+) -> tuple[MicroBatchPoint, ...]:
+    emitted = cut.committed.micro_batch >= 0
+    return micro_batch_points(cut, newest_events(spark, cfg, cut, batch, job.sources[0]) if emitted else None)
