@@ -52,7 +52,7 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     last = latest_record(spark, cfg, KIND, source.name)
     if last and last.payload["phase"] == "planned":
         _write(spark, cfg, source, last.payload)
-        last = add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"})
+        last = add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"}, last)
     decoder = decoder_fingerprint(source)
     # Tables that somebody removed are made again from bronze: appending to new ones would lose what they held.
     there = all(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
@@ -73,9 +73,9 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
         "decoder": decoder,
         "anew": anew,
     }
-    add_record(spark, cfg, KIND, source.name, plan)
+    planned = add_record(spark, cfg, KIND, source.name, plan, last)
     _write(spark, cfg, source, plan)
-    add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"})
+    add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"}, planned)
     return Decoded(source.name, seq, anew_seq, ends, decoder, new_records)
 
 

@@ -80,7 +80,7 @@ def run(spark: SparkSession, cfg: Config, source: Source, rule: str) -> RequeueS
             .execute()
         )
         # The number is recorded before the entries are closed: a batch then sees the new events as new.
-        add_record(spark, cfg, KIND, source.name, {**last.payload, "seq": seq})
+        add_record(spark, cfg, KIND, source.name, {**last.payload, "seq": seq}, last)
         events = read_table(spark, events_ref)
         landed = open_rows.join(events, list(_PLACE), "left_semi").select(*_PLACE)
         accepted = landed.count()

@@ -19,11 +19,11 @@ from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
-from twinrun.results.state import BatchState, batch_state, save_batch_state
+from twinrun.results.state import BatchState, batch_state, read_events, save_batch_state
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import latest_version, read_table, table_exists
+from twinrun.tables.delta import latest_version, table_exists
 from twinrun.tables.gone import gone_of
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
@@ -108,8 +108,7 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: B
     """
     frames = read_static(spark, cfg, pins)
     for source in job.sources:
-        ref = cfg.table("events", source=source.name)
-        frames[source.name] = read_table(spark, ref, state.events_version[source.name])
+        frames[source.name] = read_events(spark, cfg, source.name, state)
     return frames
 
 
@@ -142,7 +141,7 @@ def as_declared(events: DataFrame, job: Job, name: str) -> DataFrame:
 def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState | None, run_id: str) -> bool:
     """Note the start of a run; True when the run noted before it never finished."""
     started = latest_record(spark, cfg, "batch_started", job.job_name)
-    add_record(spark, cfg, "batch_started", job.job_name, {"run_id": run_id})
+    add_record(spark, cfg, "batch_started", job.job_name, {"run_id": run_id}, started)
     return started is not None and (last is None or started.payload["run_id"] != last.run_id)
 
 

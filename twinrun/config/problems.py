@@ -58,19 +58,38 @@ def several(problems: Sequence[Problem]) -> PydanticCustomError:
 
 def from_validation(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Turn pydantic's errors into problems, without any value that the user did not need to see."""
-    return [problem for details in error.errors(include_url=False) for problem in _read(details, model)]
+    every = error.errors(include_url=False)
+    misspelt = {_meant(details, model) for details in every if details["type"] == "extra_forbidden"}
+    # A key that is missing because it is misspelt is one problem: adding it would leave the other as it stands.
+    return [
+        problem
+        for details in every
+        if details["type"] != "missing" or _loc(details) not in misspelt
+        for problem in _read(details, model)
+    ]
+
+
+def _loc(details: ErrorDetails) -> Loc:
+    return tuple(str(part) for part in details["loc"] if part != "[key]")
+
+
+def _meant(details: ErrorDetails, model: type[BaseModel]) -> Loc | None:
+    """The known key that a misspelt one stands for, in full."""
+    loc = _loc(details)
+    match = nearest(loc[-1], keys_at(model, loc[:-1]))
+    return (*loc[:-1], match) if match else None
 
 
 def _read(details: ErrorDetails, model: type[BaseModel]) -> list[Problem]:
-    loc = tuple(str(part) for part in details["loc"] if part != "[key]")
+    loc = _loc(details)
     kind, context = details["type"], details.get("ctx", {})
     if kind == MANY:
         return [Problem((*loc, *inner.loc), inner.found, inner.expected, inner.fix) for inner in context["problems"]]
     key = dotted(loc)
     if kind == "extra_forbidden":
         allowed = keys_at(model, loc[:-1])
-        match = nearest(loc[-1], allowed)
-        fix = f"write {dotted((*loc[:-1], match))}" if match else "remove it"
+        meant = _meant(details, model)
+        fix = f"write {dotted(meant)}" if meant else "remove it"
         return [Problem(loc, f"{key} is not a known key", f"one of {listed(allowed)}", fix)]
     if kind == "missing":
         return [Problem(loc, f"{key} is missing", fix=f"add {key}")]

@@ -14,8 +14,7 @@ from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.results.cut import StreamCut
-from twinrun.results.state import BatchState
-from twinrun.tables.delta import read_table
+from twinrun.results.state import BatchState, read_events
 from twinrun.tables.offsets import Offsets
 
 _BIN_OFFSETS = 1_000
@@ -71,7 +70,7 @@ def newest_events(spark: SparkSession, cfg: Config, cut: StreamCut, batch: Batch
 
     Columns: ``micro_batch``, ``newest_ms`` (epoch ms).
     """
-    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    events = read_events(spark, cfg, source.name, batch)
     read = with_micro_batch(events, cut, cfg.source(source.name).topic, cut.start[source.name])
     newest = F.max(F.unix_millis(F.col(quoted(source.event_time)))).alias("newest_ms")
     return read.groupBy(F.col("_micro_batch").alias("micro_batch")).agg(newest)

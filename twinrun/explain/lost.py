@@ -11,9 +11,8 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.job.job import Job
-from twinrun.results.state import BatchState
+from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import starts_of, window_starts
-from twinrun.tables.delta import read_table
 from twinrun.tables.gone import Gone, gone_of
 
 ByName = dict[str, Gone]
@@ -70,7 +69,7 @@ def uncounted(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, gon
     for source in job.sources:
         each = gone[source.name]
         if job.windowed and each.before_ms:
-            events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+            events = read_events(spark, cfg, source.name, batch)
             first, seq = F.array_min(window_starts(job, source.event_time)), F.col("_decoded_seq")
             found += events.filter(
                 reduce(or_, [(first < before_ms) & (seq > decoded) for before_ms, decoded in each.steps])

@@ -16,7 +16,7 @@ from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
 from twinrun.job.lineage import unchanged_fields
 from twinrun.results.cut import StreamCut
-from twinrun.results.state import BatchState
+from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import TimeRange, events_of
 from twinrun.tables.delta import read_table, table_exists
 from twinrun.tables.static import read_static
@@ -53,7 +53,7 @@ def gather(
     """Mark the events of the given windows, or all events where ``ranges`` is empty. One Spark job per source."""
     marked = {}
     for source in job.sources:
-        events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+        events = read_events(spark, cfg, source.name, batch)
         if ranges:
             events = events_of(events, job, ranges)
         topic = cfg.source(source.name).topic

@@ -19,7 +19,7 @@ from twinrun.explain.material import requeued
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
-from twinrun.results.state import BatchState
+from twinrun.results.state import BatchState, read_events
 from twinrun.results.verdict import LateEvent
 from twinrun.tables.delta import Commit, append, read_table, replace, table_exists
 from twinrun.tables.offsets import at_or_after, before
@@ -39,7 +39,7 @@ def write_late_events(
     if last < cut.committed.micro_batch:
         parts = []
         for source in job.sources:
-            events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+            events = read_events(spark, cfg, source.name, batch)
             inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
             topic = cfg.source(source.name).topic
             # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
@@ -109,7 +109,7 @@ def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: Ba
 
 
 def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: BatchState) -> int:
-    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    events = read_events(spark, cfg, source.name, batch)
     place = F.struct("_topic", "_partition", "_offset")
     named = F.to_json(F.struct(*[F.col(quoted(name)) for name in source.id]))
     repeated = (

@@ -17,7 +17,7 @@ from twinrun.external.explain import Case
 from twinrun.external.side import External, aligned, compared_job, less, read_external
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
-from twinrun.results.state import BatchState, batch_state
+from twinrun.results.state import BatchState, batch_state, read_events
 from twinrun.results.verdict import Cut, SourceCut
 from twinrun.tables.delta import read_table
 from twinrun.tables.offsets import covers, lag
@@ -43,9 +43,7 @@ def read_case(
     )
     of_batch, of_stream, notes = aligned(held, external.rows)
     statics = read_static(spark, cfg, batch.static)
-    events = {
-        s.name: read_table(spark, cfg.table("events", source=s.name), batch.events_version[s.name]) for s in job.sources
-    }
+    events = {s.name: read_events(spark, cfg, s.name, batch) for s in job.sources}
     watermark_ms = declared_watermark(job, binding, batch, events)
     ready_ms = EVERYTHING_READY if watermark_ms is None else watermark_ms
     case = Case(

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.job.fingerprint import changed_parts
 from twinrun.tables.checkpoint import last_committed, query_id
 from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.delta import read_table
 from twinrun.tables.offsets import Offsets, plain
 from twinrun.tables.static import Pins
 
@@ -91,6 +92,17 @@ def batch_state(spark: SparkSession, cfg: Config, job: str) -> BatchState | None
 def save_batch_state(spark: SparkSession, cfg: Config, job: str, state: BatchState) -> None:
     """Append the state to the control table."""
     add_record(spark, cfg, BATCH, job, asdict(state))
+
+
+def read_events(spark: SparkSession, cfg: Config, source: str, state: BatchState) -> DataFrame:
+    """The typed events of a source exactly as that batch run read them; lazy.
+
+    Raises
+    ------
+    TableError
+        The table, or its version, is no longer there.
+    """
+    return read_table(spark, cfg.table("events", source=source), state.events_version[source])
 
 
 def next_stream_version(cfg: Config, job: str, last: StreamState | None, starting: str) -> StreamState:

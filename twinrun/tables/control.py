@@ -92,13 +92,23 @@ def offer(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: int, p
     return writer
 
 
-def add_record(spark: SparkSession, cfg: Config, kind: str, subject: str, payload: dict[str, Any]) -> Record:
-    """Append the next record, whatever its number turns out to be."""
+def add_record(
+    spark: SparkSession, cfg: Config, kind: str, subject: str, payload: dict[str, Any], after: Record | None = None
+) -> Record:
+    """Append the next record, whatever its number turns out to be. Two small Spark jobs, three without ``after``.
+
+    Parameters
+    ----------
+    after : Record, optional
+        The newest record as the caller has just read or written it, so that it is not read again. Where another
+        writer has added one since, the record follows that one.
+    """
+    newest = after or latest_record(spark, cfg, kind, subject)
     for _ in range(_ATTEMPTS):
-        newest = latest_record(spark, cfg, kind, subject)
         seq = newest.seq + 1 if newest else 1
         if try_append(spark, cfg, kind, subject, seq, payload):
             return Record(kind, subject, seq, int(time.time() * 1000), "", payload)
+        newest = latest_record(spark, cfg, kind, subject)
     raise QueryError(
         f"the control table did not take a record for {kind} {subject} in {_ATTEMPTS} attempts.",
         fix="look for other processes that write the same job, and run the command again",

@@ -17,7 +17,7 @@ from twinrun.explain.material import requeued
 from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut, both_states, stream_cut
-from twinrun.results.state import BatchState
+from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import window_starts
 from twinrun.tables.delta import read_table
 from twinrun.tables.static import read_static
@@ -133,7 +133,7 @@ def _needs(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: Stre
     """``_need_ms`` of every event that the stream used."""
     parts = []
     for source in job.sources:
-        events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+        events = read_events(spark, cfg, source.name, batch)
         topic = cfg.source(source.name).topic
         marked = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
         used = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
@@ -163,7 +163,7 @@ def _waiting(
 ) -> dict[int, tuple[int | None, float | None]]:
     """By lateness: mean delay of a window, and mean result rows held. One row is collected."""
     source = job.sources[0]
-    events = read_table(spark, cfg.table("events", source=source.name), batch.events_version[source.name])
+    events = read_events(spark, cfg, source.name, batch)
     topic = cfg.source(source.name).topic
     marked = mark_events(events, None, source.name, cut, topic).filter(F.col("_micro_batch").isNotNull())
     windows = (

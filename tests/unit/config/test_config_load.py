@@ -147,9 +147,9 @@ def test_all_problems_are_told_together_each_with_its_origin(tmp_path: Path) -> 
     message = refusal(path, ("stream.trigger=available", "broker.partitions=0", "nonsense"), env)
 
     for part in (
-        "has 10 problems",
+        "has 9 problems",
         "line 1: kafka.bootstrap_server is not a known key",
-        "kafka.bootstrap_servers is missing",
+        "write kafka.bootstrap_servers",
         "line 2: warehouse cannot be used: 'lake' is not a path",
         "line 3: verify.wait_s is text; expected a whole number",
         "report is missing",
@@ -160,6 +160,16 @@ def test_all_problems_are_told_together_each_with_its_origin(tmp_path: Path) -> 
         "--set needs key=value",
     ):
         assert part in message
+    assert "kafka.bootstrap_servers is missing" not in message
+
+
+def test_a_key_that_is_missing_since_it_is_misspelt_is_one_problem(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path, MINIMAL.replace("warehouse:", "warehose:")))
+
+    assert "warehose is not a known key" in message
+    assert "write warehouse" in message
+    assert "is missing" not in message
+    assert "warehouse is missing" in refusal(written(tmp_path, MINIMAL.replace("warehouse:", "sources:")))
 
 
 @pytest.mark.parametrize(
