@@ -124,6 +124,7 @@ def test_no_java_was_started_and_nothing_was_written(answers: dict[str, Any]) ->
     assert answers["after"] == answers["before"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_session", "answers")
 def test_with_the_cause_removed_the_same_commands_have_every_row(place: Place) -> None:
     place.make_topic()

@@ -11,29 +11,12 @@ import pytest
 from delta.tables import DeltaTable
 
 from tests.integration.commands import Ran, on_session, run
-from tests.integration.conftest import World, click
+from tests.integration.conftest import World
+from tests.integration.healed import FIRST_A, LATER, LOG, SECOND_B, table, version
 from twinrun.errors import TableError
-from twinrun.heal.heal import apply_heal
 from twinrun.heal.plan import plan_heal
 from twinrun.heal.undo import undo_heal
 from twinrun.tables.lease import held_lease
-
-FIRST_A = "window_start = timestamp'2013-01-06 10:00:00' AND page = 'a'"
-SECOND_B = "window_start = timestamp'2013-01-06 10:01:00' AND page = 'b'"
-SECONDS = [s for minute in range(3) for s in (minute * 60 + 5, minute * 60 + 25)]
-LOG = [
-    *[click(s, page, amount=0) for s in SECONDS for page in "ab"],
-    *[click(s, page) for s, page in zip(range(200, 204), "abab", strict=True)],
-    # Dropped: the first minute is over. Of page c it has no other click, so that the stream has no such row.
-    click(30, "a", name="late-a"),
-    click(31, "c", name="late-c"),
-    *[click(s, page) for s, page in zip(range(204, 206), "ab", strict=True)],
-]
-LATER = [
-    *[click(s, page) for s, page in zip(range(300, 304), "abab", strict=True)],
-    click(40, "a", name="later-a"),
-    *[click(s, "a") for s in (304, 305, 306)],
-]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +26,6 @@ def world(make_world: Any) -> World:
     verdict = world.run_all(LOG)
     assert (verdict.outcome, verdict.exit_code, verdict.rows_explained) == ("explained", 0, 2)
     return world
-
-
-def table(world: World) -> DeltaTable:
-    return DeltaTable.forPath(world.spark, str(world.table("stream")))
-
-
-def version(world: World) -> int:
-    return int(table(world).history(1).collect()[0]["version"])
 
 
 def rows(world: World, kind: str = "stream", at: int | None = None) -> pl.DataFrame:
@@ -138,22 +113,6 @@ def test_a_later_late_event_of_a_healed_row_is_explained_again(world: World) -> 
     assert [(cause.cause, cause.rows) for cause in verdict.causes] == [("late_dropped", 1)]
 
 
-@pytest.mark.slow
-def test_a_proof_that_took_healed_rows_for_the_streams_own_would_fail(world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr("twinrun.explain.explain.as_emitted", lambda *given: given[4])
-    verdict = world.verify()
-    assert (verdict.outcome, verdict.rows_explained, verdict.rows_unexplained) == ("differ", 0, 1)
-
-
-@pytest.mark.slow
-def test_a_healed_row_that_somebody_changed_is_not_explained(world: World) -> None:
-    before = version(world)
-    table(world).update(FIRST_A, {"clicks": "70"})
-    verdict = world.verify()
-    assert (verdict.outcome, verdict.rows_explained, verdict.rows_unexplained) == ("differ", 0, 1)
-    table(world).restoreToVersion(before)
-
-
 def test_a_healed_row_that_somebody_changed_is_not_taken_back(world: World) -> None:
     before, good = version(world), rows(world)
     table(world).update(FIRST_A, {"clicks": "70"})
@@ -196,44 +155,11 @@ def test_a_table_that_moved_is_not_healed(world: World) -> None:
     assert version(world) == before
 
 
-def test_an_unexplained_row_is_left_alone_and_still_reported(world: World) -> None:
-    verdict = world.verify()
-    assert (verdict.rows_explained, verdict.rows_unexplained) == (2, 1)
-    plan, healed = apply_heal(world.spark, world.cfg(), world.job())
-    assert healed is not None
-    assert (plan.rows, plan.left.unexplained) == (2, 1)
-    verdict = world.verify()
-    assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
-    assert (verdict.rows_explained, verdict.rows_unexplained) == (0, 1)
-    assert verdict.samples[0].stream is not None
-    assert verdict.samples[0].stream["clicks"] == 77
-
-
 def test_a_batch_table_that_moved_is_no_source_of_a_heal(world: World) -> None:
+    world.verify()
     before = version(world)
     DeltaTable.forPath(world.spark, str(world.table("batch"))).update(SECOND_B, {"clicks": "78"})
     done = command(world, "heal", "--apply")
     assert done.code == 2
     assert "the batch's table" in done.err
     assert version(world) == before
-
-
-@pytest.mark.slow
-def test_without_windows_a_row_that_the_stream_will_still_read_is_not_healed(make_world: Any) -> None:
-    """Rows before the stream's start are inserted; rows beyond its cut are left to the stream, or they came twice."""
-    world: World = make_world(**{"stream.max_offsets_per_trigger": 8})
-    world.produce([click(s, "a", name=f"n{s}") for s in (5, 15, 25, 105, 115)])
-    world.ingest()
-    world.stream("cents_of_a", fresh="2013-01-06T10:01:40+00:00")
-    world.produce([click(s, "a", name=f"n{s}") for s in (125, 135)])
-    world.ingest()
-    world.batch("cents_of_a")
-    assert world.verify("cents_of_a").rows_explained == 5
-    plan, healed = apply_heal(world.spark, world.cfg(), world.job("cents_of_a"))
-    assert healed is not None
-    assert [(cause.cause, cause.rows) for cause in plan.causes] == [("before_start", 3)]
-    assert (plan.inserted, plan.left.not_final) == (3, 2)
-    world.stream("cents_of_a")
-    ids = pl.read_delta(str(world.table("stream", "cents_of_a")))["id"].sort().to_list()
-    assert ids == sorted(f"n{s}" for s in (5, 15, 25, 105, 115, 125, 135))
-    assert world.verify("cents_of_a").outcome == "agree"
