@@ -51,7 +51,7 @@ faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 
 .PHONY: soak
 soak: setup ## Verify again and again while ingest, stream and batch run.
-	$(BIN)/python -m pytest tests/integration/test_live.py -m slow
+	$(BIN)/python -m pytest tests/integration/test_live.py -m slow -s
 
 .PHONY: scenarios
 scenarios: setup ## Seeded scenarios over all jobs: every planted cause found, nothing else claimed (N=500).
