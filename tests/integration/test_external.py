@@ -90,6 +90,11 @@ def test_each_planted_fault_is_found_under_its_name_and_what_nothing_proves_is_u
     unexplained = {(s.kind, s.key["page"]) for s in verdict.samples if s.verdict == "unexplained"}
     assert unexplained == {("changed", "b"), ("only_batch", "b"), ("only_stream", "z")}
     assert verdict.rows_unexplained == 3
+    # The story of the explained row names its event, and what the declared rule judged it by.
+    (late,) = [event for sample in verdict.samples for event in sample.events]
+    assert (late.cause, late.id, late.offset, late.micro_batch) == ("late_dropped", {"id": "late"}, LATE_OFFSET, None)
+    # The 24 clicks before it have brought its partition to 225 s, less 10 s of grace; minute 0 ended at 60 s.
+    assert (late.watermark_ms, late.late_ms) == (T0_MS + 215_000, 155_000)
     assert verdict.external is not None
     assert {each.rule: each.events for each in verdict.external.malformed} == {
         "not_json": 1,

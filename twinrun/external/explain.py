@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,11 +14,13 @@ from twinrun.compare.drilldown import DUPLICATE_IN_STREAM
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
-from twinrun.explain.evidence import events_by_cause, with_blamed
+from twinrun.explain.evidence import blamed_events, events_by_cause, events_of, with_blamed
+from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.keep import keep
 from twinrun.explain.late import late_rows
 from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Statics, material_of, requeued
+from twinrun.explain.needed import NOTHING_LATE
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides
 from twinrun.explain.steps import rest_of, still_open, with_more
@@ -34,7 +39,8 @@ from twinrun.external.side import without_copies
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
-from twinrun.results.touched import TimeRange, events_of, join_ranges
+from twinrun.results.touched import TimeRange, join_ranges
+from twinrun.results.touched import events_of as events_in
 from twinrun.results.verdict import LateEvent
 
 TABLE = "external_differences"
@@ -66,13 +72,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Explained:
-    """Differing rows as they were kept, events by proven cause, late events by name, and how the rule fared.
+    """Differing rows as `twinrun.explain` gives them, late events by name, and how the rule fared.
 
     ``refuted``: rows that agree although the declared rule drops events that change them; then it is not used.
     """
 
-    rows: DataFrame
-    events: dict[str, int] = field(default_factory=dict)
+    judged: Judged
     late: tuple[LateEvent, ...] = ()
     refuted: int = 0
 
@@ -97,7 +102,7 @@ def explain_external(
     job = case.job
     found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
     if not try_causes:
-        return Explained(keep(spark, cfg, job, verify_id, _unproven(found), TABLE))
+        return Explained(Judged(keep(spark, cfg, job, verify_id, _unproven(found), TABLE)))
     parts = split(job, found, gone) if anything(gone) else None
     if parts is not None:
         found = parts.others.localCheckpoint()
@@ -109,14 +114,13 @@ def explain_external(
             world, _ = _world(spark, cfg, case, found, Rules())
     copies = F.col("kind") == DUPLICATE_IN_STREAM if case.appended else F.lit(False)
     judged = explain_events(world.material.place.of_rows(found.filter(~copies), job), world)
-    events = _counted(judged, world)
+    proven = [_named(judged, world)]
     late = _late(cfg, case, judged, world) if case.by_rule and not refuted else ()
     if still_open(judged) and _any_requeued(spark, cfg, job):
         lateness_ms = case.binding.lateness_ms if case.by_rule and not refuted else None
         other, _ = _world(spark, cfg, case, found, Rules(lateness_ms, refuse=True))
         again = explain_events(other.material.place.of_rows(rest_of(judged).drop("place"), job), other)
-        more = _counted(again, other)
-        events = {name: events.get(name, 0) + more.get(name, 0) for name in {*events, *more}}
+        proven.append(_named(again, other))
         judged = with_more(judged, again)
     if still_open(judged) and world.closed_form:
         judged = with_more(judged, explain_floats(world.job, rest_of(judged), world.material))
@@ -127,7 +131,14 @@ def explain_external(
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
     if parts is not None:
         judged = _with_expired(judged, parts.lost, by_window=job.windowed and case.flow.closed_form)
-    return Explained(keep(spark, cfg, job, verify_id, judged, TABLE), events, late, refuted)
+    kept = Judged(
+        rows=keep(spark, cfg, job, verify_id, judged, TABLE),
+        events=reduce(add, (Counter(each.events) for each in proven)),
+        blamed=_union([each.blamed for each in proven if each.blamed is not None]),
+        events_of=proven[0].events_of,
+        expired=0 if parts is None else judged.filter(F.col("verdict") == "evidence_expired").count(),
+    )
+    return Explained(kept, late, refuted)
 
 
 def _with_expired(judged: DataFrame, lost: DataFrame, *, by_window: bool) -> DataFrame:
@@ -155,7 +166,7 @@ def _world(
         if by_rule:
             starts = starts.unionByName(late_windows(job, marked[job.sources[0].name], case.ready_ms))
         ranges = join_ranges(starts.distinct(), job.slide_ms or 1)
-        marked = {name: events_of(frame, job, ranges) for name, frame in marked.items()}
+        marked = {name: events_in(frame, job, ranges) for name, frame in marked.items()}
     # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
     marked = {name: frame.localCheckpoint() for name, frame in marked.items()}
     single = without_copies(job, case.sides.stream) if case.appended else case.sides.stream
@@ -164,9 +175,19 @@ def _world(
     return World(twin, flow.closed_form, material), ranges
 
 
-def _counted(judged: DataFrame, world: World) -> dict[str, int]:
+def _named(judged: DataFrame, world: World) -> Judged:
+    """The rows that events explain, with counts and names of the events; no micro-batch is known of them."""
+    evidence = world.material.evidence
     proven = judged.filter(F.col("verdict") == "explained")
-    return events_by_cause(proven, world.material.evidence)
+    blamed = blamed_events(proven, evidence)
+    if blamed is not None:
+        watermark = F.nullif("_late_ms", F.lit(NOTHING_LATE))
+        blamed = blamed.withColumns({"_micro_batch": F.lit(None).cast("bigint"), "_late_ms": watermark})
+    return Judged(proven, events_by_cause(proven, evidence), blamed=blamed, events_of=events_of(world.job, evidence))
+
+
+def _union(frames: list[DataFrame]) -> DataFrame | None:
+    return reduce(DataFrame.unionByName, frames) if frames else None
 
 
 def _late(cfg: Config, case: Case, judged: DataFrame, world: World) -> tuple[LateEvent, ...]:

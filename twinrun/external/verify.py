@@ -15,7 +15,7 @@ from twinrun.compare.tables import compare_frames
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
-from twinrun.explain.explain import Explained as Kept
+from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.lost import notes_on, uncounted
 from twinrun.explain.reach import Reach, audits_of, reach_of
@@ -102,13 +102,13 @@ def verify_external(
                 reach.gone,
                 try_causes=covered and not empty,
             )
-        windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, judged.rows if judged else None)
+        kept = None if judged is None else judged.judged
+        windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, kept.rows if kept else None)
         windows = windows.localCheckpoint()
         counts = totals(windows)
         say("checking expectations")
-        kept = None if judged is None else Kept(judged.rows, judged.events)
         expectations = _expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness)
-        measured = Measured(comparison, counts, judged, expectations, covered)
+        measured = Measured(comparison, counts, kept, expectations, covered)
         checks = _checks(spark, cfg, job, batch, reach, measured)
         pinned = pinned_cut(cfg, case, batch, reach, external.version)
         shown = Shown(
@@ -120,7 +120,7 @@ def verify_external(
         )
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted
-        waiting = _waiting(case, judged)
+        waiting = _waiting(case, kept)
         notes += notes_on(reach.gone)
         notes += tuple(notes_of(case, external, refuted, checks.duplicates, waiting, counts["early_rows"]))
         verdict = assemble(
@@ -137,24 +137,23 @@ class Measured:
 
     comparison: Comparison
     totals: dict[str, int]
-    judged: Explained | None
+    kept: Judged | None
     expectations: tuple[ExpectationResult, ...]
     covered: bool
 
 
 def _checks(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach, measured: Measured) -> Checks:
     """Everything that is judged. The engine's own watermark may be ahead of what is declared: no row is early."""
-    judged = measured.judged
-    kept = None if judged is None else Kept(judged.rows, judged.events)
+    kept = measured.kept
     return Checks(
         comparison=measured.comparison,
         totals=measured.totals,
         early_rows=0,
         causes=() if kept is None else proofs(cause_counts(kept)),
-        late_events=0 if judged is None else judged.events.get("late_dropped", 0),
+        late_events=0 if kept is None else kept.events.get("late_dropped", 0),
         duplicates=write_duplicate_events(spark, cfg, job, batch),
         audits=audits_of(spark, cfg, job, batch, reach),
-        expired=0 if judged is None else judged.rows.filter(F.col("verdict") == "evidence_expired").count(),
+        expired=0 if kept is None else kept.expired,
         uncounted=uncounted(spark, cfg, job, batch, reach.gone),
         expectations=measured.expectations,
         lag_events=0,
@@ -187,12 +186,12 @@ def _expectations(job: Job, sides: Sides, binding: ExternalBinding) -> tuple[Exp
     return check_expectations(replace(job, expect=wanted), {"batch": sides.batch, "stream": sides.stream})
 
 
-def _waiting(case: Case, judged: Explained | None) -> int:
+def _waiting(case: Case, kept: Judged | None) -> int:
     """Rows only in the batch, after the newest window of the external result, where nothing says what is open."""
-    if judged is None or case.ready_ms != EVERYTHING_READY or not waits_for_close(case.job):
+    if kept is None or case.ready_ms != EVERYTHING_READY or not waits_for_close(case.job):
         return 0
     newest = case.sides.stream.agg(F.max(quoted(case.job.window_column))).collect()[0][0]
     if newest is None:
         return 0
     open_ = (F.col("kind") == "only_batch") & (F.col("verdict") == "unexplained") & (F.col("window_start") > newest)
-    return judged.rows.filter(open_).count()
+    return kept.rows.filter(open_).count()

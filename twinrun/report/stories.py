@@ -7,8 +7,9 @@ from typing import Any
 from twinrun.report import told_external
 from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value
 from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
+from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
-from twinrun.report.told import name_of, tell
+from twinrun.report.told import tell
 from twinrun.report.told_fixed import Told
 from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
 

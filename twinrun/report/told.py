@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from twinrun.report.cells import duration, instant, joined, plural
+from twinrun.report.cells import duration, instant, plural
+from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.told_external import tell_external
 from twinrun.report.told_fixed import FIXED, Told
@@ -47,12 +48,6 @@ def _these(sample: RowSample, cause: str) -> str:
     if len(sample.causes) > 1:
         return "all the events that are blamed here"
     return _verb(sample, cause, "this event", f"these {_count(sample, cause)}")
-
-
-def name_of(event: BlamedEvent) -> str:
-    """The event's id in words; its coordinates where the source names none."""
-    name = joined(event.id) if event.id else f"the event at {event.topic}-{event.partition}, offset {event.offset}"
-    return shorten(name, 80)
 
 
 def _both_sides(sample: RowSample, cause: str) -> str:
@@ -174,10 +169,8 @@ def _outside(
     """A cause about events that only the batch used."""
 
     def say(verdict: Verdict, sample: RowSample, cause: str) -> Told:
-        first = _events(sample, cause)[:1]
-        such = f" One of them is {name_of(first[0])}." if first and sample.causes.get(cause, 0) > 1 else ""
-        such = f" It is {name_of(first[0])}." if first and not such else such
-        happened = f"{_count(sample, cause)} of this row {_verb(sample, cause, *verbs)} {why}{such}"
+        of_row = f"{_count(sample, cause)} of this row {_verb(sample, cause, *verbs)}"
+        happened = f"{of_row} {why}{such_as(sample, cause)}"
         commands = (command.replace("{job}", verdict.job),) if command else ()
         return Told(
             happened,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twinrun.report.cells import duration, plural
+from twinrun.report.cells import duration, instant, plural
+from twinrun.report.names import name_of, such_as
 from twinrun.report.told_fixed import FIXED, Told
 from twinrun.results.verdict import RowSample, Verdict
 
@@ -42,11 +43,11 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     count = sample.causes.get(cause, 0)
     events, be, them = plural(count, "event"), "is" if count == 1 else "are", "it" if count == 1 else "them"
     if cause == "late_dropped":
-        return _late(verdict, events, "was" if count == 1 else "were")
+        return _late(verdict, sample, events, "was" if count == 1 else "were")
     if cause in _OFFSETS:
         why, prevent = _OFFSETS[cause]
         verb = ("was" if count == 1 else "were") if cause == "quarantined" else be
-        happened = f"{events} of this row {verb} {why.replace('{them}', them)}"
+        happened = f"{events} of this row {verb} {why.replace('{them}', them)}{such_as(sample, cause)}"
         return Told(happened, _BOTH, f"The external row lacks {them}; the batch's row has {them}.", prevent)
     if cause == "sink_duplicate":
         return Told(
@@ -59,12 +60,25 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     return replace(found, commands=tuple(each.replace("{job}", verdict.job) for each in found.commands))
 
 
-def _late(verdict: Verdict, events: str, were: str) -> Told:
+def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
     lateness = "" if verdict.lateness_ms is None else f" of {duration(verdict.lateness_ms)}"
     return Told(
         f"By the declared rule and lateness{lateness}, {events} of this row came after the other engine had closed the "
-        f"window, and {were} dropped.",
+        f"window, and {were} dropped.{_how_late(sample)}",
         f"{_BOTH} That is as good as the declared rule; no row of the result contradicts it.",
         "The batch's row is complete. The external row is not, and will not become so by itself.",
         "A longer lateness (grace period) of the other engine keeps more late events, and delays results by as much.",
+    )
+
+
+def _how_late(sample: RowSample) -> str:
+    """The latest of them, judged as the declared rule does it: by what its own partition had brought before it."""
+    event = next((event for event in sample.events if event.cause == "late_dropped"), None)
+    if event is None or event.late_ms is None:
+        return ""
+    late = f"{duration(event.late_ms)} after" if event.late_ms else "exactly"
+    return (
+        f" The latest is {name_of(event)}, with the event time {instant(event.event_time_ms)}: it became known at "
+        f"{instant(event.known_at_ms)}, when the newest event time of its partition, less the lateness, was "
+        f"{instant(event.watermark_ms)}, {late} the window's end."
     )

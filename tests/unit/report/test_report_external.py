@@ -41,7 +41,10 @@ def external(place: str = "topic departures") -> Verdict:
         "stream_age_ms": None,
         "history": None,
     }
-    nothing["samples"] = tuple(replace(sample, events=()) for sample in base.samples)
+    nothing["samples"] = tuple(
+        replace(sample, events=tuple(replace(event, micro_batch=None) for event in sample.events))
+        for sample in base.samples
+    )
     return replace(base, external=side, cut=cut, late_events=late, **nothing)  # type: ignore[arg-type]
 
 
@@ -65,6 +68,13 @@ def test_no_story_speaks_of_replays_or_of_what_only_a_stream_of_twinrun_has() ->
     assert "run again" not in page.split("Row by row")[1].split("The events that the stream dropped")[0]
     assert "twinrun heal" not in page
     assert "twinrun heal" in render_html(small(differ()))
+
+
+def test_a_story_names_the_late_event_and_what_the_declared_rule_judged_it_by() -> None:
+    story = render_html(external()).split("Row by row")[1].split("By the declared rule")[1].split("</p>")[0]
+    assert "The latest is" in story
+    assert "when the newest event time of its partition, less the lateness, was" in story
+    assert "after the window&#39;s end" in story
 
 
 def test_texts_of_the_external_side_are_harmless() -> None:
