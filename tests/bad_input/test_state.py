@@ -82,22 +82,33 @@ def test_an_unknown_column_in_the_job(place: Place) -> None:
     file.write_text(good, encoding="utf-8")
 
 
-def test_with_the_cause_removed_the_same_commands_have_every_row_once(place: Place) -> None:
+@pytest.fixture(scope="module")
+def caught_up(place: Place) -> Place:
+    """The same place when both modes have read what waited."""
     place.works("ingest clicks", "stream seen", "batch seen")
+    return place
+
+
+def test_with_the_cause_removed_the_same_commands_have_every_row_once(caught_up: Place) -> None:
+    place = caught_up
     assert offsets_in(Path(place.cfg().table("bronze", topic=place.topic))) == list(range(8))
     assert place.ids("stream") == place.ids("batch") == names(0, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["events", "results"])
-def test_a_table_that_the_batch_can_make_again_is_made_again(table: str, place: Place) -> None:
+def test_a_table_that_the_batch_can_make_again_is_made_again(table: str, caught_up: Place) -> None:
     """What it held comes from bronze, although the batch has been over those records before."""
+    place = caught_up
     events = Path(place.cfg().table("events", source="clicks"))
     shutil.rmtree(events if table == "events" else place.result("batch"))
     place.works("batch seen")
     assert place.ids("batch") == names(0, 8)
 
 
-def test_a_static_table_that_is_no_table_or_lacks_a_column(place: Place, one_session: SparkSession) -> None:
+@pytest.mark.slow
+def test_a_static_table_that_is_no_table_or_lacks_a_column(caught_up: Place, one_session: SparkSession) -> None:
+    place = caught_up
     path = place.root / "static" / "pages"
     path.mkdir(parents=True)
     (path / "pages.csv").write_text("page,title\na,A\n", encoding="utf-8")
@@ -120,6 +131,8 @@ def test_compare_with_an_unknown_key(place: Place) -> None:
     place.works(f"compare {place.result('batch')} {place.result('stream')} --keys id --ignore _run_id")
 
 
-def test_events_decoded_anew_for_one_job_are_not_counted_again_by_another(place: Place) -> None:
+@pytest.mark.slow
+def test_events_decoded_anew_for_one_job_are_not_counted_again_by_another(caught_up: Place) -> None:
+    place = caught_up
     place.works("batch named --full", "batch seen")
     assert place.ids("batch", "named") == place.ids("batch") == names(0, 8)

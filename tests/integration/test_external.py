@@ -111,6 +111,7 @@ def test_each_planted_fault_is_found_under_its_name_and_what_nothing_proves_is_u
     }
 
 
+@pytest.mark.slow
 def test_with_nothing_declared_nothing_is_late_or_pending_and_the_newest_window_is_not_decidable(world: World) -> None:
     verdict = verify(world, topic=new_topic(world, ROWS))
 

@@ -155,6 +155,7 @@ def test_a_table_that_moved_is_not_healed(world: World) -> None:
     assert version(world) == before
 
 
+@pytest.mark.slow
 def test_a_batch_table_that_moved_is_no_source_of_a_heal(world: World) -> None:
     world.verify()
     before = version(world)

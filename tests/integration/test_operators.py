@@ -29,6 +29,7 @@ def counts(verdict: Verdict) -> dict[str, tuple[int, int | None]]:
     return {cause.cause: (cause.rows, cause.events) for cause in verdict.causes}
 
 
+@pytest.mark.slow
 def test_a_chain_is_explained_by_the_rule_of_its_first_operator(make_world: Any) -> None:
     world = make_world()
     verdict = world.run_all(CHAIN, "once_per_minute")

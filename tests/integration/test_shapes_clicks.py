@@ -100,6 +100,7 @@ def test_updates_of_windows_drop_late_events_and_show_open_windows(world: World)
     assert named_pairs(world, MINUTES) == PAIRS[MINUTES]
 
 
+@pytest.mark.slow
 def test_a_stateless_job_drops_nothing_also_under_a_watermark(world: World) -> None:
     ensure_run(world, STATELESS)
     for kind in ("batch", "stream"):
@@ -152,11 +153,9 @@ NAMED = [None, "sink_missing", "sink_duplicate", None]
 STILL_EXPLAINED = {SLIDING: 6, MINUTES: 1, STATELESS: 0, TOTALS: 0}
 
 
-# By key; faults in rows of windows are in test_planted_faults.py, and the other shapes in the slow lane.
-SOON = (TOTALS,)
-
-
-@pytest.mark.parametrize("job", [job if job in SOON else pytest.param(job, marks=pytest.mark.slow) for job in FAULTS])
+# Several faults at once in rows of windows are in test_planted_faults.py, outside the slow lane.
+@pytest.mark.slow
+@pytest.mark.parametrize("job", FAULTS)
 def test_every_one_of_several_faults_is_found_and_none_is_called_late(world: World, job: str) -> None:
     ensure_run(world, job)
 
