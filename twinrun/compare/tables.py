@@ -44,11 +44,12 @@ def compare_frames(
     buckets: int = 64,
     sample_rows: int = 20,
     full: bool = False,
+    materialise: bool = False,
 ) -> tuple[Comparison, DataFrame]:
     """Compare two tables row by row, whatever the order of their rows.
 
     Two Spark actions where the digests agree, three where they differ, one more each for ``full`` and for more than
-    200 windows that differ; each returns a few small rows, and nothing is cached. Both tables are
+    200 windows that differ; each returns a few small rows, and nothing is cached unless asked for. Both tables are
     read once for the digests, the batch's keys once more, and the windows that differ once more.
 
     Parameters
@@ -74,6 +75,9 @@ def compare_frames(
         Samples per kind of difference in the result, at most.
     full : bool
         Audit: look at every row, exactly and without any hash, and check that the digests had led to the same.
+    materialise : bool
+        Cut the differing rows off from their plan before they are counted (a local checkpoint, on the executors), so
+        that whoever reads them several times does not compare several times.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def compare_frames(
     DataFrame
         All differing rows, lazily: ``key`` (struct), ``window``, ``kind``, ``columns`` (array of the names that
         differ), ``batch`` and ``stream`` (structs, null where a side has no row), ``copy``. No order. Each read costs
-        one shuffle of the windows that differ: persist it to read it often.
+        one shuffle of the windows that differ, unless ``materialise``.
 
     Raises
     ------
@@ -104,6 +108,8 @@ def compare_frames(
     suspected = select_groups(plan, seen.groups, seen.groups_unequal, seen.unequal, unequal)
     looked_at = everything() if full else suspected
     pairs = tables.pairs(looked_at)
+    if materialise and (full or seen.groups_unequal):
+        pairs = pairs.localCheckpoint()
     details = no_details()
     if full or seen.groups_unequal:
         details = count_details(pairs, plan, sample_rows, seen.groups_unequal)

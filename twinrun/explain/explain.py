@@ -29,7 +29,7 @@ from twinrun.results.touched import TimeRange, join_ranges
 
 @dataclass(frozen=True)
 class Found:
-    """The differing rows of one verify, as `twinrun.compare.drilldown.public_rows` gives them.
+    """The differing rows of one verify, as `twinrun.compare.drilldown.public_rows` gives them; materialised.
 
     ``gone`` says which events were removed on purpose since.
     """
@@ -73,7 +73,7 @@ def explain(
     replayed, over all micro-batches. What neither proves is ``unexplained``. With a hole in the micro-batch log it is
     ``evidence_expired``, and so is what would need events that expired or were erased.
     """
-    keyed = found.rows.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
+    keyed = found.rows.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES))
     if cut.missing > 0:
         return _expired(spark, cfg, job, found.verify_id, keyed)
     part_gone = anything(found.gone)

@@ -156,6 +156,7 @@ def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]
         tolerances=job.tolerances,
         sample_rows=0,
         full=full,
+        materialise=True,
     )
 
 
