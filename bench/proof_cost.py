@@ -30,7 +30,7 @@ from twinrun.broker.topics import create_topic
 from twinrun.explain.verify import verify
 from twinrun.job.job import Job
 from twinrun.produce.records import Record
-from twinrun.results.state import batch_state
+from twinrun.results.state import batch_state, read_events
 from twinrun.results.touched import TimeRange, events_of, in_ranges, ranges_sql
 from twinrun.session.spark import build_session, stop_session
 from twinrun.tables.delta import read_table, replace
@@ -142,9 +142,8 @@ def _differing(world: World) -> list[TimeRange]:
 def _inputs(world: World, job: Job) -> tuple[DataFrame, DataFrame]:
     state = batch_state(world.spark, world.cfg(), job.job_name)
     assert state is not None
-    ref = world.cfg().table("events", source="clicks")
     results = importlib.import_module("twinrun.results.run").without_lineage(read_table(world.spark, state.table))
-    return read_table(world.spark, ref, state.events_version["clicks"]), results
+    return read_events(world.spark, world.cfg(), "clicks", state), results
 
 
 def _cost(work: Callable[[], None]) -> float:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from twinrun.compare.result import Comparison
+from twinrun.compare.tables import compare_frames
 from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 
@@ -17,6 +19,20 @@ class Sides:
 
     batch: DataFrame
     stream: DataFrame
+
+
+def compare_sides(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:
+    """The comparison of a verify: by the job's keys, windows and tolerances; the differing rows are materialised."""
+    return compare_frames(
+        sides.batch,
+        sides.stream,
+        keys=job.keys,
+        window_column=job.window_column if job.windowed else None,
+        tolerances=job.tolerances,
+        sample_rows=0,
+        full=full,
+        materialise=True,
+    )
 
 
 def closed(job: Job, results: DataFrame, watermark_ms: int | None) -> DataFrame:

@@ -127,8 +127,17 @@ def totals(windows: DataFrame) -> dict[str, int]:
     return {name: int(value or 0) for name, value in row.asDict().items()}
 
 
-def timeline(windows: DataFrame, low: int, high: int, slide_ms: int) -> tuple[WindowPoint, ...]:
-    """Rows by verdict over event time, at most `MOST_POINTS` points from ``low`` to ``high``. One Spark job."""
+def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
+    """Rows by verdict over event time, at most `MOST_POINTS` points; none without windows. One Spark job.
+
+    Parameters
+    ----------
+    counts : dict
+        From `totals`: ``first_ms`` and ``last_ms`` are the ends of the line.
+    """
+    if not job.windowed:
+        return ()
+    low, high, slide_ms = counts["first_ms"], counts["last_ms"], job.slide_ms or 1
     start = F.unix_millis("window_start")
     width = max(1, -(-(high - low) // slide_ms // MOST_POINTS)) * slide_ms
     point = F.lit(low) + F.floor((start - F.lit(low)) / width) * F.lit(width)

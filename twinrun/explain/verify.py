@@ -6,10 +6,8 @@ import time
 import uuid
 from collections.abc import Callable
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from twinrun.compare.result import Comparison
-from twinrun.compare.tables import compare_frames
 from twinrun.config.model import Config
 from twinrun.explain.assign import newest_events
 from twinrun.explain.explain import Explained, Found, explain
@@ -18,7 +16,7 @@ from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.lost import notes_on, uncounted
 from twinrun.explain.reach import Reach, audits_of, reach_of, unread
 from twinrun.explain.samples import row_samples
-from twinrun.explain.sides import Sides, closed
+from twinrun.explain.sides import Sides, closed, compare_sides
 from twinrun.explain.summary import (
     cause_counts,
     micro_batch_points,
@@ -40,7 +38,7 @@ from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
-from twinrun.results.verdict import Cut, MicroBatchPoint, SourceCut, Verdict, WindowPoint
+from twinrun.results.verdict import Cut, MicroBatchPoint, SourceCut, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
@@ -99,7 +97,7 @@ def verify(
         sides = _whole_sides(spark, batch, cut)
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
-        comparison, differences = _compare(job, ready, full)
+        comparison, differences = compare_sides(job, ready, full)
         verify_id = uuid.uuid4().hex[:16]
         judged: Explained | None = None
         if comparison.rows_different:
@@ -137,7 +135,7 @@ def verify(
         shown = Shown(
             late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
             samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
-            timeline=_timeline(job, windows, counts),
+            timeline=timeline(job, windows, counts),
             micro_batches=_progress(spark, cfg, job, cut, batch),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
@@ -147,27 +145,10 @@ def verify(
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
 
 
-def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:
-    return compare_frames(
-        sides.batch,
-        sides.stream,
-        keys=job.keys,
-        window_column=job.window_column if job.windowed else None,
-        tolerances=job.tolerances,
-        sample_rows=0,
-        full=full,
-        materialise=True,
-    )
-
-
 def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:
     """Both results as they are pinned, open windows too."""
     stream = read_table(spark, cut.state.table, cut.committed.version)
     return Sides(without_lineage(read_table(spark, batch.table, batch.table_version)), without_lineage(stream))
-
-
-def _timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
-    return timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1) if job.windowed else ()
 
 
 def _wait_for_batch(

@@ -93,14 +93,14 @@ def explain_external(
     Parameters
     ----------
     found : DataFrame
-        The differing rows, as `twinrun.compare.tables.compare_frames` gives them.
+        The differing rows, as `twinrun.explain.sides.compare_sides` gives them.
     gone : dict
         What expired or was erased, by source: rows that need it are ``evidence_expired``.
     try_causes : bool
         False where there is nothing to explain by: all rows stay unexplained.
     """
     job = case.job
-    found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
+    found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES))
     if not try_causes:
         return Explained(Judged(keep(spark, cfg, job, verify_id, _unproven(found), TABLE)))
     parts = split(job, found, gone) if anything(gone) else None

@@ -7,11 +7,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.compare.result import Comparison
-from twinrun.compare.tables import compare_frames
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
@@ -20,7 +19,7 @@ from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.lost import notes_on, uncounted
 from twinrun.explain.reach import Reach, audits_of, reach_of
 from twinrun.explain.samples import row_samples
-from twinrun.explain.sides import Sides, closed, waits_for_close
+from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
 from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
 from twinrun.explain.tables import write_duplicate_events
 from twinrun.external.cut import EVERYTHING_READY
@@ -32,7 +31,7 @@ from twinrun.quality.expect import check_expectations, check_ledger, declared_ex
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import foreign_commits
 from twinrun.results.state import BatchState
-from twinrun.results.verdict import ExpectationResult, Verdict, WindowPoint
+from twinrun.results.verdict import ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.lease import held_lease
 
@@ -88,7 +87,7 @@ def verify_external(
         empty = case.sides.stream.limit(1).count() == 0
         ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
         say("comparing")
-        comparison, differences = _compare(case.job, ready, full)
+        comparison, differences = compare_sides(case.job, ready, full)
         verify_id = uuid.uuid4().hex[:16]
         judged: Explained | None = None
         if comparison.rows_different:
@@ -114,7 +113,7 @@ def verify_external(
         shown = Shown(
             late=() if judged is None else judged.late,
             samples=() if kept is None else row_samples(kept, cfg.verify.sample_rows),
-            timeline=_timeline(job, windows, counts),
+            timeline=timeline(job, windows, counts),
             micro_batches=(),
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
@@ -161,22 +160,6 @@ def _checks(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach
         covered=measured.covered,
         foreign=foreign_commits(spark, batch.table, batch.table_version),
         broker_seen=True,
-    )
-
-
-def _timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
-    return timeline(windows, counts["first_ms"], counts["last_ms"], job.slide_ms or 1) if job.windowed else ()
-
-
-def _compare(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:
-    return compare_frames(
-        sides.batch,
-        sides.stream,
-        keys=job.keys,
-        window_column=job.window_column if job.windowed else None,
-        tolerances=job.tolerances,
-        sample_rows=0,
-        full=full,
     )
 
 
