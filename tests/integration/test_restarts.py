@@ -8,8 +8,9 @@ import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import functions as F
 
-from tests.integration.conftest import World, click
+from tests.integration.conftest import T0_MS, World, click
 from tests.integration.test_operators import CHAIN, counts
+from twinrun.broker.topics import create_topic
 from twinrun.heal.heal import apply_heal
 
 JOB = "once_per_minute"
@@ -45,7 +46,7 @@ def test_a_proof_by_replay_holds_over_restarts_and_falls_with_the_recorded_water
     log.update("micro_batch = 1", {"watermark_ms": F.col("watermark_ms") + 1000})
     again = world.verify(JOB)
     assert (again.exit_code, again.rows_unexplained) == (1, 1)
-    assert any("watermark differs from the recorded one in micro-batch 1" in note for note in again.notes)
+    assert any("cannot give the recorded watermark of micro-batch 1" in note for note in again.notes)
 
 
 @pytest.mark.slow
@@ -87,3 +88,45 @@ def test_what_is_late_after_a_heal_is_proven_beside_what_was_healed(make_world: 
     assert verdict.rows_unexplained == 0
     assert counts(verdict) == {"late_dropped": (1, 1)}, "the healed minute agrees; the one after it is explained"
     assert {event.id["id"] for event in verdict.late_events} == {"c2-late-for-distinct", "c5-late"}
+
+
+@pytest.mark.slow
+def test_a_proof_of_two_sources_holds_where_a_start_forgot_how_far_one_was(make_world: Any, broker: Any) -> None:
+    job = "both_feeds"
+    world: World = make_world()
+    world.more_topics["orders"] = f"{world.topic}-orders"
+    create_topic(broker.bootstrap_servers, world.more_topics["orders"], 1)
+
+    def run(clicks: list[int], orders: list[int]) -> None:
+        world.produce(click(s, name=f"k{s}") for s in clicks)
+        world.produce((click(s, name=f"o{s}") for s in orders), "orders")
+        world.ingest(job)
+        world.stream(job)
+
+    # Orders lead by far: the watermark is 70 s by the clicks. Micro-batch 1 has orders only and moves nothing, so that
+    # none without data follows. A stream that ran on would then go to 130 s by the clicks of the next one.
+    run([5, 20, 35, 80], [2, 30, 45, 150, 151])
+    run([140], [])
+    # By 70 s the first is too late and the second is not, as it would be by 130 s.
+    run([50, 71], [])
+    run([300], [300])
+    world.batch(job)
+    log = world.spark.read.format("delta").load(world.cfg().table("micro_batches")).filter("job = 'both_feeds'")
+    marks = [(row[0] - T0_MS) // 1000 for row in log.orderBy("micro_batch").select("watermark_ms").collect()[1:]]
+    assert marks == [70, 70, 70, 70, 290]
+    verdict = world.verify(job)
+    assert verdict.rows_unexplained == 0, verdict.notes
+    assert [event.id["id"] for event in verdict.late_events] == ["k50"]
+    assert counts(verdict) == {"late_dropped": (1, 1)}
+    assert (verdict.outcome, verdict.exit_code) == ("explained", 0)
+    # A row that the sink lost is told apart from it, and a watermark that no start can give proves nothing.
+    DeltaTable.forPath(world.spark, str(world.table("stream", job))).delete("window_start = '2013-01-06 10:02:00'")
+    again = world.verify(job)
+    assert (again.exit_code, again.rows_unexplained) == (1, 0)
+    assert counts(again) == {"late_dropped": (1, 1), "sink_missing": (1, None)}
+    marked = DeltaTable.forPath(world.spark, world.cfg().table("micro_batches"))
+    marked.update("job = 'both_feeds' AND micro_batch = 3", {"watermark_ms": F.col("watermark_ms") + 70_000})
+    beside = world.verify(job)
+    assert beside.exit_code == 1
+    assert beside.rows_unexplained > 0
+    assert any("cannot give the recorded watermark of micro-batch 3" in note for note in beside.notes)

@@ -19,7 +19,8 @@ from twinrun.events.distinct import distinct_in_batch
 from twinrun.events.json_ import quoted
 from twinrun.explain.counterfactual import USED, without_deleted
 from twinrun.explain.recording import Recorded, Segment, segments
-from twinrun.explain.replay import NUMBER, emitted, new_replay, play, stage, watermarks
+from twinrun.explain.replay import NUMBER, emitted, new_replay, play, play_each, stage, watermarks
+from twinrun.explain.watermarks import first_impossible, first_that_differs, reached_by
 from twinrun.job.job import Job
 from twinrun.tables.static import Pins
 
@@ -56,15 +57,24 @@ def replay_recorded(
 ) -> Played | Withdrawn:
     """Repeat the recording, then push the watermark beyond all events to see what was still waiting.
 
-    About three Spark jobs per micro-batch.
+    About three Spark jobs per micro-batch; a start of the query for each one where watermarks have to be handed on.
     """
     delays = {source.name: source.lateness_ms for source in job.sources}
     again = new_replay(spark, cfg, job, f"{folder}/recorded", delays)
     used = {key: _used(frame) for key, frame in marked.items()}
+    parts, reached = segments(record), reached_by(job, used)
+    impossible = first_impossible(job, record, reached)
+    if impossible is not None:
+        return Withdrawn(f"its events cannot give the recorded watermark of micro-batch {impossible}")
     last = record[-1].number
     flush = flush_rows(job, used, last + 2) if waits(job) else None
     stage(again, used if flush is None else {key: used[key].unionByName(flush[key].rows) for key in used})
-    play(again, segments(record))
+    # A start without files makes no micro-batch, so that one without data needs one with data before it.
+    as_one = first_that_differs(job, record, reached, [part.data[0] for part in parts if part.data]) is None
+    if as_one and all(part.data for part in parts):
+        play(again, parts)
+    else:
+        play_each(again, record)
     seen = watermarks(again)
     wrong = [each.number for each in record if seen.get(each.number) != each.watermark_ms]
     if wrong:

@@ -2,7 +2,8 @@
 
 Each micro-batch becomes one file per source (an empty one where the source had none), and a fresh query reads one file
 of each source per micro-batch. It is stopped and started where the recording has a micro-batch without data, since a
-micro-batch drops by the watermark of the one before it, data or not.
+micro-batch drops by the watermark of the one before it, data or not. Where starts at these places would give other
+watermarks than the recorded ones, it is started for each micro-batch instead, and handed its watermark.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from twinrun.events.distinct import distinct_in_stream
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.counterfactual import seen_names
-from twinrun.explain.recording import Segment
+from twinrun.explain.recording import Recorded, Segment
 from twinrun.job.job import Job
 from twinrun.job.plan import seen_schema
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import planned_micro_batches
+from twinrun.tables.commits import hand_on
 from twinrun.tables.files import copy, data_files, make_folder, move, set_modified
 from twinrun.tables.static import read_static
 
@@ -70,6 +72,8 @@ def new_replay(spark: SparkSession, cfg: Config, job: Job, folder: str, delay_ms
     own = spark.newSession()
     own.conf.set("spark.sql.streaming.minBatchesToRetain", "1000000")
     own.conf.set("spark.sql.streaming.fileSource.cleaner.numThreads", "0")
+    # Watermarks are handed on in commit files, which Spark would then take for damaged ones.
+    own.conf.set("spark.sql.streaming.checkpoint.fileChecksum.enabled", "false")
     return Replay(own, cfg, job, folder, delay_ms)
 
 
@@ -97,6 +101,14 @@ def play(replay: Replay, parts: Iterable[Segment]) -> None:
         for number in part.data:
             _let_in(replay, number)
         _run(replay, part)
+
+
+def play_each(replay: Replay, record: Iterable[Recorded]) -> None:
+    """Run each micro-batch by itself, under its recorded watermark; one without data gets empty files."""
+    for each in record:
+        if each.number:
+            hand_on(replay.spark, replay.checkpoint, each.number - 1, each.watermark_ms)
+        play(replay, [Segment((each.number,), False, each.static)])
 
 
 def watermarks(replay: Replay) -> dict[int, int]:

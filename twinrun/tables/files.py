@@ -46,6 +46,27 @@ def data_files(spark: SparkSession, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in sorted(names) if not name.startswith(("_", "."))]
 
 
+def read_text(spark: SparkSession, path: str) -> str:
+    """The text of one small file."""
+    jvm: Any = spark._jvm
+    where, files = _at(spark, path)
+    stream = files.open(where)
+    try:
+        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+
+
+def write_text(spark: SparkSession, path: str, text: str) -> None:
+    """Write one small file, in the place of what was there."""
+    where, files = _at(spark, path)
+    stream = files.create(where, True)
+    try:
+        stream.write(bytearray(text.encode()))
+    finally:
+        stream.close()
+
+
 def remove(spark: SparkSession, path: str) -> None:
     """Remove a file or a folder with all that is in it; nothing happens where there is none."""
     where, files = _at(spark, path)
