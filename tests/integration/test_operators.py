@@ -70,6 +70,7 @@ SESSIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_session_that_was_emitted_too_early_is_a_split_and_a_dropped_event_is_not(make_world: Any) -> None:
     world = make_world()
     verdict = world.run_all(SESSIONS, "sessions_by_page")

@@ -68,6 +68,7 @@ def world(make_world: Any) -> World:
     return world
 
 
+@pytest.mark.slow
 def test_a_sliding_event_is_late_for_some_of_its_windows_only(world: World) -> None:
     ensure_run(world, SLIDING)
     everything = expected_counts(LOG, 60, 20, {})

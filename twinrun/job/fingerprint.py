@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +22,8 @@ from twinrun.job.job import Job
 
 _EXPRESSION_ID = re.compile(r"#\d+L?")
 _PYTHON_CODE = re.compile(r"\b(udf|pandas_udf|arrow_udf|applyInPandas|mapInPandas|mapInArrow|transformWithState\w*)\b")
+# Spark shortens what it shows of a plan, and what it leaves out could be what was changed.
+_WHOLE = {"spark.sql.maxPlanStringLength": str(2**31 - 64), "spark.sql.debug.maxToStringFields": str(2**31 - 1)}
 _WORDS = {
     "plan": "the logic (its analysed plan)",
     "code": "the Python code of a job that has UDFs",
@@ -41,7 +44,7 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
     """
     result = job.apply(empty_inputs(spark, job, tables))
     return {
-        "plan": _short(_EXPRESSION_ID.sub("#", _analysed_plan(result))),
+        "plan": _short(_EXPRESSION_ID.sub("#", _analysed_plan(spark, result))),
         "code": _short(_code(job)),
         "schema": result.schema.simpleString(),
         "keys": json.dumps(job.keys),
@@ -68,13 +71,29 @@ def empty_inputs(spark: SparkSession, job: Job, tables: dict[str, StructType]) -
     return frames | {name: spark.createDataFrame([], schema) for name, schema in tables.items()}
 
 
-def _analysed_plan(frame: DataFrame) -> str:
+def _analysed_plan(spark: SparkSession, frame: DataFrame) -> str:
     # explain() is the one public way to the plan that Spark Connect has too; it prints.
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with _settings(spark, _WHOLE), contextlib.redirect_stdout(printed):
         frame.explain(extended=True)
     after = printed.getvalue().split("== Analyzed Logical Plan ==", 1)[1]
     return after.split("== Optimized Logical Plan ==", 1)[0]
+
+
+@contextlib.contextmanager
+def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """Settings of the session for a block; then they are what they were, set or not."""
+    kept = {name: spark.conf.get(name, None) for name in settings}
+    try:
+        for name, value in settings.items():
+            spark.conf.set(name, value)
+        yield
+    finally:
+        for name, before in kept.items():
+            if before is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, before)
 
 
 def _code(job: Job) -> str:

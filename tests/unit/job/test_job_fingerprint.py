@@ -1,0 +1,72 @@
+"""The fingerprint sees every change of the logic, however wide or long its plan; else a batch would mix two logics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import reduce
+
+import pytest
+from plan_jobs import STATELESS
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun import Job
+from twinrun.job.fingerprint import changed_parts, fingerprint
+
+Logic = Callable[[DataFrame], DataFrame]
+
+
+def wide(last: int) -> Logic:
+    """Sixty columns; only the last one depends on ``last``."""
+
+    def logic(flights: DataFrame) -> DataFrame:
+        more = [(F.col("delay") + (n if n < 59 else last)).alias(f"c{n}") for n in range(60)]
+        return flights.select("id", "ts", *more)
+
+    return logic
+
+
+def long(last: int) -> Logic:
+    """A condition of some 60,000 characters; only its end depends on ``last``."""
+
+    def logic(flights: DataFrame) -> DataFrame:
+        words = [F.col("dest") == f"{n:0100d}" for n in range(500)]
+        return flights.filter(reduce(lambda a, b: a | b, words) | (F.col("delay") > last)).select("id", "ts", "delay")
+
+    return logic
+
+
+def listed(last: int) -> Logic:
+    """A list of forty values in one expression."""
+
+    def logic(flights: DataFrame) -> DataFrame:
+        return flights.filter(F.col("delay").isin(*range(40), last)).select("id", "ts", "delay")
+
+    return logic
+
+
+@pytest.mark.parametrize("make", [wide, long, listed])
+def test_a_change_at_the_end_of_a_large_plan_is_seen(spark_session: SparkSession, make: Callable[[int], Logic]) -> None:
+    before, same, after = (_print_of(spark_session, make(last)) for last in (100, 100, 200))
+    assert changed_parts(before, same) == []
+    assert changed_parts(before, after) == ["the logic (its analysed plan)"]
+
+
+def test_how_much_of_a_plan_spark_shows_people_does_not_matter(spark_session: SparkSession) -> None:
+    whole = _print_of(spark_session, wide(100))
+    shown = {"spark.sql.maxPlanStringLength": "100", "spark.sql.debug.maxToStringFields": "1"}
+    kept = {name: spark_session.conf.get(name) for name in shown}
+    try:
+        for name, value in shown.items():
+            spark_session.conf.set(name, value)
+        assert _print_of(spark_session, wide(100)) == whole
+        assert {name: spark_session.conf.get(name) for name in shown} == shown
+    finally:
+        for name, text in kept.items():
+            spark_session.conf.set(name, text or "")
+
+
+def _print_of(spark: SparkSession, logic: Logic) -> dict[str, object]:
+    job: Job = replace(STATELESS, logic=logic)
+    return fingerprint(spark, job, {})
