@@ -84,23 +84,26 @@ def explain(
     # What a heal wrote was never emitted: proofs look at what stood there before.
     sides = Sides(sides.batch, as_emitted(spark, cfg, job, cut, sides.stream, keyed))
     notes = []
-    judged = _verdict(keyed, "unexplained")
+    judged, left = _verdict(keyed, "unexplained"), True
     material: Material | None = None
     ranges = _ranges(job, keyed) if flow.closed_form else []
     if flow.closed_form and (ranges or not job.windowed):
         material = gather(spark, cfg, job, flow, cut, batch, sides, ranges)
         judged = explain_closed_form(job, material.place.of_rows(keyed, job), material)
-        if still_open(judged):
+        left = still_open(judged)
+        if left:
             judged = with_more(judged, explain_floats(job, rest_of(judged), material))
+            left = still_open(judged)
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.
-    if cfg.verify.max_replay_micro_batches != 0 and not part_gone and still_open(judged):
+    if left and cfg.verify.max_replay_micro_batches != 0 and not part_gone:
         if material is None or material.ranges:
             material = gather(spark, cfg, job, flow, cut, batch, sides, [])
         rows = material.place.of_rows(rest_of(judged).drop("place"), job)
         replayed = explain_by_replay(spark, cfg, job, flow, cut, rows, material, found.verify_id)
         notes += [replayed.note] if replayed.note else []
         judged = with_more(judged, replayed.rows)
-    if material is not None and still_open(judged):
+        left = still_open(judged)
+    if left and material is not None:
         judged = with_more(judged, explain_unstable(job, rest_of(judged), material))
     if part_gone and not (job.windowed and flow.closed_form):
         judged = judged.replace("unexplained", "evidence_expired", ["verdict"])

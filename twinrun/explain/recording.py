@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from twinrun.results.cut import StreamCut
+from twinrun.tables.offsets import total
 from twinrun.tables.static import Pins
 
 
@@ -43,7 +44,7 @@ def recorded(cut: StreamCut) -> list[Recorded]:
         .orderBy("micro_batch")
         .collect()
     )
-    before = sum(offset for partitions in cut.start.values() for offset in partitions.values())
+    before = total(cut.start)
     found: list[Recorded] = []
     for row in rows:
         static = json.loads(row["static"]) if row["static"] else cut.static

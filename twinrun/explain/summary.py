@@ -11,6 +11,7 @@ from twinrun.explain.sides import waits_for_close, window_end_ms
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import CauseCount, MicroBatchPoint, WindowPoint
+from twinrun.tables.offsets import total
 
 MOST_POINTS = 400
 PROOFS = {
@@ -189,7 +190,7 @@ def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> tuple[
         log = log.withColumn("newest_ms", F.lit(None).cast("bigint"))
     last = F.col("micro_batch") == cut.committed.micro_batch
     rows = log.filter((F.col("micro_batch") % step == 0) | last).orderBy("micro_batch").collect()
-    start = sum(offset for partitions in cut.start.values() for offset in partitions.values())
+    start = total(cut.start)
     points, before = [], start
     for row in rows:
         points.append(

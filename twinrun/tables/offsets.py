@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -65,6 +66,11 @@ def covers(reached: Offsets, wanted: Offsets) -> bool:
 def lag(ahead: Offsets, behind: Offsets) -> int:
     """Records that ``ahead`` has and ``behind`` does not have yet; never negative."""
     return sum(max(0, end - behind.get(partition, 0)) for partition, end in ahead.items())
+
+
+def total(offsets: Mapping[str, Offsets]) -> int:
+    """Sum of the offsets of all partitions, by topic or source: a number that grows with every record read."""
+    return sum(offset for partitions in offsets.values() for offset in partitions.values())
 
 
 def before(ends: Offsets, partition: str = "_partition", offset: str = "_offset") -> Column:
