@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
-import inspect
 import io
 import json
 import re
@@ -18,10 +16,10 @@ from pyspark.sql.types import StructType
 
 from twinrun.events.decode import decoder_fingerprint, event_schema
 from twinrun.events.source import Source
+from twinrun.job.code import row_code
 from twinrun.job.job import Job
 
 _EXPRESSION_ID = re.compile(r"#\d+L?")
-_PYTHON_CODE = re.compile(r"\b(udf|pandas_udf|arrow_udf|applyInPandas|mapInPandas|mapInArrow|transformWithState\w*)\b")
 # Spark shortens what it shows of a plan, and what it leaves out could be what was changed.
 _WHOLE = {"spark.sql.maxPlanStringLength": str(2**31 - 64), "spark.sql.debug.maxToStringFields": str(2**31 - 1)}
 _WORDS = {
@@ -40,12 +38,13 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
     """What identifies the job's meaning, part by part, each a short text. No Spark job.
 
     Two definitions with equal fingerprints give equal results on equal events. Comments, names of variables and
-    tolerances do not count; Python code counts only where the job runs Python functions on rows.
+    tolerances do not count; Python code counts only where the job runs Python functions on rows, and then with the
+    modules of the project that its file uses.
     """
     result = job.apply(empty_inputs(spark, job, tables))
     return {
         "plan": _short(_EXPRESSION_ID.sub("#", _analysed_plan(spark, result))),
-        "code": _short(_code(job)),
+        "code": _short(row_code(job)),
         "schema": result.schema.simpleString(),
         "keys": json.dumps(job.keys),
         "grain": json.dumps([job.window_ms, job.slide_ms, job.gap, job.window_column]),
@@ -94,27 +93,6 @@ def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None
                 spark.conf.unset(name)
             else:
                 spark.conf.set(name, before)
-
-
-def _code(job: Job) -> str:
-    """The job file's syntax tree without docstrings, or nothing for a job without Python functions on rows."""
-    try:
-        text = inspect.getsource(inspect.getmodule(job.logic) or job.logic)
-    except (OSError, TypeError):
-        return ""
-    if not _PYTHON_CODE.search(text):
-        return ""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            body[0].value = ast.Constant("")
-    return ast.dump(tree)
 
 
 def _short(text: str) -> str:
