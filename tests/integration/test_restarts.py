@@ -46,7 +46,7 @@ def test_a_proof_by_replay_holds_over_restarts_and_falls_with_the_recorded_water
     log.update("micro_batch = 1", {"watermark_ms": F.col("watermark_ms") + 1000})
     again = world.verify(JOB)
     assert (again.exit_code, again.rows_unexplained) == (1, 1)
-    assert any("cannot give the recorded watermark of micro-batch 1" in note for note in again.notes)
+    assert any("watermark differs from the recorded one in micro-batch 1" in note for note in again.notes)
 
 
 @pytest.mark.slow
@@ -129,4 +129,4 @@ def test_a_proof_of_two_sources_holds_where_a_start_forgot_how_far_one_was(make_
     beside = world.verify(job)
     assert beside.exit_code == 1
     assert beside.rows_unexplained > 0
-    assert any("cannot give the recorded watermark of micro-batch 3" in note for note in beside.notes)
+    assert any("watermark differs from the recorded one in micro-batch 3" in note for note in beside.notes)

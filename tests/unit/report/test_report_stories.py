@@ -130,7 +130,7 @@ def test_static_versions_are_named() -> None:
 
 def test_an_unexplained_row_claims_nothing_and_says_what_was_tried() -> None:
     sample = replace(factory.make_sample(0), verdict="unexplained", causes={}, events=())
-    note = "A proof by replay was withdrawn: its events cannot give the recorded watermark of micro-batch 3."
+    note = "A proof by replay was withdrawn: the replay's watermark differs from the recorded one in micro-batch 3."
     story = one(small(sample, notes=(note,)))
     told = words(story)
     assert told["What happened"] == "It is not known: no cause could be proven, so none is claimed."
