@@ -128,8 +128,8 @@ def replay_in_order(
 def _needs_each(job: Job, used: dict[str, DataFrame], record: list[Recorded], parts: list[Segment]) -> bool:
     """Whether only micro-batches run one by one can show the recorded watermarks.
 
-    False where those are not what Spark's rule gives: a function with a watermark of its own, or a false record. The
-    replay then shows whether it comes to the same.
+    False where those are not what Spark's rule gives for all events: a filter that Spark moves below the watermark, a
+    function with a watermark of its own, or a false record. The replay then shows whether it comes to the same.
     """
     reached = reached_by(job, used)
     if first_impossible(job, record, reached) is not None:

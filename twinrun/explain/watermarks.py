@@ -3,6 +3,9 @@
 Each source's watermark is its newest event time so far, less its lateness; 0 before its first event. The query's is
 the least of them, and never falls back. A start begins with the query's watermark and forgets those of the sources, so
 that a source which then stays silent holds it where it is (Spark: WatermarkTracker).
+
+Spark may move a filter of the function below the watermark; then fewer events count than are looked at here, and a true
+recording may look impossible. So this never refutes one: it only says where a replay may be handed its watermarks.
 """
 
 from __future__ import annotations
