@@ -148,6 +148,7 @@ def test_a_copy_that_the_stream_had_forgotten_is_a_duplicate_event(make_world: A
     assert verdict.exit_code == 1  # proven, and not to be expected of a correct pair
 
 
+@pytest.mark.slow
 def test_a_join_of_two_streams_names_what_each_side_dropped_and_what_waits(make_world: Any, broker: Any) -> None:
     world: World = make_world()
     world.more_topics["orders"] = f"{world.topic}-orders"

@@ -112,7 +112,8 @@ def test_a_stateless_job_drops_nothing_also_under_a_watermark(world: World) -> N
     assert (verdict.rows_compared, verdict.rows_equal) == (17, 17)
 
 
-@pytest.mark.parametrize("job", [TOTALS, pytest.param(TOTALS_WATERMARK, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("job", [TOTALS, TOTALS_WATERMARK])
 def test_running_totals_agree_with_and_without_a_watermark(world: World, job: str) -> None:
     ensure_run(world, job)
     per_page = {"a": (17, Decimal("21.25"), 251), "b": (6, Decimal("7.50"), 252), "c": (1, Decimal("1.25"), 85)}
