@@ -9,10 +9,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from twinrun.broker import topics
 from twinrun.broker.child import Identity, end, is_running
@@ -76,6 +77,29 @@ def test_offsets_are_those_of_the_records(broker: BrokerInfo) -> None:
     assert offset_ranges(broker.bootstrap_servers, "counted") == {0: (0, 0), 1: (0, 0), 2: (0, 0)}
     send(broker.bootstrap_servers, "counted", 5)
     assert offset_ranges(broker.bootstrap_servers, "counted") == {0: (0, 3), 1: (0, 2), 2: (0, 0)}
+
+
+@pytest.mark.parametrize(("times", "asked"), [(2, 4), (99, 21)])
+def test_a_partition_without_leader_is_asked_again_and_then_named(
+    broker: BrokerInfo, monkeypatch: pytest.MonkeyPatch, times: int, asked: int
+) -> None:
+    create_topic(broker.bootstrap_servers, f"moving{times}", 1)
+    real, calls = topics._offsets_now, list[int]()
+
+    def moving(client: Any, bootstrap: str, name: str, *more: Any) -> dict[int, int]:
+        calls.append(1)
+        if len(calls) <= times:
+            no_leader = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)  # type: ignore[attr-defined]
+            raise topics._sentence(bootstrap, name, KafkaException(no_leader))
+        return real(client, bootstrap, name, *more)
+
+    monkeypatch.setattr(topics, "_offsets_now", moving)
+    if times == 2:
+        assert offset_ranges(broker.bootstrap_servers, f"moving{times}") == {0: (0, 0)}
+    else:
+        with pytest.raises(BrokerError, match=f"A partition of 'moving{times}' has no leader at .* right now"):
+            offset_ranges(broker.bootstrap_servers, f"moving{times}")
+    assert len(calls) == asked
 
 
 def test_a_missing_topic_and_one_too_many_are_one_sentence(broker: BrokerInfo) -> None:

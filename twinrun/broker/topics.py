@@ -26,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names a
 from twinrun.errors import BrokerError
 
 LIMIT_S = 8.0
+_NO_LEADER = "has no leader"
 # CreateTime keeps the instant at which an event became known; the default retention would delete old events.
 INPUT_TOPIC_CONFIG = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
 SHOWN_CONFIG = ("cleanup.policy", "message.timestamp.type", "retention.ms")
@@ -166,6 +167,20 @@ def _described_soon(bootstrap: str, name: str, options: Mapping[str, str] | None
 def _offsets(
     client: AdminClient, bootstrap: str, name: str, count: int, spec: OffsetSpec, committed: bool
 ) -> dict[int, int]:
+    """A topic that was made just now, or whose leader moves, has no leader to ask for a moment."""
+    for _ in range(20):
+        try:
+            return _offsets_now(client, bootstrap, name, count, spec, committed)
+        except BrokerError as error:
+            if _NO_LEADER not in error.found:
+                raise
+            time.sleep(0.1)
+    return _offsets_now(client, bootstrap, name, count, spec, committed)
+
+
+def _offsets_now(
+    client: AdminClient, bootstrap: str, name: str, count: int, spec: OffsetSpec, committed: bool
+) -> dict[int, int]:
     wanted = {TopicPartition(name, partition): spec for partition in range(count)}
     level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
     asked = client.list_offsets(wanted, isolation_level=level, request_timeout=LIMIT_S)
@@ -220,5 +235,8 @@ def _sentence(bootstrap: str, topic: str, error: Exception) -> BrokerError:
             f"No Kafka broker answers at {bootstrap}.",
             fix="start one (twinrun broker start), or look at the address and the security options",
         )
+    if code in ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE"):
+        found = f"A partition of {topic!r} {_NO_LEADER} at {bootstrap} right now."
+        return BrokerError(found, fix="try again in a moment; if it stays so, look at the brokers' logs")
     words = reason.str().rstrip(".") if reason is not None else ""
     return BrokerError(f"The broker at {bootstrap} refused the request{f' for {topic!r}' if topic else ''}: {words}.")
