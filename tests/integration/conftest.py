@@ -71,6 +71,11 @@ class World:
     def job(self, name: str = "per_minute") -> Job:
         return load_job(JOBS / f"{name}.py")
 
+    def add_topic(self, source: str) -> None:
+        """The topic of a further source, empty, with as many partitions as the first."""
+        self.more_topics[source] = f"{self.topic}-{source}"
+        create_topic(self.bootstrap, self.more_topics[source], self.partitions)
+
     def produce(self, records: Iterable[Record], source: str = "clicks") -> None:
         topic = {"clicks": self.topic, **self.more_topics}[source]
         assert produce(records, topic, {"bootstrap.servers": self.bootstrap}).failed == 0

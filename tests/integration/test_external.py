@@ -13,6 +13,7 @@ from tests.integration.other_engine import Engine, Row, changed, records_of, sen
 from twinrun.broker.topics import create_topic
 from twinrun.external.declared import external_binding
 from twinrun.external.verify import verify_external
+from twinrun.job.job import Job
 from twinrun.results.verdict import Verdict
 
 GRACE_MS = 10_000
@@ -50,9 +51,10 @@ def new_topic(world: World, rows: list[Row], *more: tuple[bytes | None, bytes | 
     return topic
 
 
-def verify(world: World, job: str = "per_minute", **declared: Any) -> Verdict:
-    cfg = world.cfg(**{f"external.{job}.{key}": json.dumps(value) for key, value in declared.items()})
-    return verify_external(world.spark, cfg, world.job(job), external_binding(cfg, world.job(job)))
+def verify(world: World, job: str | Job = "per_minute", **declared: Any) -> Verdict:
+    job = world.job(job) if isinstance(job, str) else job
+    cfg = world.cfg(**{f"external.{job.job_name}.{key}": json.dumps(value) for key, value in declared.items()})
+    return verify_external(world.spark, cfg, job, external_binding(cfg, job))
 
 
 def found(verdict: Verdict) -> dict[str, int]:

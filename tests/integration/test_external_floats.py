@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -10,23 +9,14 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import T0_MS, World, click
-from tests.integration.other_engine import Engine, Row, changed
-from tests.integration.test_external import GRACE_MS, RULE, found, new_topic
-from twinrun.external.declared import external_binding
-from twinrun.external.verify import verify_external
-from twinrun.job.job import Job
+from tests.integration.other_engine import Engine, changed
+from tests.integration.test_external import GRACE_MS, RULE, found, new_topic, verify
 from twinrun.results.verdict import Verdict
 
 pytestmark = pytest.mark.slow
 LOG = [click(second, page, weight=second / 7) for second in range(5, 300, 20) for page in "ab"]
 LOG += [click(second, "a") for second in (310, 320, 375)]
 ROWS = Engine(GRACE_MS).run([record.value for record in LOG])
-
-
-def verify(world: World, job: Job, rows: list[Row]) -> Verdict:
-    declared = {"topic": new_topic(world, rows), **RULE}
-    cfg = world.cfg(**{f"external.{job.job_name}.{key}": json.dumps(value) for key, value in declared.items()})
-    return verify_external(world.spark, cfg, job, external_binding(cfg, job))
 
 
 def verdicts(verdict: Verdict) -> set[tuple[str, int, str]]:
@@ -49,7 +39,7 @@ def test_the_last_digit_of_a_mean_is_float_order_and_a_later_one_is_somebodys(wo
     rows = changed(ROWS, "a", 1, T0_MS, lambda row: {**row, "weight": math.nextafter(row["weight"], 1e9)})
     rows = changed(rows, "b", 1, T0_MS, lambda row: {**row, "weight": row["weight"] * (1 + 1e-6)})
 
-    verdict = verify(world, exact, rows)
+    verdict = verify(world, exact, topic=new_topic(world, rows), **RULE)
 
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 1)
     assert found(verdict).keys() == {"float_order"}
@@ -62,7 +52,7 @@ def test_a_drawn_number_is_nondeterministic_and_a_wrong_count_beside_it_is_not(w
     rows = [{"page": r["page"], "window_start": r["window_start"], "clicks": r["clicks"], "drawn": 0.5} for r in ROWS]
     rows = changed(rows, "b", 1, T0_MS, lambda row: {**row, "clicks": row["clicks"] + 1})
 
-    verdict = verify(world, world.job("noisy"), rows)
+    verdict = verify(world, "noisy", topic=new_topic(world, rows), **RULE)
 
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 1)
     assert found(verdict) == {"nondeterministic": len(ROWS) - 1}

@@ -8,7 +8,6 @@ import pytest
 from delta.tables import DeltaTable
 
 from tests.integration.conftest import T0_MS, World, click
-from twinrun.broker.topics import create_topic
 from twinrun.results.verdict import Verdict
 
 # One partition, four records per micro-batch; lateness 10 s (sessions: 20 s).
@@ -149,10 +148,9 @@ def test_a_copy_that_the_stream_had_forgotten_is_a_duplicate_event(make_world: A
 
 
 @pytest.mark.slow
-def test_a_join_of_two_streams_names_what_each_side_dropped_and_what_waits(make_world: Any, broker: Any) -> None:
+def test_a_join_of_two_streams_names_what_each_side_dropped_and_what_waits(make_world: Any) -> None:
     world: World = make_world()
-    world.more_topics["orders"] = f"{world.topic}-orders"
-    create_topic(broker.bootstrap_servers, world.more_topics["orders"], 1)
+    world.add_topic("orders")
     clicks = [
         *[click(s, f"p{s}", name=f"k{s}") for s in (0, 10, 20, 60)],
         *[click(s, f"p{s}", name=f"k{s}") for s in (61, 62, 63, 64)],

@@ -10,7 +10,6 @@ from delta.tables import DeltaTable
 from tests.integration.conftest import World, click
 from tests.integration.shapes import result_of, second_of
 from tests.integration.test_operators import counts
-from twinrun.broker.topics import create_topic
 from twinrun.results.verdict import Verdict
 
 # One partition per topic, four records of each per micro-batch; lateness 10 s.
@@ -32,10 +31,9 @@ ORDERS = [
 ]
 
 
-def run(make_world: Any, broker: Any, job: str, clicks: list[Any], orders: list[Any]) -> tuple[World, Verdict]:
+def run(make_world: Any, job: str, clicks: list[Any], orders: list[Any]) -> tuple[World, Verdict]:
     world: World = make_world(**{"stream.max_offsets_per_trigger": 4})
-    world.more_topics["orders"] = f"{world.topic}-orders"
-    create_topic(broker.bootstrap_servers, world.more_topics["orders"], 1)
+    world.add_topic("orders")
     world.produce(clicks)
     world.produce(orders, "orders")
     world.ingest(job)
@@ -49,8 +47,8 @@ def rows_of(world: World, kind: str, job: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: Any) -> None:
-    _, verdict = run(make_world, broker, "both_feeds", CLICKS, ORDERS)
+def test_the_slower_source_judges_the_events_of_both(make_world: Any) -> None:
+    _, verdict = run(make_world, "both_feeds", CLICKS, ORDERS)
     assert [event.id["id"] for event in verdict.late_events] == ["k40-dropped"]
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
@@ -60,8 +58,8 @@ def test_the_slower_source_judges_the_events_of_both(make_world: Any, broker: An
 
 
 @pytest.mark.slow
-def test_a_source_that_stops_halfway_is_named_by_the_rows_that_wait_for_it(make_world: Any, broker: Any) -> None:
-    _, verdict = run(make_world, broker, "both_feeds", CLICKS, ORDERS[:8])
+def test_a_source_that_stops_halfway_is_named_by_the_rows_that_wait_for_it(make_world: Any) -> None:
+    _, verdict = run(make_world, "both_feeds", CLICKS, ORDERS[:8])
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert (verdict.outcome, verdict.exit_code, verdict.rows_compared) == ("explained", 0, 1)
     assert verdict.rows_pending == 3
@@ -73,8 +71,8 @@ def test_a_source_that_stops_halfway_is_named_by_the_rows_that_wait_for_it(make_
 
 
 @pytest.mark.slow
-def test_a_source_without_events_holds_all_back_and_nothing_agrees(make_world: Any, broker: Any) -> None:
-    _, verdict = run(make_world, broker, "both_feeds", CLICKS, [])
+def test_a_source_without_events_holds_all_back_and_nothing_agrees(make_world: Any) -> None:
+    _, verdict = run(make_world, "both_feeds", CLICKS, [])
     assert (verdict.outcome, verdict.exit_code) == ("nothing_compared", 1)
     assert verdict.rows_stream == 0
     assert verdict.rows_pending > 0
@@ -83,9 +81,7 @@ def test_a_source_without_events_holds_all_back_and_nothing_agrees(make_world: A
 
 
 @pytest.mark.slow
-def test_an_inner_join_lacks_the_pairs_of_a_dropped_order_and_a_deleted_pair_is_the_sinks(
-    make_world: Any, broker: Any
-) -> None:
+def test_an_inner_join_lacks_the_pairs_of_a_dropped_order_and_a_deleted_pair_is_the_sinks(make_world: Any) -> None:
     clicks = [click(s, f"p{s}", name=f"k{s}") for s in (0, 10, 20, 60, 61, 62, 63, 64, 65, 66, 67, 300)]
     orders = [
         *[click(s, page, name=name) for s, page, name in ((5, "p0", "o5"), (15, "p10", "o15"), (59, "x", "o59"))],
@@ -95,7 +91,7 @@ def test_an_inner_join_lacks_the_pairs_of_a_dropped_order_and_a_deleted_pair_is_
         click(25, "p20", name="o25-dropped"),
         *[click(s, f"p{s}", name=f"o{s}") for s in (65, 66, 300)],
     ]
-    world, verdict = run(make_world, broker, "followed", clicks, orders)
+    world, verdict = run(make_world, "followed", clicks, orders)
     assert [event.id["id"] for event in verdict.late_events] == ["o25-dropped"]
     assert counts(verdict) == {"late_dropped": (1, 1)}
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
@@ -107,7 +103,7 @@ def test_an_inner_join_lacks_the_pairs_of_a_dropped_order_and_a_deleted_pair_is_
 
 @pytest.mark.slow
 def test_a_window_over_a_join_lacks_the_pair_of_a_dropped_order_and_a_deleted_minute_is_the_sinks(
-    make_world: Any, broker: Any
+    make_world: Any,
 ) -> None:
     clicks = [
         click(s, f"p{s}", name=f"k{s}")
@@ -122,7 +118,7 @@ def test_a_window_over_a_join_lacks_the_pair_of_a_dropped_order_and_a_deleted_mi
         *[click(s, "x", name=f"o{s}") for s in (131, 132, 133, 300)],
         *[click(s, f"p{s}", name=f"o{s}") for s in (301, 302, 303, 304)],
     ]
-    world, verdict = run(make_world, broker, "followed_minutes", clicks, orders)
+    world, verdict = run(make_world, "followed_minutes", clicks, orders)
     minutes = {second_of(row["window_start"]): row["pairs"] for row in rows_of(world, "batch", "followed_minutes")}
     assert minutes == {0: 3, 60: 6, 300: 4}
     minutes = {second_of(row["window_start"]): row["pairs"] for row in rows_of(world, "stream", "followed_minutes")}

@@ -10,7 +10,6 @@ from pyspark.sql import functions as F
 
 from tests.integration.conftest import T0_MS, World, click
 from tests.integration.test_operators import CHAIN, counts
-from twinrun.broker.topics import create_topic
 from twinrun.heal.heal import apply_heal
 
 JOB = "once_per_minute"
@@ -91,11 +90,10 @@ def test_what_is_late_after_a_heal_is_proven_beside_what_was_healed(make_world: 
 
 
 @pytest.mark.slow
-def test_a_proof_of_two_sources_holds_where_a_start_forgot_how_far_one_was(make_world: Any, broker: Any) -> None:
+def test_a_proof_of_two_sources_holds_where_a_start_forgot_how_far_one_was(make_world: Any) -> None:
     job = "both_feeds"
     world: World = make_world()
-    world.more_topics["orders"] = f"{world.topic}-orders"
-    create_topic(broker.bootstrap_servers, world.more_topics["orders"], 1)
+    world.add_topic("orders")
 
     def run(clicks: list[int], orders: list[int]) -> None:
         world.produce(click(s, name=f"k{s}") for s in clicks)

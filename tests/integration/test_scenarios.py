@@ -12,7 +12,6 @@ import pytest
 from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for, log_of, mixed_suite
 from bench.scenario_run import JobRun, land, observe, run_job
 from tests.integration.conftest import World
-from twinrun.broker.topics import create_topic
 from twinrun.scenario.check import Checked, Observed, check
 from twinrun.scenario.expect import Expectation
 from twinrun.scenario.suite import Suite
@@ -36,8 +35,7 @@ def log(make_world: Any, broker: Any) -> Log:
         assert (suite.partitions, suite.micro_batches) == (world.partitions, 5)
         assert len(suite.scenarios) == sum(log_of(seed) == group for seed in range(SCENARIOS))
         if suite.second:
-            world.more_topics["orders"] = f"{world.topic}-orders"
-            create_topic(broker.bootstrap_servers, world.more_topics["orders"], world.partitions)
+            world.add_topic("orders")
         land(world, suite)
         return world, suite
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names a
 from twinrun.errors import BrokerError
 
 LIMIT_S = 8.0
-_NO_LEADER = "has no leader"
+_NO_LEADER, _NO_TOPIC = "has no leader", "has no topic"
 # CreateTime keeps the instant at which an event became known; the default retention would delete old events.
 INPUT_TOPIC_CONFIG = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
 SHOWN_CONFIG = ("cleanup.policy", "message.timestamp.type", "retention.ms")
@@ -152,30 +152,28 @@ def offset_ranges(
     return {partition: (low[partition], high[partition]) for partition in range(count)}
 
 
-def _described_soon(bootstrap: str, name: str, options: Mapping[str, str] | None) -> TopicInfo:
-    """A topic that was made just now may still be unknown to the broker that is asked."""
+def _asked_again(ask: Callable[[], _T], words: str) -> _T:
+    """What a broker says, asked for two seconds as long as it refuses with these words."""
     for _ in range(20):
         try:
-            return describe_topic(bootstrap, name, options)
+            return ask()
         except BrokerError as error:
-            if "has no topic" not in error.found:
+            if words not in error.found:
                 raise
             time.sleep(0.1)
-    return describe_topic(bootstrap, name, options)
+    return ask()
+
+
+def _described_soon(bootstrap: str, name: str, options: Mapping[str, str] | None) -> TopicInfo:
+    """A topic that was made just now may still be unknown to the broker that is asked."""
+    return _asked_again(lambda: describe_topic(bootstrap, name, options), _NO_TOPIC)
 
 
 def _offsets(
     client: AdminClient, bootstrap: str, name: str, count: int, spec: OffsetSpec, committed: bool
 ) -> dict[int, int]:
     """A topic that was made just now, or whose leader moves, has no leader to ask for a moment."""
-    for _ in range(20):
-        try:
-            return _offsets_now(client, bootstrap, name, count, spec, committed)
-        except BrokerError as error:
-            if _NO_LEADER not in error.found:
-                raise
-            time.sleep(0.1)
-    return _offsets_now(client, bootstrap, name, count, spec, committed)
+    return _asked_again(lambda: _offsets_now(client, bootstrap, name, count, spec, committed), _NO_LEADER)
 
 
 def _offsets_now(
@@ -227,7 +225,7 @@ def _sentence(bootstrap: str, topic: str, error: Exception) -> BrokerError:
     reason = error.args[0] if isinstance(error, KafkaException) else None
     code = reason.name() if reason is not None else "_TIMED_OUT"
     if code == "UNKNOWN_TOPIC_OR_PART":
-        return BrokerError(f"The broker at {bootstrap} has no topic {topic!r}.", fix="create it, or name another")
+        return BrokerError(f"The broker at {bootstrap} {_NO_TOPIC} {topic!r}.", fix="create it, or name another")
     if code == "TOPIC_ALREADY_EXISTS":
         return BrokerError(f"The broker at {bootstrap} already has a topic {topic!r}.", fix="use it, or name another")
     if code in ("_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "REQUEST_TIMED_OUT"):

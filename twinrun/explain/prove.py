@@ -131,12 +131,15 @@ def _needs_each(job: Job, used: dict[str, DataFrame], record: list[Recorded], pa
     False where those are not what Spark's rule gives for all events: a filter that Spark moves below the watermark, a
     function with a watermark of its own, or a false record. The replay then shows whether it comes to the same.
     """
+    # A start without files makes no micro-batch, so that one without data needs one with data before it.
+    starts = [part.data[0] for part in parts if part.data]
+    lacks_data = len(starts) < len(parts)
+    if not lacks_data and sum(source.lateness_ms is not None for source in job.sources) < 2:
+        return False  # a start forgets nothing that counts: the query's watermark is its one source's
     reached = reached_by(job, used)
     if first_impossible(job, record, reached) is not None:
         return False
-    # A start without files makes no micro-batch, so that one without data needs one with data before it.
-    starts = [part.data[0] for part in parts if part.data]
-    return len(starts) < len(parts) or first_that_differs(job, record, reached, starts) is not None
+    return lacks_data or first_that_differs(job, record, reached, starts) is not None
 
 
 def waits(job: Job) -> bool:

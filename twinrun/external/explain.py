@@ -116,15 +116,18 @@ def explain_external(
     judged = explain_events(world.material.place.of_rows(found.filter(~copies), job), world)
     proven = [_named(judged, world)]
     late = _late(cfg, case, judged, world) if case.by_rule and not refuted else ()
-    if still_open(judged) and _any_requeued(spark, cfg, job):
+    left = still_open(judged)
+    if left and _any_requeued(spark, cfg, job):
         lateness_ms = case.binding.lateness_ms if case.by_rule and not refuted else None
         other, _ = _world(spark, cfg, case, found, Rules(lateness_ms, refuse=True))
         again = explain_events(other.material.place.of_rows(rest_of(judged).drop("place"), job), other)
         proven.append(_named(again, other))
         judged = with_more(judged, again)
-    if still_open(judged) and world.closed_form:
+        left = still_open(judged)
+    if left and world.closed_form:
         judged = with_more(judged, explain_floats(world.job, rest_of(judged), world.material))
-    if still_open(judged):
+        left = still_open(judged)
+    if left:
         judged = with_more(judged, explain_unstable(world.job, rest_of(judged), world.material))
     if case.appended:
         surplus = explain_copies(found.filter(copies), world)

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +17,7 @@ from twinrun.events.decode import decoder_fingerprint, event_schema
 from twinrun.events.source import Source
 from twinrun.job.code import row_code
 from twinrun.job.job import Job
+from twinrun.session.settings import with_settings
 
 _EXPRESSION_ID = re.compile(r"#\d+L?")
 # Spark shortens what it shows of a plan, and what it leaves out could be what was changed.
@@ -73,26 +73,10 @@ def empty_inputs(spark: SparkSession, job: Job, tables: dict[str, StructType]) -
 def _analysed_plan(spark: SparkSession, frame: DataFrame) -> str:
     # explain() is the one public way to the plan that Spark Connect has too; it prints.
     printed = io.StringIO()
-    with _settings(spark, _WHOLE), contextlib.redirect_stdout(printed):
+    with with_settings(spark, _WHOLE), contextlib.redirect_stdout(printed):
         frame.explain(extended=True)
     after = printed.getvalue().split("== Analyzed Logical Plan ==", 1)[1]
     return after.split("== Optimized Logical Plan ==", 1)[0]
-
-
-@contextlib.contextmanager
-def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
-    """Settings of the session for a block; then they are what they were, set or not."""
-    kept = {name: spark.conf.get(name, None) for name in settings}
-    try:
-        for name, value in settings.items():
-            spark.conf.set(name, value)
-        yield
-    finally:
-        for name, before in kept.items():
-            if before is None:
-                spark.conf.unset(name)
-            else:
-                spark.conf.set(name, before)
 
 
 def _short(text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -24,6 +24,7 @@ from twinrun.maintain.rows import delete_marked, delete_where
 from twinrun.results.cut import foreign_commits
 from twinrun.results.state import batch_state, save_batch_state
 from twinrun.session.plain import plain_errors
+from twinrun.session.settings import with_settings
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import Commit, append, latest_version, read_table, table_exists
 from twinrun.tables.lease import held_lease
@@ -67,7 +68,7 @@ def erase(
         if apply:
             for subject in _leases(found, source, jobs, results):
                 held.enter_context(held_lease(spark, cfg, subject, f"twinrun maintain erase {source.name} --apply"))
-            held.enter_context(_settings(spark, _REWRITE))
+            held.enter_context(with_settings(spark, _REWRITE))
         waiting = undecoded(spark, cfg, source)
         if waiting:
             raise TableError(
@@ -188,18 +189,3 @@ def _move_pins(spark: SparkSession, cfg: Config, source: Source, jobs: Iterable[
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-@contextmanager
-def _settings(spark: SparkSession, values: dict[str, str]) -> Iterator[None]:
-    before = {name: spark.conf.get(name, None) for name in values}
-    for name, value in values.items():
-        spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        for name, old in before.items():
-            if old is None:
-                spark.conf.unset(name)
-            else:
-                spark.conf.set(name, old)

@@ -53,9 +53,7 @@ def forget() -> None:
         sys.modules.pop(name, None)
 
 
-def code_of(
-    folder: Path, *, words: str = "One.", limit: int = 3, imports: str = "from pages_rules import shortened"
-) -> str:
+def code_of(folder: Path, *, words: str = "One.", limit: int = 3, imports: str = FROM) -> str:
     forget()
     (folder / "pages_rules.py").write_text(ROWS.format(words=words), encoding="utf-8")
     (folder / "pages_limits.py").write_text(f"LIMIT = {limit}\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from twinrun import Job
 from twinrun.job.fingerprint import changed_parts, fingerprint
+from twinrun.session.settings import with_settings
 
 Logic = Callable[[DataFrame], DataFrame]
 
@@ -56,15 +57,9 @@ def test_a_change_at_the_end_of_a_large_plan_is_seen(spark_session: SparkSession
 def test_how_much_of_a_plan_spark_shows_people_does_not_matter(spark_session: SparkSession) -> None:
     whole = _print_of(spark_session, wide(100))
     shown = {"spark.sql.maxPlanStringLength": "100", "spark.sql.debug.maxToStringFields": "1"}
-    kept = {name: spark_session.conf.get(name) for name in shown}
-    try:
-        for name, value in shown.items():
-            spark_session.conf.set(name, value)
+    with with_settings(spark_session, shown):
         assert _print_of(spark_session, wide(100)) == whole
         assert {name: spark_session.conf.get(name) for name in shown} == shown
-    finally:
-        for name, text in kept.items():
-            spark_session.conf.set(name, text or "")
 
 
 def _print_of(spark: SparkSession, logic: Logic) -> dict[str, object]:
