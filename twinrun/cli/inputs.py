@@ -12,6 +12,7 @@ from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import InputError, TableError
+from twinrun.events.decode import decoder_fingerprint
 from twinrun.events.source import Source
 from twinrun.external.declared import external_binding
 from twinrun.job.check import check_definition
@@ -39,27 +40,28 @@ def sources_named(cfg: Config, name: str) -> list[Source]:
     Raises
     ------
     InputError
-        There is neither, or jobs declare the source in different ways.
+        There is neither, or jobs decode the source in different ways. Its lateness and ids are each job's own.
     """
     is_file = name.endswith(".py") or "/" in name
     if name in cfg.jobs or is_file:
         return job_named(cfg, name).sources
-    declared = [source for file in list_jobs(cfg) if file.job for source in file.job.sources]
-    found = [source for source in declared if source.name == name]
+    declared = [(file.name, source) for file in list_jobs(cfg) if file.job for source in file.job.sources]
+    found = {job: source for job, source in declared if source.name == name}
     if not found:
-        known = {*cfg.jobs, *(source.name for source in declared)}
+        known = {*cfg.jobs, *(source.name for _, source in declared)}
         match = nearest(name, known)
         raise InputError(
             f"there is no source and no job {name!r} in {cfg.file}.",
             expected=f"one of {listed(known)}, or the path of a job file",
             fix=f"write {match}" if match else "",
         )
-    if any(source != found[0] for source in found):
+    if len({decoder_fingerprint(source) for source in found.values()}) > 1:
         raise InputError(
-            f"jobs of {cfg.file} declare the source {name!r} in different ways.",
-            fix="name the job whose source is meant",
+            f"jobs of {cfg.file} decode the source {name!r} in different ways.",
+            expected="a source that all of them declare with one schema and one set of rules",
+            fix=f"write the job whose source is meant in its place: {listed(found)}",
         )
-    return found[:1]
+    return list(found.values())[:1]
 
 
 def need_topics(cfg: Config, sources: Iterable[Source]) -> None:
