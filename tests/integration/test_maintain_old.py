@@ -123,7 +123,7 @@ def test_after_it_older_rows_have_lost_their_evidence_and_newer_ones_are_still_p
     verdict = world.verify()
     assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
     assert verdicts(verdict) == {"evidence_expired": 1, "explained": 2}
-    assert verdict.problems[0] == "1 differing rows have lost their evidence (evidence_expired)"
+    assert verdict.problems[0] == "1 differing row has lost its evidence (evidence_expired)"
     assert not any("are unexplained" in problem for problem in verdict.problems)
     assert [(audit.ok, audit.bronze_rows, audit.missing_offsets) for audit in verdict.audits] == [(True, 24, 0)]
     assert any("have expired" in note for note in verdict.notes)
@@ -194,5 +194,5 @@ def test_an_event_that_comes_for_an_expired_window_is_in_no_result_and_that_is_s
     world.stream()
     world.batch()
     verdict = world.verify()
-    assert any("1 events came for windows whose other events had expired" in problem for problem in verdict.problems)
+    assert any("1 event came for windows whose other events had expired" in problem for problem in verdict.problems)
     assert verdicts(verdict)["evidence_expired"] == 2

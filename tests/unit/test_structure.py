@@ -18,6 +18,7 @@ LAYERS = [
     "errors",
     "durations",
     "tolerance",
+    "wording",
     "config",
     "session",
     "broker",

@@ -8,8 +8,9 @@ from typing import Any
 
 from twinrun.cli.output import columns
 from twinrun.compare.result import Comparison, Sample
-from twinrun.report.cells import difference, joined, plural, value
+from twinrun.report.cells import difference, joined, value
 from twinrun.report.neutral import fit, visible
+from twinrun.wording import plural
 
 MAX_SAMPLES = 10
 MAX_COLUMNS = 10
@@ -69,12 +70,12 @@ def comparison_payload(found: Comparison, refs: tuple[str, str], notes: Sequence
 def _outcome(found: Comparison) -> str:
     if found.verdict == "nothing_compared":
         return "neither table has a row to compare, which is never called equal"
-    parts = [f"{plural(count, 'row', _COMMA)} {_WORDS[kind]}" for kind, count in found.counts.items() if count]
+    parts = [f"{plural(count, 'row')} {_WORDS[kind]}" for kind, count in found.counts.items() if count]
     if found.schema_differences:
-        parts.append(f"{plural(len(found.schema_differences), 'column', _COMMA)} of only one table or of two types")
+        parts.append(f"{plural(len(found.schema_differences), 'column')} of only one table or of two types")
     if found.audit == "disagrees":
         parts.append("the exact audit found other rows than the digests")
-    return "; ".join(parts) or f"{plural(found.rows_batch, 'row', _COMMA)} on each side"
+    return "; ".join(parts) or f"{plural(found.rows_batch, 'row')} on each side"
 
 
 def _counts(found: Comparison) -> list[tuple[str, str]]:
@@ -98,7 +99,7 @@ def _counts(found: Comparison) -> list[tuple[str, str]]:
 
 def _column(each: Any) -> tuple[str, ...]:
     largest = "" if each.max_abs is None else f"by at most {each.max_abs:.6g}"
-    return each.name, f"{each.different:,} rows", largest
+    return each.name, plural(each.different, "row"), largest
 
 
 def _schema(each: Any) -> str:
@@ -141,4 +142,4 @@ def _texts(sample: Sample) -> dict[str, str | None]:
 
 
 def _more(count: int, noun: str) -> list[str]:
-    return [f"  and {plural(count, f'more {noun}', _COMMA)}"] if count > 0 else []
+    return [f"  and {plural(count, f'more {noun}')}"] if count > 0 else []

@@ -28,6 +28,7 @@ from twinrun.job.job import Job
 from twinrun.produce.producer import produce
 from twinrun.results.run import RunSummary
 from twinrun.results.verdict import Verdict
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pandas import DataFrame as Flights
@@ -176,7 +177,7 @@ def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: th
     with steps.doing("stream") as say:
         done = runner("streaming.runner")(spark, cfg, job, None, stop, _shown(say))
         size = cfg.stream.max_offsets_per_trigger
-        _tell(steps, done, f"in {done.micro_batches} micro-batches (stream.max_offsets_per_trigger {size})")
+        _tell(steps, done, f"in {plural(done.micro_batches, 'micro-batch')} (stream.max_offsets_per_trigger {size})")
     _go_on(stop)
     with steps.doing("batch"):
         _tell(steps, batch_once(spark, cfg, job, False, stop), "computed at rest")
@@ -190,7 +191,7 @@ def _shown(say: Say) -> Any:
 
 
 def _tell(steps: Steps, done: RunSummary, what: str) -> None:
-    steps.details.append(f"{done.events:,} events {what}")
+    steps.details.append(f"{plural(done.events, 'event')} {what}")
 
 
 def _go_on(stop: threading.Event) -> None:

@@ -15,7 +15,8 @@ from twinrun.cli.output import columns
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.errors import EXIT_OK, InputError
-from twinrun.report.cells import instant, number, plural
+from twinrun.report.cells import instant, number
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -78,23 +79,20 @@ def plan_lines(plan: HealPlan) -> list[str]:
             *_left(plan.left),
         ]
     lines = [
-        f"{plan.job}: {plural(plan.rows, 'row', _COMMA)} in {plural(plan.windows_total, 'window', _COMMA)}: "
+        f"{plan.job}: {plural(plan.rows, 'row')} in {plural(plan.windows_total, 'window')}: "
         f"{number(plan.updated, _COMMA)} to change, {number(plan.inserted, _COMMA)} to insert, "
         f"{number(plan.deleted, _COMMA)} to remove",
         f"  stream  {plan.stream_table} version {plan.stream_version}",
         f"  batch   {plan.batch_table} version {plan.batch_version}, verify {plan.verify_id}",
     ]
-    causes = [
-        (cause.cause, plural(cause.rows, "row", _COMMA), plural(cause.windows, "window", _COMMA))
-        for cause in plan.causes
-    ]
+    causes = [(cause.cause, plural(cause.rows, "row"), plural(cause.windows, "window")) for cause in plan.causes]
     lines += ["", *columns([("cause", "rows", "windows"), *causes])]
     shown = [window for window in plan.windows[:_SHOWN_WINDOWS] if window.window_start_ms is not None]
     if shown:
         rows = [(instant(w.window_start_ms), number(w.rows, _COMMA), ", ".join(w.causes)) for w in shown]
         lines += ["", *columns([("window (UTC)", "rows", "causes"), *rows])]
         if plan.windows_total > len(shown):
-            lines.append(f"  and {plural(plan.windows_total - len(shown), 'more window', _COMMA)}; see --json")
+            lines.append(f"  and {plural(plan.windows_total - len(shown), 'more window')}; see --json")
     return [*lines, "", *_left(plan.left)]
 
 
@@ -110,9 +108,9 @@ def applied_lines(plan: HealPlan, done: Healed | None) -> list[str]:
 
 def undone_lines(undone: Undone) -> list[str]:
     """What an undo did."""
-    older = f"; {plural(undone.still_standing, 'older heal', _COMMA)} left" if undone.still_standing else ""
+    older = f"; {plural(undone.still_standing, 'older heal')} left" if undone.still_standing else ""
     return [
-        f"{undone.job}: heal {undone.id} was taken back, {plural(undone.rows, 'row', _COMMA)}: "
+        f"{undone.job}: heal {undone.id} was taken back, {plural(undone.rows, 'row')}: "
         f"version {undone.version} of the stream's table{older}",
         f"  next: twinrun verify {undone.job}",
     ]
@@ -124,4 +122,4 @@ def _left(left: LeftAlone) -> list[str]:
         (left.evidence_expired, "without evidence any more (evidence_expired)"),
         (left.not_final, "proven, but the stream could still write them, or neither side is better"),
     )
-    return [f"  left alone: {plural(count, 'row', _COMMA)} {why}" for count, why in reasons if count]
+    return [f"  left alone: {plural(count, 'row')} {why}" for count, why in reasons if count]

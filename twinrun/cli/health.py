@@ -25,6 +25,7 @@ from twinrun.job.loader import list_jobs
 from twinrun.session.cache import cache_dir
 from twinrun.session.jars import SET_NAMES, verify_jars
 from twinrun.session.java import find_java
+from twinrun.wording import plural
 
 LEAST_FREE_GB = 2.0
 NEWEST_PYTHON = (3, 13)
@@ -172,7 +173,7 @@ def _topic(cfg: Config, source: str) -> str:
     kind = info.config.get("message.timestamp.type", "")
     # With LogAppendTime a record's timestamp is not when the event became known.
     remark = ", its timestamps are the broker's own (LogAppendTime)" if kind == "LogAppendTime" else ""
-    return f"{topic}, {info.partitions} partitions{remark}"
+    return f"{topic}, {plural(info.partitions, 'partition')}{remark}"
 
 
 def _existing(folder: Path) -> Path:

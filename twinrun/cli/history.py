@@ -18,9 +18,10 @@ from twinrun.cli.output import columns
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
-from twinrun.report.cells import NONE, THIN, instant, number, plural
+from twinrun.report.cells import NONE, THIN, instant, number
 from twinrun.report.history import percent
 from twinrun.results.verdict import ExpectationResult
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -139,7 +140,7 @@ def history_lines(found: History) -> list[str]:
         ]
         lines += ["", *columns([("window (UTC)", "differs since", "verifies", "verdict", "causes"), *rows])]
         if found.windows_total > _SHOWN_WINDOWS:
-            lines.append(f"  and {plural(found.windows_total - _SHOWN_WINDOWS, 'more window', _COMMA)}; see --json")
+            lines.append(f"  and {plural(found.windows_total - _SHOWN_WINDOWS, 'more window')}; see --json")
     return lines
 
 

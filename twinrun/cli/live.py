@@ -11,6 +11,7 @@ from rich.status import Status
 
 from twinrun.cli.output import Output
 from twinrun.results.run import Progress
+from twinrun.wording import plural
 
 QUIET_S = 5.0
 """Steps that are shorter show nothing."""
@@ -59,7 +60,7 @@ def step(out: Output, title: str) -> Iterator[Say]:
 
 def progress_text(progress: Progress) -> str:
     """``micro-batch 12, 1,440 events, watermark 2013-01-06T10:00:00.000Z``."""
-    parts = [f"{progress.events:,} events"]
+    parts = [plural(progress.events, "event")]
     if progress.micro_batch >= 0:
         parts.insert(0, f"micro-batch {progress.micro_batch}")
     if progress.watermark:

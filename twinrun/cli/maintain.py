@@ -18,7 +18,8 @@ from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.job.loader import list_jobs
-from twinrun.report.cells import instant, number, plural
+from twinrun.report.cells import instant, number
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -156,7 +157,7 @@ def tidy_lines(done: Tidied) -> list[str]:
         cells = [number(each.files, _COMMA), f"{number(each.stored, _COMMA)} ({_size(each.stored_bytes)})"]
         cells += ["-" if count is None else number(count, _COMMA) for count in counts]
         rows.append((each.table, *cells, _kept(each)))
-    lines = [plural(len(done.tables), "table", _COMMA), *columns(rows)]
+    lines = [plural(len(done.tables), "table"), *columns(rows)]
     lines += [f"  left alone  {each.ref}: {each.left_alone}" for each in done.tables if each.left_alone]
     lines += [f"  no compaction of {each.ref}: {each.note}" for each in done.tables if each.note]
     gone = [(each.ref, pin) for each in done.tables for pin in each.lost]
@@ -168,7 +169,7 @@ def tidy_lines(done: Tidied) -> list[str]:
 
 def _kept(each: TableTidy) -> str:
     return "; ".join(f"version {pin.version}: {pin.why}" for pin in each.pins[:3]) + (
-        f"; and {plural(len(each.pins) - 3, 'more version', _COMMA)}" if len(each.pins) > 3 else ""
+        f"; and {plural(len(each.pins) - 3, 'more version')}" if len(each.pins) > 3 else ""
     )
 
 

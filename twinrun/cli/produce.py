@@ -21,6 +21,7 @@ from twinrun.errors import EXIT_OK, BrokerError, InputError
 from twinrun.produce.counts import ProduceSummary
 from twinrun.produce.producer import produce as send
 from twinrun.produce.records import Record, jsonl_records
+from twinrun.wording import plural
 
 commands = typer.Typer()
 
@@ -122,4 +123,4 @@ def _day(text: str) -> date:
 
 def _line(topic: str, done: ProduceSummary) -> str:
     spread = ", ".join(f"{partition}: {count:,}" for partition, count in done.per_partition.items())
-    return f"{done.acked:,} records delivered to {topic} in {done.seconds:.1f} s (per partition {spread})"
+    return f"{plural(done.acked, 'record')} delivered to {topic} in {done.seconds:.1f} s (per partition {spread})"

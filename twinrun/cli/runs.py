@@ -20,8 +20,8 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError, TwinrunError
 from twinrun.events.rules import RULES
 from twinrun.job.job import Job
-from twinrun.report.cells import plural
 from twinrun.results.run import RunSummary
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -173,8 +173,8 @@ def show_run(call: Call, done: RunSummary) -> None:
 
 def run_lines(done: RunSummary) -> list[str]:
     """A finished run in a few lines."""
-    batches = "" if done.mode == "batch" else f" in {plural(done.micro_batches, 'micro-batch', ',')}"
-    events = plural(done.events, "new event", ",")
+    batches = "" if done.mode == "batch" else f" in {plural(done.micro_batches, 'micro-batch')}"
+    events = plural(done.events, "new event")
     lines = [f"{done.mode} {done.name}: {events}{batches}, {done.duration_ms / 1000:.1f} s"]
     version = "" if done.version is None else f" version {done.version}"
     lines.append(f"  table      {done.table}{version}")

@@ -18,6 +18,7 @@ from twinrun.scenario.expect import MAY_BE_PROVEN
 from twinrun.scenario.generate import MICRO_BATCHES, SIZE, generate
 from twinrun.scenario.plan import plan_file, plan_of, write_files
 from twinrun.scenario.plants import MIXED, PRESETS, SINK, parse_plants, preset
+from twinrun.wording import plural
 
 commands = typer.Typer()
 _SHAPE = "tumbling"
@@ -75,8 +76,9 @@ def _contract(call: Call, job: str | None, shape: str | None) -> tuple[Contract,
 def _lines(plan: dict[str, Any]) -> list[str]:
     """The plan for people."""
     lines = [
-        f"{plan['scenario']}, seed {plan['seed']}, for {plan['job']} ({plan['shape']}): {plan['records']} records in "
-        f"{plan['micro_batches']} micro-batches of {plan['records_per_micro_batch']}",
+        f"{plan['scenario']}, seed {plan['seed']}, for {plan['job']} ({plan['shape']}): "
+        f"{plural(plan['records'], 'record')} in {plural(plan['micro_batches'], 'micro-batch')} of "
+        f"{plan['records_per_micro_batch']}",
         "planted" if plan["planted"] else "planted: nothing",
         *columns([_planted(each) for each in plan["planted"]]),
         "a verify must find",
@@ -84,7 +86,7 @@ def _lines(plan: dict[str, Any]) -> list[str]:
     ]
     if "file" in plan:
         broken = any(each["kind"] in ("poison", "schema_change") for each in plan["planted"])
-        topic = f"a topic of {plan['partitions']} partitions" if not broken else "a topic of one partition"
+        topic = f"a topic of {plural(plan['partitions'], 'partition')}" if not broken else "a topic of one partition"
         lines += [
             f"written: {plan['file']}, {plan['plan_file']}",
             f"send it to {topic if plan['partitions'] > 1 or broken else 'an empty topic'}, and read it with "

@@ -15,6 +15,7 @@ from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.durations import human, parse_ms
 from twinrun.errors import EXIT_OK, InputError
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -71,7 +72,8 @@ def lines(found: WhatIf) -> list[str]:
             )
         )
     return [
-        f"{found.job}: {found.events:,} events in {found.micro_batches} micro-batches, the same for every line",
+        f"{found.job}: {plural(found.events, 'event')} in {plural(found.micro_batches, 'micro-batch')}, "
+        "the same for every line",
         *columns(rows),
         f"To keep {found.keep:.2%} of the events: a lateness of {human(found.enough_ms)}.",
     ]

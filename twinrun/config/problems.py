@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import ConfigError
+from twinrun.wording import plural
 
 Loc = tuple[str, ...]
 
@@ -48,7 +49,7 @@ def config_error(file: str, problems: Sequence[Problem]) -> ConfigError:
         found = f"{only.origin}: {only.found}" if only.origin else only.found
         return ConfigError(found, expected=only.expected, fix=only.fix)
     lines = "".join(f"\n  - {problem.line()}" for problem in problems)
-    return ConfigError(f"{file} cannot be used; it has {len(problems)} problems:{lines}")
+    return ConfigError(f"{file} cannot be used; it has {plural(len(problems), 'problem')}:{lines}")
 
 
 def several(problems: Sequence[Problem]) -> PydanticCustomError:

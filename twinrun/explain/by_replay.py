@@ -22,6 +22,7 @@ from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
 from twinrun.results.cut import StreamCut
 from twinrun.tables.files import remove
+from twinrun.wording import plural
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def explain_by_replay(
         return Replayed(_unproven(rows), "Rows were not proven by replay: Spark Connect has no files to replay from.")
     if limit is not None and len(record) > limit:
         note = (
-            f"Rows were not proven by replay: the stream made {len(record)} micro-batches, "
+            f"Rows were not proven by replay: the stream made {plural(len(record), 'micro-batch')}, "
             f"and verify.max_replay_micro_batches is {limit}."
         )
         return Replayed(_unproven(rows), note if limit else "")

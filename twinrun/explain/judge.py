@@ -26,6 +26,7 @@ from twinrun.results.verdict import (
     Verdict,
     WindowPoint,
 )
+from twinrun.wording import plural, worded
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,13 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
         found.append(("nothing_compared", f"nothing was compared: {what}"))
     waiting = sum(cause.rows for cause in checks.causes if cause.cause == "pending")
     if waiting and not checks.comparison.rows_stream and waiting == checks.totals["rows_compared"]:
-        found.append(("nothing_compared", f"nothing was compared: all {waiting} rows still wait in the stream"))
+        every = worded(waiting, "row still waits", "rows still wait")
+        found.append(("nothing_compared", f"nothing was compared: all {every} in the stream"))
     limit = cfg.verify.max_lag_events
     if limit is not None and checks.lag_events > limit:
-        found.append(("stale", f"the stream is {checks.lag_events} events behind its input; allowed: {limit}"))
+        found.append(
+            ("stale", f"the stream is {plural(checks.lag_events, 'event')} behind its input; allowed: {limit}")
+        )
     oldest_s = cfg.verify.max_age_s
     if oldest_s is not None and checks.lag_events > 0 and (checks.age_ms or 0) > oldest_s * 1000:
         age = human(checks.age_ms or 0)
@@ -117,23 +121,31 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
     problems += [f"schema: {difference}" for difference in schema_drift(checks.comparison)]
     unexplained = checks.totals["rows_unexplained"] - checks.expired
     if checks.expired:
-        problems.append(f"{checks.expired} differing rows have lost their evidence (evidence_expired)")
+        problems.append(
+            f"{worded(checks.expired, 'differing row has lost its', 'differing rows have lost their')} evidence "
+            "(evidence_expired)"
+        )
     if checks.uncounted:
         problems.append(
-            f"{checks.uncounted} events came for windows whose other events had expired: no result has them"
+            f"{plural(checks.uncounted, 'event')} came for windows whose other events had expired: no result has "
+            f"{'it' if checks.uncounted == 1 else 'them'}"
         )
     if unexplained:
-        problems.append(f"{unexplained} differing rows are unexplained")
+        problems.append(f"{worded(unexplained, 'differing row is', 'differing rows are')} unexplained")
     elif not checks.expired and checks.comparison.rows_different and not checks.causes:
         problems.append("rows differ, but no cause was counted for them")
     if checks.early_rows:
-        problems.append(f"{checks.early_rows} rows of the stream belong to windows that are still open")
+        belong = ("row of the stream belongs to a window that is", "rows of the stream belong to windows that are")
+        problems.append(f"{worded(checks.early_rows, *belong)} still open")
     repeated = checks.comparison.keys_repeated_batch, checks.comparison.keys_repeated_stream
     if any(repeated):
         problems.append(f"keys are not unique: {repeated[0]} repeat in the batch, {repeated[1]} in the stream")
     for cause in checks.causes:
         if cause.cause not in EXPECTED_CAUSES:
-            problems.append(f"{cause.rows} rows differ by {cause.cause}, which is proven but not to be expected")
+            problems.append(
+                f"{worded(cause.rows, 'row differs', 'rows differ')} by {cause.cause}, which is proven but not to be "
+                "expected"
+            )
     if checks.comparison.audit == "disagrees":
         problems.append("the exact comparison of all rows disagrees with the digests")
     problems += [f"audit of {audit.source}: {audit.note}" for audit in checks.audits if not audit.ok]
@@ -225,17 +237,20 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
     notes = []
     if checks.late_events:
         notes.append(
-            f"The stream dropped {checks.late_events} late events. An event is judged by the watermark of the "
-            "micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
+            f"The stream dropped {plural(checks.late_events, 'late event')}. An event is judged by the watermark of "
+            "the micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
             "everything drops none."
         )
     elif job.shape != "stateless" and any(s.lateness_ms for s in job.sources) and cut.committed.micro_batch >= 0:
         notes.append(
-            f"The stream dropped no event in its {cut.committed.micro_batch + 1} micro-batches. That depends on their "
-            "size: smaller ones move the watermark more often, and drop more."
+            f"The stream dropped no event in {plural(cut.committed.micro_batch + 1, 'micro-batch')}. That depends on "
+            "their size: smaller ones move the watermark more often, and drop more."
         )
     if checks.duplicates:
-        notes.append(f"{checks.duplicates} event ids stand at several offsets (table duplicate_events).")
+        notes.append(
+            f"{worded(checks.duplicates, 'event id stands', 'event ids stand')} at several offsets (table "
+            "duplicate_events)."
+        )
     if not checks.broker_seen:
         notes.append("Kafka did not answer: the stream's lag was measured against bronze.")
     if cut.static_mixed:

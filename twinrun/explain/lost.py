@@ -14,6 +14,7 @@ from twinrun.job.job import Job
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import starts_of, window_starts
 from twinrun.tables.gone import Gone, gone_of
+from twinrun.wording import worded
 
 ByName = dict[str, Gone]
 """What is gone, by source."""
@@ -85,5 +86,6 @@ def notes_on(gone: ByName) -> tuple[str, ...]:
             upto = ", ".join(f"partition {p} below offset {end}" for p, end in sorted(each.ends.items()))
             notes.append(f"Records of {name} have expired ({upto}): older windows cannot be proven any more.")
         if each.erased is not None:
-            notes.append(f"{each.erased.count()} records of {name} were erased: what they touched cannot be proven.")
+            records = worded(each.erased.count(), f"record of {name} was", f"records of {name} were")
+            notes.append(f"{records} erased: what was made of them cannot be proven.")
     return tuple(notes)

@@ -23,6 +23,7 @@ from twinrun.explain.replay import NUMBER, emitted, new_replay, play, play_each,
 from twinrun.explain.watermarks import first_impossible, first_that_differs, reached_by
 from twinrun.job.job import Job
 from twinrun.tables.static import Pins
+from twinrun.wording import plural
 
 _DAY_MS = 86_400_000
 _FLUSH_AHEAD_MS = 400 * _DAY_MS
@@ -75,7 +76,7 @@ def replay_recorded(
     if wrong:
         return Withdrawn(f"the replay's watermark differs from the recorded one in micro-batch {wrong[0]}")
     if max(seen) != last:
-        return Withdrawn(f"the replay made {max(seen) + 1} micro-batches of {last + 1}")
+        return Withdrawn(f"the replay made {plural(max(seen) + 1, 'micro-batch')} of {last + 1}")
     if flush is not None:
         play(again, [_flushing(last + 1, record[-1].static)])
     rows = emitted(spark, again)

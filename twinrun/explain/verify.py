@@ -44,6 +44,7 @@ from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import covers, lag
 from twinrun.tables.static import read_static
+from twinrun.wording import plural
 
 OnStep = Callable[[str], None]
 _POLL_S = 2.0
@@ -101,7 +102,7 @@ def verify(
         verify_id = uuid.uuid4().hex[:16]
         judged: Explained | None = None
         if comparison.rows_different:
-            say(f"explaining {comparison.rows_different} differing rows")
+            say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             judged = explain(spark, cfg, job, flow, cut, batch, ready, Found(verify_id, differences, reach.gone))
         say("naming late and duplicate events")
         late_pairs = write_late_events(spark, cfg, job, flow, cut, batch) if covered else 0

@@ -19,6 +19,7 @@ from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_record
 from twinrun.job.job import Job
 from twinrun.results.verdict import QuarantineCount
 from twinrun.tables.delta import append, delta_table, replace, table_exists
+from twinrun.wording import plural, worded
 
 MOST_FIELDS = 200
 _ID = "row_id"
@@ -202,12 +203,12 @@ def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: 
     absent = [f"no record has the field {name}" for name in wanted if name not in found and name not in in_key]
     known = {*wanted, *binding.ignore}
     foreign = [
-        f"{count} records have the field {name}, which the result does not have"
+        f"{worded(count, 'record has', 'records have')} the field {name}, which the result does not have"
         for name, count in found.items()
         if name not in known
     ]
     some = [
-        f"The field {name} is missing in {total - found[name]} of {total} records: it was read as null."
+        f"The field {name} is missing in {total - found[name]} of {plural(total, 'record')}: it was read as null."
         for name in wanted
         if name in found and found[name] < total and name not in in_key
     ]

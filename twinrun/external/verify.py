@@ -34,6 +34,7 @@ from twinrun.results.state import BatchState
 from twinrun.results.verdict import ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.lease import held_lease
+from twinrun.wording import plural
 
 OnStep = Callable[[str], None]
 
@@ -91,7 +92,7 @@ def verify_external(
         verify_id = uuid.uuid4().hex[:16]
         judged: Explained | None = None
         if comparison.rows_different:
-            say(f"explaining {comparison.rows_different} differing rows")
+            say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             judged = explain_external(
                 spark,
                 cfg,

@@ -11,6 +11,7 @@ from twinrun.external.explain import Case
 from twinrun.external.side import External
 from twinrun.job.job import Job
 from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
+from twinrun.wording import worded
 
 _BY_REPLAY = "it takes the stream's micro-batches, run again, and another engine leaves none"
 _REPLAYED = ("late_split", "arrival_order", "duplicate_event", "mode_dependent_logic", "sink_missing")
@@ -35,9 +36,15 @@ def with_problems(decision: Decision, external: External, empty: bool) -> Decisi
     if topic is not None:
         malformed = sum(each.events for each in topic.malformed)
         if malformed:
-            more.append(f"{malformed} records of the result topic are malformed (table external_malformed)")
+            more.append(
+                f"{worded(malformed, 'record of the result topic is', 'records of the result topic are')} malformed "
+                "(table external_malformed)"
+            )
         if topic.split_keys:
-            more.append(f"{topic.split_keys} keys have records in several partitions, of which no latest is decided")
+            more.append(
+                f"{worded(topic.split_keys, 'key has', 'keys have')} records in several partitions, of which no "
+                "latest is decided"
+            )
         more += [f"schema: {problem}" for problem in topic.fields.problems]
     if not more:
         return decision
@@ -71,7 +78,8 @@ def out_of_reach(case: Case, refuted: int) -> tuple[tuple[str, str], ...]:
 
 def _no_late(case: Case, refuted: int) -> str:
     if refuted:
-        return f"{refuted} rows that agree contradict the declared late_rule: the engine does not follow it"
+        rows = worded(refuted, "row that agrees contradicts", "rows that agree contradict")
+        return f"{rows} the declared late_rule: the engine does not follow it"
     if case.binding.late_rule == "none":
         return "no late_rule is declared, and another engine records no watermark per event"
     return "late_rule is for jobs of one window operator, and this job is none"
@@ -82,21 +90,28 @@ def notes_of(case: Case, external: External, refuted: int, duplicates: int, wait
     binding, notes = case.binding, []
     if waiting:
         notes.append(
-            f"{waiting} rows of the batch lie in windows after the newest of the external result. Whether the stream "
-            "has not closed them yet or has lost them is not decidable: nothing is declared by which a window is "
-            f"open (external.{case.job.job_name}.ready_until or lateness). They count as unexplained."
+            f"{worded(waiting, 'row of the batch lies', 'rows of the batch lie')} in windows after the newest of the "
+            "external result. Whether the stream has not closed them yet or has lost them is not decidable: nothing is "
+            f"declared by which a window is open (external.{case.job.job_name}.ready_until or lateness). "
+            "They count as unexplained."
         )
     if early:
-        notes.append(f"{early} rows of the external result lie in windows that are declared open: not compared.")
+        notes.append(
+            f"{worded(early, 'row of the external result lies', 'rows of the external result lie')} in windows that "
+            "are declared open: not compared."
+        )
     if not binding.start and not binding.end:
         notes.append("No offsets are declared: the stream is taken to have read the same events as the batch.")
     if refuted:
         notes.append(
-            f"The declared late_rule is contradicted: by it, {refuted} rows would differ that agree. "
+            "The declared late_rule is contradicted: by it, "
+            f"{worded(refuted, 'row would differ that agrees', 'rows would differ that agree')}. "
             "No event was called late."
         )
     if duplicates:
-        notes.append(f"{duplicates} event ids stand at several offsets (table duplicate_events).")
+        notes.append(
+            f"{worded(duplicates, 'event id stands', 'event ids stand')} at several offsets (table duplicate_events)."
+        )
     return notes + list(external.topic.fields.notes if external.topic else ())
 
 

@@ -13,6 +13,7 @@ from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import USER_METADATA, delta_table
+from twinrun.wording import plural
 
 GONE = "_gone"
 """Boolean column of the rows to write: the row of this key is removed."""
@@ -69,7 +70,8 @@ def one_per_key(rows: DataFrame, job: Job, expected: int, doing: str) -> DataFra
     found, distinct = fixed.agg(F.count("*"), F.count_distinct(key)).collect()[0]
     if (found, distinct) != (expected, expected):
         raise TableError(
-            f"{doing} names {expected} keys, but the tables have {found} rows of {distinct} such keys.",
+            f"{doing} names {plural(expected, 'key')}, but the tables have {plural(found, 'row')} of "
+            f"{plural(distinct, 'such key')}.",
             expected="one row per key",
             fix=f"run: twinrun verify {job.job_name}",
         )

@@ -9,6 +9,7 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.durations import parse_ms
 from twinrun.errors import JobError
 from twinrun.job.job import Job
+from twinrun.wording import plural
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def job_error(job: Job, problems: list[Problem]) -> JobError:
     if len(problems) == 1:
         return JobError(f"{name}: {problems[0].found}", expected=problems[0].allowed, fix=problems[0].change)
     lines = "".join(f"\n  - {problem.line()}" for problem in problems)
-    return JobError(f"{name} cannot run; its definition has {len(problems)} problems:{lines}")
+    return JobError(f"{name} cannot run; its definition has {plural(len(problems), 'problem')}:{lines}")
 
 
 def wrong_duration(what: str, text: str | None, least_ms: int = 0) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ from twinrun.session.settings import with_settings
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import Commit, append, latest_version, read_table, table_exists
 from twinrun.tables.lease import held_lease
+from twinrun.wording import worded
 
 _REWRITE = {f"spark.databricks.delta.{verb}.deletionVectors.persistent": "false" for verb in ("delete", "merge")}
 """Rows must leave the files, and not only be marked as deleted."""
@@ -72,7 +73,8 @@ def erase(
         waiting = undecoded(spark, cfg, source)
         if waiting:
             raise TableError(
-                f"{waiting} records of {source.name} were landed and not decoded yet: it is not known whose they are.",
+                f"{worded(waiting, 'record', 'records')} of {source.name} {'was' if waiting == 1 else 'were'} landed "
+                "and not decoded yet: it is not known whose they are.",
                 expected="a decode that has come as far as bronze",
                 fix="run a batch of a job that reads it, then erase",
             )

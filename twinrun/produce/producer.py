@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException, Producer
 from twinrun.errors import BrokerError, InputError
 from twinrun.produce.counts import OnProgress, ProduceSummary, Tally
 from twinrun.produce.records import Record
+from twinrun.wording import plural
 
 ANSWER_LIMIT_S = 10.0
 """How long the broker may take to answer before the first record is sent."""
@@ -189,7 +190,7 @@ def _finish(tally: Tally, topic: str, where: str) -> ProduceSummary:
         return summary
     fix = "start the broker again" if tally.broker_lost else "correct or leave out the records, then send them"
     raise BrokerError(
-        f"{summary.failed} of {summary.sent} records were not delivered to topic {topic!r} at {where}, "
+        f"{summary.failed} of {plural(summary.sent, 'record')} were not delivered to topic {topic!r} at {where}, "
         f"{summary.acked} were; the first failed with: {summary.first_error}.",
         expected="every record delivered",
         fix=fix,

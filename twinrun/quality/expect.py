@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from twinrun.errors import JobError
 from twinrun.job.job import Job
 from twinrun.results.verdict import ExpectationResult
+from twinrun.wording import plural
 
 _SHOWN = 200
 
@@ -144,7 +145,7 @@ def _plain(table: str, result: Any) -> ExpectationResult:
         observed = f"could not be checked: {failure}"
     elif "unexpected_count" in found:
         examples = found.get("partial_unexpected_list") or []
-        observed = f"{found['unexpected_count']} of {found.get('element_count', '?')} rows do not hold"
+        observed = f"{found['unexpected_count']} of {plural(int(found.get('element_count') or 0), 'row')} do not hold"
         observed += f", such as {examples[:3]!r}" if examples else ""
     else:
         observed = f"observed {found.get('observed_value')!r}"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from twinrun import wording
 from twinrun.durations import human
 from twinrun.report.neutral import shorten
 
@@ -70,13 +71,17 @@ def duration(duration_ms: int | None) -> str:
 
 def number(count: int | None, separator: str = THIN) -> str:
     """A count with its thousands set apart by a thin space that never breaks."""
-    return NONE if count is None else f"{count:,}".replace(",", separator)
+    return NONE if count is None else wording.number(count, separator)
 
 
 def plural(count: int, noun: str, separator: str = THIN) -> str:
     """``1 window``, ``368 windows``."""
-    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{number(count, separator)} {noun}{ending}"
+    return wording.plural(count, noun, separator)
+
+
+def worded(count: int, one: str, many: str, separator: str = THIN) -> str:
+    """``1 row differs``, ``368 rows differ``."""
+    return wording.worded(count, one, many, separator)
 
 
 def value(cell: Any) -> str:

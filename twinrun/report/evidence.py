@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twinrun.report.binning import WindowBins, bin_windows
-from twinrun.report.cells import (
-    NONE,
-    duration,
-    instant,
-    joined,
-    number,
-    plural,
-    span,
-)
+from twinrun.report.cells import NONE, duration, instant, joined, number, plural, span, worded
 from twinrun.report.figures import causes
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
@@ -131,7 +123,7 @@ def dropped(verdict: Verdict) -> Section:
         "so the stream left it out of that window's row. All times are UTC."
     )
     listed = _events_of(shown)
-    notes = [f"{number(total)} events in all; {number(listed)} are listed here."] if total > listed else []
+    notes = [f"{plural(total, 'event')} in all; {worded(listed, 'is', 'are')} listed here."] if total > listed else []
     if verdict.external is None:
         notes.append("Every one, with its coordinates in Kafka, is a row of the late_events table.")
     if shown:

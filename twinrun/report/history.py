@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinrun.report.cells import NONE, THIN, instant, number, span
+from twinrun.report.cells import NONE, THIN, instant, number, span, worded
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten, visible
 from twinrun.report.past_roles import by_role
@@ -91,7 +91,10 @@ def _notes(found: History, window_ms: int | None) -> tuple[str, ...]:
     if len(found.verifies) > MAX_ROWS:
         notes.append(f"The table has the last {MAX_ROWS} verifies, the chart {len(found.verifies)}.")
     if window_ms is not None and found.windows_total > min(len(found.windows), MAX_ROWS):
-        notes.append(f"{number(found.windows_total)} windows have differed at least once; the most urgent are shown.")
+        notes.append(
+            f"{worded(found.windows_total, 'window has', 'windows have')} differed at least once; the most urgent are "
+            "shown."
+        )
     return tuple(notes)
 
 

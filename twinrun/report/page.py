@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinrun.report import evidence, surroundings
-from twinrun.report.cells import duration, instant, number
+from twinrun.report.cells import duration, instant, number, plural
 from twinrun.report.external import external_section
 from twinrun.report.figures import Figures, figures
 from twinrun.report.grid import Grid, Section, row
@@ -97,7 +97,7 @@ def _figures(verdict: Verdict, counts: Figures) -> tuple[Figure, ...]:
     result = []
     for (role, name, count, detail), in_rows in zip(names, rows, strict=True):
         same = counts.unit == "row" or in_rows == count
-        result.append(Figure(role, name, number(count), detail if same else f"{detail} ({number(in_rows)} rows)"))
+        result.append(Figure(role, name, number(count), detail if same else f"{detail} ({plural(in_rows, 'row')})"))
     return tuple(result)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twinrun.report import told_external
-from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value
+from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value, worded
 from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
@@ -35,7 +35,11 @@ def stories(verdict: Verdict) -> Section:
         return Section("rows", title, empty="No differing rows to show.")
     shown = verdict.samples[:MAX_STORIES]
     total = verdict.rows_explained + verdict.rows_unexplained
-    notes = [f"{number(total)} rows differ; {number(len(shown))} are shown."] if total > len(shown) else []
+    notes = (
+        [f"{worded(total, 'row differs', 'rows differ')}; {worded(len(shown), 'is', 'are')} shown."]
+        if total > len(shown)
+        else []
+    )
     return Section(
         "rows",
         title,

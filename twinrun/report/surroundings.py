@@ -58,7 +58,7 @@ def progress_text(verdict: Verdict) -> str:
     """What the progress chart shows, for who cannot see it."""
     return (
         f"Newest event time, watermark and its lag, and events per micro-batch, over "
-        f"{len(verdict.micro_batches)} micro-batches. The table below has the numbers."
+        f"{plural(len(verdict.micro_batches), 'micro-batch')}. The table below has the numbers."
     )
 
 

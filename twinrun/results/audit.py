@@ -12,6 +12,7 @@ from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.delta import read_table
 from twinrun.tables.gone import Gone
 from twinrun.tables.offsets import Offsets, at_or_after, before, count_partitions
+from twinrun.wording import plural, worded
 
 NOTHING = Gone()
 _GAPPY = ("compact",)
@@ -47,12 +48,15 @@ def audit_source(
     allowed = gaps_allowed(source, topic)
     notes = []
     if missing and not allowed:
-        notes.append(f"{missing} offsets are missing in bronze though the topic should have no gaps")
+        notes.append(
+            f"{worded(missing, 'offset is', 'offsets are')} missing in bronze though the topic should have no gaps"
+        )
     if repeated:
-        notes.append(f"{repeated} records stand in bronze more than once")
+        notes.append(f"{worded(repeated, 'record stands', 'records stand')} in bronze more than once")
     if valid + quarantined != rows:
         notes.append(
-            f"bronze has {rows} records, but {valid} valid and {quarantined} quarantined make {valid + quarantined}"
+            f"bronze has {plural(rows, 'record')}, but {valid} valid and {quarantined} quarantined make "
+            f"{valid + quarantined}"
         )
     if unlanded:
         notes.append(f"partitions {unlanded} have no record in bronze")
