@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.errors import TableError
@@ -26,7 +24,7 @@ from twinrun.results.touched import (
     ranges_sql,
     touched_ranges,
 )
-from twinrun.tables.delta import USER_METADATA, Commit, append, is_path, replace, table_exists
+from twinrun.tables.delta import GONE, Commit, append, merge_by_key, replace, table_exists
 
 _CANNOT_TELL = "everything was recomputed: what new events touch cannot be told apart for this kind of job"
 
@@ -132,23 +130,11 @@ def write_work(results: DataFrame, job: Job, state: BatchState, work: Work) -> N
 
 def _replace_keys(results: DataFrame, job: Job, state: BatchState, work: Work) -> None:
     """Upsert the recomputed keys; a touched key that has no row any more is removed."""
-    spark = results.sparkSession
-    spark.conf.set(USER_METADATA, json.dumps({"run_id": state.run_id}))
     touched = work.events[job.sources[0].name].select(*[F.col(quoted(key)) for key in job.keys]).distinct()
-    marked = results.withColumn("_kept", F.lit(True))
+    marked = results.withColumn(GONE, F.lit(False))
     source = touched.join(marked, job.keys, "left") if job.keys else marked
-    target = DeltaTable.forPath(spark, state.table) if is_path(state.table) else DeltaTable.forName(spark, state.table)
-    on_key = " AND ".join(f"target.{quoted(key)} <=> source.{quoted(key)}" for key in job.keys)
-    cells: dict[str, str | Column] = {quoted(name): f"source.{quoted(name)}" for name in results.columns}
-    (
-        target.alias("target")
-        .merge(source.alias("source"), on_key)
-        .whenMatchedDelete("source._kept IS NULL")
-        .whenMatchedUpdate("source._kept", set=cells)
-        .whenNotMatchedInsert("source._kept", values=cells)
-        .execute()
-    )
-    spark.conf.unset(USER_METADATA)
+    rows = source.withColumn(GONE, F.coalesce(GONE, F.lit(True)))
+    merge_by_key(rows, state.table, job.keys, {"run_id": state.run_id})
 
 
 def _refuse_partial(job: Job, last: BatchState | None, now: BatchState) -> None:

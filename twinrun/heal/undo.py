@@ -13,7 +13,7 @@ from twinrun.errors import QueryError, TableError
 from twinrun.explain.healed import around, changed_keys, healed_keys, rows_by_key
 from twinrun.heal.ground import refuse_unhealable
 from twinrun.heal.result import Undone
-from twinrun.heal.write import GONE, merge_keys, one_per_key
+from twinrun.heal.write import merge_keys, one_per_key
 from twinrun.job.job import Job
 from twinrun.results.cut import both_states
 from twinrun.results.heals import (
@@ -27,7 +27,7 @@ from twinrun.results.heals import (
     standing,
 )
 from twinrun.session.plain import plain_errors
-from twinrun.tables.delta import read_table
+from twinrun.tables.delta import GONE, read_table
 from twinrun.tables.lease import held_lease
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.errors import TableError
 from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 from twinrun.session.plain import plain_errors
-from twinrun.tables.delta import USER_METADATA, delta_table
+from twinrun.tables.delta import merge_by_key
 from twinrun.wording import plural
-
-GONE = "_gone"
-"""Boolean column of the rows to write: the row of this key is removed."""
 
 
 def merge_keys(rows: DataFrame, job: Job, table: str, metadata: dict[str, Any]) -> None:
@@ -34,26 +30,9 @@ def merge_keys(rows: DataFrame, job: Job, table: str, metadata: dict[str, Any]) 
     QueryError
         Spark or another writer stopped it: the table is as it was.
     """
-    spark = rows.sparkSession
-    names = [name for name in rows.columns if name != GONE]
-    cells: dict[str, str | Column] = {quoted(name): f"source.{quoted(name)}" for name in names}
-    conditions = [f"target.{quoted(key)} <=> source.{quoted(key)}" for key in job.keys]
-    if job.windowed:
-        conditions += _bounds(rows, job.window_column)
-    spark.conf.set(USER_METADATA, json.dumps(metadata, sort_keys=True))
-    try:
-        with plain_errors(f"merging into {table}"):
-            (
-                delta_table(spark, table)
-                .alias("target")
-                .merge(rows.alias("source"), " AND ".join(conditions))
-                .whenMatchedDelete(f"source.{GONE}")
-                .whenMatchedUpdate(f"NOT source.{GONE}", set=cells)
-                .whenNotMatchedInsert(f"NOT source.{GONE}", values=cells)
-                .execute()
-            )
-    finally:
-        spark.conf.unset(USER_METADATA)
+    within = _bounds(rows, job.window_column) if job.windowed else []
+    with plain_errors(f"merging into {table}"):
+        merge_by_key(rows, table, job.keys, metadata, within)
 
 
 def one_per_key(rows: DataFrame, job: Job, expected: int, doing: str) -> DataFrame:
@@ -80,7 +59,8 @@ def one_per_key(rows: DataFrame, job: Job, expected: int, doing: str) -> DataFra
 
 def _bounds(rows: DataFrame, window_column: str) -> list[str]:
     """Conditions that let Delta skip the files of all other windows."""
-    start = F.unix_millis(F.col(quoted(window_column)))
+    # In microseconds: the first event of a session starts it, and is not cut to milliseconds.
+    start = F.unix_micros(F.col(quoted(window_column)))
     low, high = rows.agg(F.min(start), F.max(start)).collect()[0]
     column = f"target.{quoted(window_column)}"
-    return [f"{column} >= timestamp_millis({low})", f"{column} <= timestamp_millis({high})"]
+    return [f"{column} >= timestamp_micros({low})", f"{column} <= timestamp_micros({high})"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import re
 from dataclasses import asdict
@@ -17,6 +15,7 @@ from twinrun.events.decode import decoder_fingerprint, event_schema
 from twinrun.events.source import Source
 from twinrun.job.code import row_code
 from twinrun.job.job import Job
+from twinrun.job.jvmplan import explained
 from twinrun.session.settings import with_settings
 
 _EXPRESSION_ID = re.compile(r"#\d+L?")
@@ -71,11 +70,9 @@ def empty_inputs(spark: SparkSession, job: Job, tables: dict[str, StructType]) -
 
 
 def _analysed_plan(spark: SparkSession, frame: DataFrame) -> str:
-    # explain() is the one public way to the plan that Spark Connect has too; it prints.
-    printed = io.StringIO()
-    with with_settings(spark, _WHOLE), contextlib.redirect_stdout(printed):
-        frame.explain(extended=True)
-    after = printed.getvalue().split("== Analyzed Logical Plan ==", 1)[1]
+    with with_settings(spark, _WHOLE):
+        shown = explained(frame)
+    after = shown.split("== Analyzed Logical Plan ==", 1)[1]
     return after.split("== Optimized Logical Plan ==", 1)[0]
 
 

@@ -66,6 +66,17 @@ def has_jvm(spark: SparkSession) -> bool:
     return not type(spark).__module__.startswith("pyspark.sql.connect")
 
 
+def explained(frame: DataFrame) -> str:
+    """What ``frame.explain(extended=True)`` prints, without printing it. No Spark job.
+
+    Never caught from stdout, which belongs to the whole process: what another thread prints would become a part of it.
+    """
+    spark = frame.sparkSession
+    if not has_jvm(spark):
+        return str(frame._explain_string(extended=True))  # type: ignore[operator]  # Connect's frame has it
+    return str(spark._jvm.PythonSQLUtils.explainString(frame._jdf.queryExecution(), "extended"))  # type: ignore[union-attr]
+
+
 def read_plan(frame: DataFrame) -> Plan:
     """Read the analysed plan of a classic frame, batch or streaming. No Spark job."""
     analyzed = frame._jdf.queryExecution().analyzed()

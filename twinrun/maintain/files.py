@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from twinrun.durations import parse_ms
 from twinrun.session.plain import plain_errors
+from twinrun.session.settings import with_settings
 from twinrun.tables.delta import delta_table, is_path, read_table
 
 DELETED_FILES, LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
@@ -144,12 +145,5 @@ def vacuum(spark: SparkSession, ref: str, candidates: DataFrame) -> None:
 @contextmanager
 def _unlogged(spark: SparkSession) -> Iterator[None]:
     """Without the two commits by which VACUUM notes itself: a new version of a static table would mean new content."""
-    before = spark.conf.get(_VACUUM_LOGGING, None)
-    spark.conf.set(_VACUUM_LOGGING, "false")
-    try:
+    with with_settings(spark, {_VACUUM_LOGGING: "false"}):
         yield
-    finally:
-        if before is None:
-            spark.conf.unset(_VACUUM_LOGGING)
-        else:
-            spark.conf.set(_VACUUM_LOGGING, before)

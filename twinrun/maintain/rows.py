@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
 from twinrun.maintain.result import Removal
+from twinrun.session.settings import with_settings
 from twinrun.tables.delta import USER_METADATA, delta_table, read_table, table_exists
 
 
@@ -36,9 +37,6 @@ def delete_where(
     same = F.col(quoted(column)).cast("string") == F.lit(value)
     rows = read_table(spark, ref).filter(same).count()
     if apply and rows:
-        spark.conf.set(USER_METADATA, json.dumps(metadata))
-        try:
+        with with_settings(spark, {USER_METADATA: json.dumps(metadata)}):
             delta_table(spark, ref).delete(same)
-        finally:
-            spark.conf.unset(USER_METADATA)
     return Removal(table, ref, rows)

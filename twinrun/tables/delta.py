@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
 
 from twinrun.errors import TableError
+from twinrun.events.json_ import quoted
 from twinrun.session.plain import plain_errors
+from twinrun.session.settings import with_settings
 
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
-"""Session setting by which a MERGE's commit gets its metadata."""
+"""Session setting by which the commit of a MERGE or DELETE gets its metadata."""
+
+GONE = "_gone"
+"""Boolean column of the rows of a MERGE: the row of this key is removed."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,36 @@ def replace(
     writer = df.write.mode("overwrite")
     writer = writer.option("replaceWhere", where) if where else writer.option("overwriteSchema", "true")
     _save(_writer(writer, commit, partition_by), ref)
+
+
+def merge_by_key(
+    rows: DataFrame, ref: str, keys: Sequence[str], metadata: dict[str, Any], within: Sequence[str] = ()
+) -> None:
+    """Insert, replace or remove the row of each key in one MERGE. Three Spark jobs; no row changed makes no commit.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Every column of the table, and `GONE` (never null); at most one row per key. Keys match null to null.
+    metadata : dict
+        Stored as JSON in the commit's user metadata.
+    within : sequence of str
+        Further conditions in SQL over ``target``, by which files are skipped; they must hold for every key of ``rows``.
+    """
+    cells: dict[str, str | Column] = {quoted(n): f"source.{quoted(n)}" for n in rows.columns if n != GONE}
+    same = [f"target.{quoted(key)} <=> source.{quoted(key)}" for key in keys]
+    spark = rows.sparkSession
+    # Delta takes a MERGE's metadata from the session alone; what stood there is put back also after a failure.
+    with with_settings(spark, {USER_METADATA: json.dumps(metadata, sort_keys=True)}):
+        target = DeltaTable.forPath(spark, ref) if is_path(ref) else DeltaTable.forName(spark, ref)
+        (
+            target.alias("target")
+            .merge(rows.alias("source"), " AND ".join([*same, *within]))
+            .whenMatchedDelete(f"source.{GONE}")
+            .whenMatchedUpdate(f"NOT source.{GONE}", set=cells)
+            .whenNotMatchedInsert(f"NOT source.{GONE}", values=cells)
+            .execute()
+        )
 
 
 def _writer(writer: DataFrameWriter, commit: Commit | None, partition_by: Sequence[str]) -> DataFrameWriter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from twinrun import Job, Source
 from twinrun.errors import TableError
 from twinrun.explain.differing import key_id
 from twinrun.explain.healed import healable
-from twinrun.heal.write import GONE, merge_keys, one_per_key
-from twinrun.tables.delta import append
+from twinrun.heal.write import merge_keys, one_per_key
+from twinrun.session.settings import with_settings
+from twinrun.tables.delta import GONE, USER_METADATA, append, merge_by_key
 
 SOURCE = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at", lateness="1 minute")
 PLAIN = Job(lambda clicks: clicks, sources=[SOURCE], keys=["id`s"], name="plain")
@@ -76,6 +78,30 @@ def test_a_merge_writes_the_named_keys_and_no_other(spark_session: SparkSession,
     newest = DeltaTable.forPath(spark_session, table).history(1).collect()[0]
     assert json.loads(newest["userMetadata"]) == {"heal": {"id": "h1"}}
     append(spark_session.createDataFrame([("z", 9)], columns), table)
+    assert DeltaTable.forPath(spark_session, table).history(1).collect()[0]["userMetadata"] is None
+
+
+def test_a_session_that_starts_between_two_milliseconds_is_replaced_and_not_doubled(
+    spark_session: SparkSession, tmp_path: Path
+) -> None:
+    columns = "page STRING, window_start TIMESTAMP, n INT"
+    table = str(tmp_path / "t")
+    start = datetime(2024, 1, 1, 0, 0, 0, 500, tzinfo=UTC)
+    append(spark_session.createDataFrame([("a", start, 1)], columns), table)
+    rows = spark_session.createDataFrame([("a", start, 2, False)], f"{columns}, {GONE} BOOLEAN")
+    merge_keys(rows, HOURLY, table, {})
+    assert [row["n"] for row in spark_session.read.format("delta").load(table).collect()] == [2]
+
+
+def test_a_merge_that_fails_leaves_the_session_as_it_was(spark_session: SparkSession, tmp_path: Path) -> None:
+    table = str(tmp_path / "t")
+    append(spark_session.createDataFrame([("a", 1)], "id STRING, n INT"), table)
+    rows = spark_session.createDataFrame([("a", 2, False), ("a", 3, False)], f"id STRING, n INT, {GONE} BOOLEAN")
+    with with_settings(spark_session, {USER_METADATA: "the user's own"}):
+        with pytest.raises(Exception, match=r"MULTIPLE_SOURCE|multiple source rows"):
+            merge_by_key(rows, table, ["id"], {"mine": 1})
+        assert spark_session.conf.get(USER_METADATA) == "the user's own"
+    append(spark_session.createDataFrame([("z", 9)], "id STRING, n INT"), table)
     assert DeltaTable.forPath(spark_session, table).history(1).collect()[0]["userMetadata"] is None
 
 

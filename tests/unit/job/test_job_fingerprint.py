@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
@@ -60,6 +61,24 @@ def test_how_much_of_a_plan_spark_shows_people_does_not_matter(spark_session: Sp
     with with_settings(spark_session, shown):
         assert _print_of(spark_session, wide(100)) == whole
         assert {name: spark_session.conf.get(name) for name in shown} == shown
+
+
+def test_what_another_thread_prints_is_no_part_of_a_fingerprint(spark_session: SparkSession) -> None:
+    stop = threading.Event()
+
+    def chatter() -> None:
+        while not stop.is_set():
+            print("== Analyzed Logical Plan == noise")
+            stop.wait(0.001)
+
+    quiet = _print_of(spark_session, wide(100))
+    beside = threading.Thread(target=chatter)
+    beside.start()
+    try:
+        assert [_print_of(spark_session, wide(100)) for _ in range(3)] == [quiet] * 3
+    finally:
+        stop.set()
+        beside.join()
 
 
 def _print_of(spark: SparkSession, logic: Logic) -> dict[str, object]:
