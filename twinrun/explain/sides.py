@@ -36,10 +36,18 @@ def compare_sides(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataF
 
 
 def closed(job: Job, results: DataFrame, watermark_ms: int | None) -> DataFrame:
-    """Rows of windows that the stream had to emit: their end is at or before the watermark. All rows without one."""
+    """Rows of windows that the stream had to emit: their end is at or before the watermark. All rows without one.
+
+    A row whose window is null can wait for nothing, so it is compared: no job of ours emits one.
+    """
+    return results.filter(~is_open(job, watermark_ms))
+
+
+def is_open(job: Job, watermark_ms: int | None) -> Column:
+    """Whether the row's window ends after the watermark, so that the stream may still wait with it; never null."""
     if not waits_for_close(job):
-        return results
-    return results.filter(window_end_ms(job) <= F.lit(watermark_ms or 0))
+        return F.lit(False)
+    return F.coalesce(window_end_ms(job) > F.lit(watermark_ms or 0), F.lit(False))
 
 
 def waits_for_close(job: Job) -> bool:

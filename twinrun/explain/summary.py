@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained
-from twinrun.explain.sides import waits_for_close, window_end_ms
+from twinrun.explain.sides import is_open
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import CauseCount, MicroBatchPoint, WindowPoint
@@ -40,7 +40,7 @@ def windows_frame(job: Job, batch: DataFrame, stream: DataFrame, cut: StreamCut,
     rows that only the batch has so far.
     """
     window = F.col(quoted(job.window_column)) if job.windowed else F.lit(None).cast("timestamp")
-    pending = window_end_ms(job) > F.lit(cut.watermark_ms or 0) if waits_for_close(job) else F.lit(False)
+    pending = is_open(job, cut.watermark_ms)
     counted = [
         frame.select(window.alias("window_start"), pending.alias("pending"))
         .groupBy("window_start", "pending")
