@@ -18,7 +18,7 @@ from twinrun.errors import TableError
 from twinrun.events.decode import DECODER_VERSION, decode, decoder_fingerprint, valid_events
 from twinrun.events.source import COORDINATES, Source
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import Commit, append, read_table, replace, table_exists
+from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
 from twinrun.tables.offsets import Offsets, at_or_after, before, end_offsets, plain
 
 KIND = "decode"
@@ -29,6 +29,7 @@ class Decoded:
     """What has been decoded of a source: exclusive end offsets, and the number of the last decode.
 
     ``anew_seq`` is the number of the last decode that made the tables anew: a batch run before it has seen other rows.
+    ``events_version`` is the version of the events table that holds them: read while nobody else can decode.
     """
 
     source: str
@@ -37,6 +38,7 @@ class Decoded:
     ends: Offsets
     decoder: str
     new_records: int
+    events_version: int
 
 
 def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = None) -> Decoded:
@@ -61,7 +63,8 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     ends = end_offsets(_bronze(spark, cfg, source), "partition", "offset")
     new_records = sum(end - starts.get(partition, 0) for partition, end in ends.items())
     if not anew and new_records == 0 and last is not None:
-        return Decoded(source.name, last.payload["seq"], last.payload["anew_seq"], starts, decoder, 0)
+        version = latest_version(spark, cfg.table("events", source=source.name))
+        return Decoded(source.name, last.payload["seq"], last.payload["anew_seq"], starts, decoder, 0, version)
     seq = (last.payload["seq"] if last else 0) + 1
     anew_seq = seq if anew or last is None else last.payload["anew_seq"]
     plan = {
@@ -76,7 +79,8 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     planned = add_record(spark, cfg, KIND, source.name, plan, last)
     _write(spark, cfg, source, plan)
     add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"}, planned)
-    return Decoded(source.name, seq, anew_seq, ends, decoder, new_records)
+    version = latest_version(spark, cfg.table("events", source=source.name))
+    return Decoded(source.name, seq, anew_seq, ends, decoder, new_records, version)
 
 
 def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any]) -> None:

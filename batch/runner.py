@@ -28,6 +28,9 @@ from twinrun.tables.gone import gone_of
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
 
+DECODE_WAIT_S = 3_600
+"""How long a run waits for another job that decodes the same source, before it gives up."""
+
 
 def run(
     spark: SparkSession,
@@ -49,7 +52,7 @@ def run(
     Raises
     ------
     CheckpointError
-        Another batch run of this job, or another decode of its sources, is running.
+        Another batch run of this job is running, or another job has been decoding a source of it for an hour.
     TableError
         Bronze or a static table is missing.
     QueryError
@@ -66,8 +69,9 @@ def run(
         last = batch_state(spark, cfg, job.job_name)
         decoded = {}
         for source in job.sources:
+            # Jobs that share a source and are started together take turns.
             doing = f"twinrun batch {job.job_name}"
-            with held_lease(spark, cfg, f"decode:{source.name}", doing):
+            with held_lease(spark, cfg, f"decode:{source.name}", doing, wait_s=DECODE_WAIT_S):
                 decoded[source.name] = decode.run(spark, cfg, source, fresh)
         state = BatchState(
             version=1,
@@ -76,7 +80,7 @@ def run(
             fingerprint=meaning,
             ends={name: done.ends for name, done in decoded.items()},
             decoded_seq={name: done.seq for name, done in decoded.items()},
-            events_version={s.name: latest_version(spark, cfg.table("events", source=s.name)) for s in job.sources},
+            events_version={name: done.events_version for name, done in decoded.items()},
             static=pins,
             run_id=run_id,
             finished_at_ms=0,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
@@ -97,12 +98,15 @@ def save_batch_state(spark: SparkSession, cfg: Config, job: str, state: BatchSta
 def read_events(spark: SparkSession, cfg: Config, source: str, state: BatchState) -> DataFrame:
     """The typed events of a source exactly as that batch run read them; lazy.
 
+    The version alone does not say so: a requeue that died may have left events of a decode that was never recorded.
+
     Raises
     ------
     TableError
         The table, or its version, is no longer there.
     """
-    return read_table(spark, cfg.table("events", source=source), state.events_version[source])
+    events = read_table(spark, cfg.table("events", source=source), state.events_version[source])
+    return events.filter(F.col("_decoded_seq") <= state.decoded_seq[source])
 
 
 def next_stream_version(cfg: Config, job: str, last: StreamState | None, starting: str) -> StreamState:

@@ -25,6 +25,7 @@ from twinrun.errors import CheckpointError
 from twinrun.tables.control import Record, latest_record, offer, try_append
 
 KIND = "lease"
+_POLL_S = 2.0
 _in_use: set[str] = set()
 """Tokens of the leases that this process holds: one of its own that is not here could not be given back."""
 
@@ -103,9 +104,16 @@ def release_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
 
 
 @contextmanager
-def held_lease(spark: SparkSession, cfg: Config, subject: str, doing: str) -> Iterator[Lease]:
-    """Hold the lease for a block, renewing it from a daemon thread; released at the end, also after an error."""
-    lease = take_lease(spark, cfg, subject, doing)
+def held_lease(spark: SparkSession, cfg: Config, subject: str, doing: str, wait_s: float = 0) -> Iterator[Lease]:
+    """Hold the lease for a block, renewing it from a daemon thread; released at the end, also after an error.
+
+    Parameters
+    ----------
+    wait_s : float
+        How long to wait for another holder, in seconds; then, or at once with 0, it is an error. One small Spark job
+        every two seconds.
+    """
+    lease = _wait_for_lease(spark, cfg, subject, doing, wait_s)
     stop = threading.Event()
     beat = threading.Thread(
         target=_beat, args=(lambda: renew_lease(spark, cfg, lease), lease, stop, cfg.stream.heartbeat_s), daemon=True
@@ -117,6 +125,17 @@ def held_lease(spark: SparkSession, cfg: Config, subject: str, doing: str) -> It
         stop.set()
         beat.join(timeout=cfg.stream.heartbeat_s)
         release_lease(spark, cfg, lease)
+
+
+def _wait_for_lease(spark: SparkSession, cfg: Config, subject: str, doing: str, wait_s: float) -> Lease:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            return take_lease(spark, cfg, subject, doing)
+        except CheckpointError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def _beat(renew: Callable[[], None], lease: Lease, stop: threading.Event, every_s: float) -> None:
