@@ -41,14 +41,14 @@ def copies_kept(events: DataFrame, source: Source) -> DataFrame:
     events : DataFrame
         Events that the stream read, with ``_micro_batch`` and ``_late_ms``.
     """
-    moment = F.unix_millis(F.col(quoted(source.event_time)))
+    moment = F.unix_micros(F.col(quoted(source.event_time)))
     one = F.struct(
         F.col("_micro_batch").alias("b"),
         F.col("_partition").alias("p"),
         F.col("_offset").alias("o"),
         F.col("_topic").alias("t"),
         moment.alias("at"),
-        F.col("_late_ms").alias("late"),
+        (F.col("_late_ms") * F.lit(1000)).alias("late"),
     )
     keys = [F.col(quoted(name)) for name in source.distinct]
     grouped = events.groupBy(*keys).agg(F.sort_array(F.collect_list(one)).alias("all"))
@@ -57,7 +57,7 @@ def copies_kept(events: DataFrame, source: Source) -> DataFrame:
     start = F.struct(
         F.lit(-1).cast("bigint").alias("b"), F.lit(None).cast("bigint").alias("at"), F.array().cast(place).alias("kept")
     )
-    delay = F.lit(source.lateness_ms or 0)
+    delay = F.lit((source.lateness_ms or 0) * 1000)
 
     def step(state: Column, event: Column) -> Column:
         late = event["at"] <= event["late"]

@@ -12,7 +12,8 @@ from twinrun.errors import QueryError
 from twinrun.explain.classify import Worlds, classify
 from twinrun.explain.counterfactual import USED, batch_rows
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing, differing_keys, rows_at
-from twinrun.explain.evidence import causes_of, event_dropped
+from twinrun.explain.evidence import causes_of
+from twinrun.explain.late import event_dropped
 from twinrun.explain.material import Material
 from twinrun.explain.prove import Played, Withdrawn, replay_in_order, replay_recorded
 from twinrun.explain.recording import Recorded, recorded
@@ -111,10 +112,7 @@ def _worlds(
 ) -> Worlds:
     """Compute every version of the result at the differing keys. One Spark job each."""
     used = {name: frame.filter(F.col(USED)) for name, frame in material.marked.items()}
-    kept = {
-        s.name: used[s.name].filter(~F.coalesce(event_dropped(s, flow.rules[s.name]), F.lit(False)))
-        for s in job.sources
-    }
+    kept = {s.name: used[s.name].filter(~event_dropped(s, flow.rules[s.name])) for s in job.sources}
 
     def at(rows: DataFrame) -> DataFrame:
         # Materialised first: Spark pushes a filter below the merging of sessions, which changes them.

@@ -109,7 +109,7 @@ def _causes(job: Job, flow: Dataflow, mode_dependent: bool) -> Column:
     order, mode = F.col("_order").isNotNull(), F.col("_mode").isNotNull() | F.lit(mode_dependent)
     rest = F.col("_rest").isNotNull()
     # Sliding windows drop an event from some of its windows: leaving it out as a whole goes too far.
-    partly = any(rule.kind == "window" and rule.window_ms != rule.slide_ms for rule in flow.rules.values())
+    partly = any(rule.kind == "window" and rule.window_us != rule.slide_us for rule in flow.rules.values())
     dropped = order & ~mode & (late > 0) & (F.lit(partly) | F.col("_late").isNotNull())
     dropped = dropped & ~(waits & F.col("_waits_other").isNotNull())
     left = order & ~mode & ~waits & rest & ~(F.lit(partly) & (late > 0))

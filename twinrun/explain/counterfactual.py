@@ -49,7 +49,7 @@ def stream_rows(job: Job, marked: DataFrame, statics: dict[str, DataFrame]) -> D
         start_ms = phase_start(job, source.event_time, phase)
         end_ms = start_ms + F.lit(job.window_ms)
         in_window = F.unix_millis(F.col(quoted(source.event_time))) < end_ms
-        late = is_dropped(end_ms) if source.lateness_ms is not None else F.lit(False)
+        late = is_dropped(end_ms * F.lit(1000)) if source.lateness_ms is not None else F.lit(False)
         kept = used.filter(in_window & ~late)
         rows = job.apply({source.name: declared(kept, names), **statics})
         index = F.floor(F.unix_millis(F.col(quoted(job.window_column))) / (job.slide_ms or 1))

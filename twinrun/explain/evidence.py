@@ -16,12 +16,12 @@ from twinrun.events.source import Source
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.differing import KEY_ID
-from twinrun.explain.late import is_dropped
+from twinrun.explain.late import end_us_of, event_dropped, is_dropped
 from twinrun.explain.place import Place
 from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
-from twinrun.results.touched import starts_of, window_starts
+from twinrun.results.touched import floor_ms, window_starts
 from twinrun.tables.offsets import at_or_after, before
 
 EVENT_CAUSES = ("before_start", "beyond_cut", "quarantined", "late_dropped", "duplicate_event")
@@ -86,8 +86,8 @@ def count_causes(marked: DataFrame, job: Job, source: Source, rule: LateRule, pl
     if job.windowed:
         pairs = marked.withColumn("_start_ms", F.explode(window_starts(job, source.event_time)))
         pairs = pairs.withColumn("_place", F.timestamp_millis("_start_ms"))
-        if rule == LateRule("window", job.window_ms, job.slide_ms):
-            dropped = is_dropped(F.col("_start_ms") + F.lit(job.window_ms))
+        if rule == LateRule.of_windows(job):
+            dropped = is_dropped((F.col("_start_ms") + F.lit(job.window_ms)) * F.lit(1000))
     elif place.sessions is not None:
         pairs = place.of_events(marked, source)
     if job.windowed or place.sessions is not None:
@@ -113,26 +113,9 @@ def event_id(source: Source) -> Column:
 
 def _end_ms(job: Job, source: Source, rule: LateRule, pairs: DataFrame) -> Column:
     """When what the event came too late for had ended, as `dropped_pairs` has it; null where nothing is late."""
-    moment = F.unix_millis(F.col(quoted(source.event_time)))
-    if rule == LateRule("window", job.window_ms, job.slide_ms) and "_start_ms" in pairs.columns:
+    if rule == LateRule.of_windows(job) and "_start_ms" in pairs.columns:
         return F.col("_start_ms") + F.lit(job.window_ms)
-    if rule.kind == "window":
-        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
-        return F.array_min(starts) + F.lit(rule.window_ms)
-    if rule.kind == "none":
-        return F.lit(None).cast("bigint")
-    return moment + F.lit(rule.gap_ms) if rule.kind == "session" else moment
-
-
-def event_dropped(source: Source, rule: LateRule) -> Column:
-    """Whether the first stateful operator dropped the event, from one of its windows at least."""
-    moment = F.unix_millis(F.col(quoted(source.event_time)))
-    if rule.kind == "window":
-        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
-        return F.exists(starts, lambda start: is_dropped(start + F.lit(rule.window_ms)))
-    if rule.kind == "session":
-        return is_dropped(moment + F.lit(rule.gap_ms))
-    return is_dropped(moment) if rule.kind == "time" else F.lit(False)
+    return floor_ms(end_us_of(source, rule))
 
 
 def causes_of(differences: DataFrame, evidence: Sequence[Evidence]) -> DataFrame:

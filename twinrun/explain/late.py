@@ -8,12 +8,35 @@ from pyspark.sql import functions as F
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.job.dataflow import LateRule
-from twinrun.results.touched import starts_of
+from twinrun.results.touched import floor_ms, starts_us_of
 
 
-def is_dropped(end_ms: Column) -> Column:
-    """The rule: what the event belongs to had ended at or before the watermark of the previous micro-batch."""
-    return end_ms <= F.col("_late_ms")
+def is_dropped(end_us: Column) -> Column:
+    """The rule: what the event belongs to had ended at or before the watermark of the previous micro-batch.
+
+    In microseconds, as event times have them (tried in steps of one, per operator): an event half a millisecond after
+    the watermark is not late.
+    """
+    return end_us <= F.col("_late_ms") * F.lit(1000)
+
+
+def end_us_of(source: Source, rule: LateRule) -> Column:
+    """When (epoch µs) the first of what the event belongs to ends, by its first stateful operator; null for ``none``.
+
+    An event that is in time for that is in time for all of it.
+    """
+    moment = F.unix_micros(F.col(quoted(source.event_time)))
+    if rule.kind == "window":
+        starts = starts_us_of(source.event_time, rule.window_us or 0, rule.slide_us or 1)
+        return F.array_min(starts) + F.lit(rule.window_us)
+    if rule.kind == "session":
+        return moment + F.lit(rule.gap_us)
+    return moment if rule.kind == "time" else F.lit(None).cast("bigint")
+
+
+def event_dropped(source: Source, rule: LateRule) -> Column:
+    """Whether the first stateful operator dropped the event, from one of its windows at least; never null."""
+    return F.coalesce(is_dropped(end_us_of(source, rule)), F.lit(False))
 
 
 def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
@@ -27,19 +50,18 @@ def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFram
     Returns
     -------
     DataFrame
-        The events with ``_start_ms`` and ``_end_ms`` of what they came too late for (``_start_ms`` is null where the
-        operator goes by the event time alone).
+        The events with ``_start_ms`` and ``_end_ms`` of what they came too late for, in whole milliseconds at or before
+        it (``_start_ms`` is null where the operator goes by the event time alone).
     """
-    moment = F.unix_millis(F.col(quoted(source.event_time)))
+    start, end = F.lit(None).cast("bigint"), end_us_of(source, rule)
     if rule.kind == "window":
-        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
-        pairs = events.withColumn("_start_ms", F.explode(starts))
-        pairs = pairs.withColumn("_end_ms", F.col("_start_ms") + F.lit(rule.window_ms))
+        starts = starts_us_of(source.event_time, rule.window_us or 0, rule.slide_us or 1)
+        events = events.withColumn("_start_us", F.explode(starts))
+        start, end = F.col("_start_us"), F.col("_start_us") + F.lit(rule.window_us)
     elif rule.kind == "session":
-        pairs = events.withColumns({"_start_ms": moment, "_end_ms": moment + F.lit(rule.gap_ms)})
-    else:
-        pairs = events.withColumns({"_start_ms": F.lit(None).cast("bigint"), "_end_ms": moment})
-    return pairs.filter(F.lit(rule.kind != "none") & is_dropped(F.col("_end_ms")))
+        start = F.unix_micros(F.col(quoted(source.event_time)))
+    dropped = events.filter(is_dropped(end))
+    return dropped.withColumns({"_start_ms": floor_ms(start), "_end_ms": floor_ms(end)}).drop("_start_us")
 
 
 def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str) -> DataFrame:
@@ -54,7 +76,8 @@ def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, 
     Returns
     -------
     DataFrame
-        ``late_ms`` is how long the window (session, or event time) had been passed, in milliseconds, 0 or more.
+        ``late_ms`` is how long the window (session, or event time) had been passed, rounded up to milliseconds: 0 where
+        it ended exactly with the watermark.
     """
     named = [F.col(quoted(name)) for name in source.id]
     dropped = dropped_pairs(events.filter(F.col("_micro_batch").isNotNull()), source, rule)

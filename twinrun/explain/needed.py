@@ -12,8 +12,8 @@ from twinrun.explain.differing import KEY_ID, differing_keys
 from twinrun.explain.material import Material
 from twinrun.job.job import Job
 
-NOTHING_LATE = -(2**62)
-"""A watermark before every event: by it nothing is dropped."""
+NOTHING_LATE = -(2**52)
+"""A watermark (epoch ms) before every event: by it nothing is dropped. In microseconds it is still a bigint."""
 BY_OFFSET = ("before_start", "beyond_cut", "quarantined")
 _LEFT_OUT = (*BY_OFFSET, "late_dropped")
 _TRIED = "_by_"

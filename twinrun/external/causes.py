@@ -71,14 +71,14 @@ def rule_refuted(world: World, found: DataFrame, ranges: list[TimeRange]) -> int
 
 def late_windows(job: Job, marked: DataFrame, ready_ms: int) -> DataFrame:
     """Starts (column ``s``, epoch ms) of the ready windows in which the declared rule drops an event. Lazy."""
-    rule = LateRule("window", job.window_ms, job.slide_ms)
+    rule = LateRule.of_windows(job)
     pairs = dropped_pairs(marked.filter(F.col(USED)), job.sources[0], rule)
     return pairs.filter(F.col("_end_ms") <= F.lit(ready_ms)).select(F.col("_start_ms").alias("s")).distinct()
 
 
 def rules_of(job: Job, flow: Dataflow, by_rule: bool) -> dict[str, LateRule]:
     """By source: the declared rule for a job of one window operator, none for all else."""
-    window = LateRule("window", job.window_ms, job.slide_ms) if by_rule and flow.closed_form else LateRule("none")
+    window = LateRule.of_windows(job) if by_rule and flow.closed_form else LateRule("none")
     return {source.name: window for source in job.sources}
 
 

@@ -29,14 +29,20 @@ class LateRule:
     """When the first stateful operator drops an event of a source.
 
     ``window``: the end of its window is at or before the watermark of the micro-batch before, for each window of
-    ``window_ms`` every ``slide_ms`` that holds it. ``session``: event time + ``gap_ms`` is. ``time``: the event time
-    is (de-duplication, stream-stream joins). ``none``: nothing is dropped.
+    ``window_us`` every ``slide_us`` that holds it. ``session``: event time + ``gap_us`` is. ``time``: the event time
+    is (de-duplication, stream-stream joins). ``none``: nothing is dropped. In microseconds, as Spark compares: only the
+    watermark itself has whole milliseconds.
     """
 
     kind: LateKind
-    window_ms: int | None = None
-    slide_ms: int | None = None
-    gap_ms: int | None = None
+    window_us: int | None = None
+    slide_us: int | None = None
+    gap_us: int | None = None
+
+    @classmethod
+    def of_windows(cls, job: Job) -> LateRule:
+        """The rule of a job whose first operator is the window that it declares."""
+        return cls("window", (job.window_ms or 0) * 1000, (job.slide_ms or 0) * 1000)
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def dataflow(spark: SparkSession, job: Job, tables: dict[str, StructType]) -> Da
 def _declared(job: Job) -> LateRule:
     if job.sources[0].lateness_ms is None or not job.windowed:
         return LateRule("none")
-    return LateRule("window", job.window_ms, job.slide_ms)
+    return LateRule.of_windows(job)
 
 
 def _closed_shape(job: Job) -> bool:
@@ -148,5 +154,5 @@ def _rule_of(node: Node, plan: Plan) -> LateRule:
     if window.length_us is None:
         return LateRule("none")
     if window.session:
-        return LateRule("session", gap_ms=window.length_us // 1000)
-    return LateRule("window", window.length_us // 1000, (window.slide_us or window.length_us) // 1000)
+        return LateRule("session", gap_us=window.length_us)
+    return LateRule("window", window.length_us, window.slide_us or window.length_us)

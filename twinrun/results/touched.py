@@ -46,11 +46,24 @@ def window_starts(job: Job, event_time: str) -> Column:
 
 def starts_of(event_time: str, window_ms: int, slide_ms: int) -> Column:
     """Array with the start (epoch ms) of every such window that holds the event. Aligned to 1970, as Spark's."""
-    moment = F.unix_millis(F.col(quoted(event_time)))
-    last = moment - F.pmod(moment, F.lit(slide_ms))
-    count = -(-window_ms // slide_ms)
-    starts = F.transform(F.sequence(F.lit(0), F.lit(count - 1)), lambda i: last - i.cast("bigint") * F.lit(slide_ms))
-    return F.filter(starts, lambda start: start + F.lit(window_ms) > moment)
+    return _starts(F.unix_millis(F.col(quoted(event_time))), window_ms, slide_ms)
+
+
+def starts_us_of(event_time: str, window_us: int, slide_us: int) -> Column:
+    """The same in microseconds (epoch µs): windows that the function itself makes need not have whole milliseconds."""
+    return _starts(F.unix_micros(F.col(quoted(event_time))), window_us, slide_us)
+
+
+def _starts(moment: Column, window: int, slide: int) -> Column:
+    last = moment - F.pmod(moment, F.lit(slide))
+    count = -(-window // slide)
+    starts = F.transform(F.sequence(F.lit(0), F.lit(count - 1)), lambda i: last - i.cast("bigint") * F.lit(slide))
+    return F.filter(starts, lambda start: start + F.lit(window) > moment)
+
+
+def floor_ms(time_us: Column) -> Column:
+    """Whole milliseconds at or before a time in epoch µs; exact, and towards the past before 1970 too."""
+    return F.unix_millis(F.timestamp_micros(time_us))
 
 
 def touched_ranges(new_events: DataFrame, job: Job, since_ms: int = 0) -> list[TimeRange]:

@@ -8,13 +8,13 @@ computed from event times.
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
+from twinrun.explain.late import end_us_of
 from twinrun.job.dataflow import LateRule
-from twinrun.results.touched import starts_of
+from twinrun.results.touched import floor_ms
 
 
 def with_need(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
@@ -27,14 +27,6 @@ def with_need(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
     events : DataFrame
         Events that the stream read, with ``_late_ms``, the watermark that they were judged by.
     """
-    moment = F.unix_millis(F.col(quoted(source.event_time)))
-    seen = F.when(F.col("_late_ms") > 0, F.col("_late_ms") + F.lit(source.lateness_ms))
-    return events.withColumn("_need_ms", seen - _first_end(moment, source, rule))
-
-
-def _first_end(moment: Column, source: Source, rule: LateRule) -> Column:
-    """When the first of what the event belongs to ends: an event that is in time for that is in time for all."""
-    if rule.kind == "window":
-        starts = starts_of(source.event_time, rule.window_ms or 0, rule.slide_ms or 1)
-        return F.array_min(starts) + F.lit(rule.window_ms)
-    return moment + F.lit(rule.gap_ms) if rule.kind == "session" else moment
+    seen_ms = F.when(F.col("_late_ms") > 0, F.col("_late_ms") + F.lit(source.lateness_ms))
+    # Whole milliseconds, as every lateness and watermark: at or below what the event's microseconds would need.
+    return events.withColumn("_need_ms", floor_ms(seen_ms * F.lit(1000) - end_us_of(source, rule)))

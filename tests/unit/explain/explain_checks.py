@@ -51,7 +51,7 @@ def outside(bench: Bench) -> bool:
 def late(shape: str) -> Callable[[Bench], bool]:
     def check(bench: Bench) -> bool:
         length, slide = MINUTES[shape]
-        rule = LateRule("window", length, slide)
+        rule = LateRule("window", length * 1000, slide * 1000)
         rows = _module("explain.late").late_rows(bench.marked, shape, log.SOURCE, rule, "q")
         found = rows.select(F.get_json_object("id", "$.id"), "offset", "window_start_ms").collect()
         return {tuple(row) for row in found} == oracle.late_pairs(length, slide)
@@ -70,7 +70,7 @@ def stream(shape: str) -> Callable[[Bench], bool]:
 
 def by_time(rule: LateRule, margin_ms: int) -> Callable[[Bench], bool]:
     def check(bench: Bench) -> bool:
-        dropped = _module("explain.evidence").event_dropped(log.SOURCE, rule)
+        dropped = _module("explain.late").event_dropped(log.SOURCE, rule)
         rows = bench.marked.filter(dropped).select("_partition", "_offset").collect()
         return {tuple(row) for row in rows} == oracle.dropped_by_time(margin_ms)
 
@@ -84,7 +84,7 @@ def copies(bench: Bench) -> bool:
 
 
 def needs(bench: Bench) -> bool:
-    rule = LateRule("window", 20_000, 20_000)
+    rule = LateRule("window", 20_000_000, 20_000_000)
     read = bench.marked.filter("_micro_batch IS NOT NULL")
     rows = (
         _module("whatif.need").with_need(read, log.SOURCE, rule).select("_partition", "_offset", "_need_ms").collect()
@@ -111,7 +111,7 @@ def first_operators(bench: Bench) -> bool:
     module = _module("job.dataflow")
     flows = {name: module.dataflow(bench.spark, job, {}) for name, job in log.CHAINS.items()}
     found = {
-        name: {(rule.kind, rule.window_ms, rule.slide_ms, rule.gap_ms) for rule in flow.rules.values()}
+        name: {(rule.kind, rule.window_us, rule.slide_us, rule.gap_us) for rule in flow.rules.values()}
         for name, flow in flows.items()
     }
     return found == log.FIRST and [name for name, flow in flows.items() if flow.closed_form] == ["projection"]
@@ -125,7 +125,7 @@ CHECKS: dict[str, Callable[[Bench], bool]] = {
     "stream rows, tumbling": stream("tumbling"),
     "stream rows, sliding": stream("sliding"),
     "late by time": by_time(LateRule("time"), 0),
-    "late by session": by_time(LateRule("session", gap_ms=5_000), 5_000),
+    "late by session": by_time(LateRule("session", gap_us=5_000_000), 5_000),
     "copies kept": copies,
     "lateness needed": needs,
     "recording": recording,

@@ -73,13 +73,13 @@ CHAINS = {
     "projection": Job(_projected, [CLICKS], ["id"], name="projected"),
 }
 FIRST = {
-    "session": {("session", None, None, 5_000)},
-    "window over windows": {("window", 10_000, 10_000, None)},
+    "session": {("session", None, None, 5_000_000)},
+    "window over windows": {("window", 10_000_000, 10_000_000, None)},
     "de-duplication, window": {("time", None, None, None)},
     "join": {("time", None, None, None)},
     "projection": {("none", None, None, None)},
 }
-"""Which rule the first operator of each job drops events by: kind, window, slide, gap."""
+"""Which rule the first operator of each job drops events by: kind, window, slide, gap (µs)."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Event:
     name: str = ""
 
     @property
-    def at_ms(self) -> int:
-        return T0_MS + int(self.at_s * 1000)
+    def at_us(self) -> int:
+        return T0_MS * 1000 + round(self.at_s * 1_000_000)
 
     @property
     def id(self) -> str:
@@ -105,7 +105,7 @@ EVENTS = [
     # Partition 0 begins at offset 2: the first two lie before the stream's start.
     *[
         Event(0, offset, at)
-        for offset, at in enumerate((1, 2, 5, 18, 31, 19.999, 20, 41, 20, 45, 39.999, 40, 90, 29, 95))
+        for offset, at in enumerate((1, 2, 5, 18, 30.0005, 19.999, 20, 41, 20, 45, 39.999, 40, 90, 29, 95))
     ],
     *[Event(1, offset, at, "b") for offset, at in enumerate((3, 12, 30, 33, 10, 44, 20, 60, 59.999, 91))],
     # Copies of an id that the stream has forgotten, of one that it has not, and of one that comes late itself.
@@ -117,6 +117,11 @@ EVENTS = [
     Event(0, 19, 39.5),
     Event(0, 20, 40),
     Event(1, 10, 70, "b"),
+    # Half a millisecond after the watermark of 40 s is not late, half a millisecond before it is; so too for a session
+    # of 5 s. Above, the id of 30.0005 s is remembered until 40.0005 s; that of 30 s is forgotten here.
+    *[Event(0, 21 + n, at) for n, at in enumerate((40.0005, 39.9995, 35.0005, 34.9995))],
+    Event(1, 11, 95, "b", "p1o2"),
+    Event(1, 12, 96, "b"),
 ]
 START = {0: 2, 1: 0}
 # Exclusive ends of each micro-batch by partition, and the watermark (seconds after T0) that it emits by.
@@ -128,7 +133,7 @@ MICRO_BATCHES = [
     ({0: 9, 1: 7}, 31.0),
     ({0: 12, 1: 7}, 35.0),
     ({0: 14, 1: 9}, 40.0),
-    ({0: 21, 1: 10}, 80.0),
+    ({0: 25, 1: 12}, 80.0),
 ]
 END = MICRO_BATCHES[-1][0]
 TOPIC = "clicks"
@@ -142,10 +147,10 @@ def watermark_ms(number: int) -> int:
 
 def events_frame(spark: SparkSession) -> DataFrame:
     """The events as the events table has them."""
-    rows = [(e.id, e.at_ms, e.page, TOPIC, e.partition, e.offset, e.at_ms) for e in EVENTS]
+    rows = [(e.id, e.at_us, e.page, TOPIC, e.partition, e.offset, e.at_us) for e in EVENTS]
     schema = "id STRING, at BIGINT, page STRING, _topic STRING, _partition INT, _offset BIGINT, _kafka_timestamp BIGINT"
     frame = spark.createDataFrame(rows, schema)
-    times = {name: F.timestamp_millis(name) for name in ("at", "_kafka_timestamp")}
+    times = {name: F.timestamp_micros(name) for name in ("at", "_kafka_timestamp")}
     return frame.withColumns(times).localCheckpoint()
 
 

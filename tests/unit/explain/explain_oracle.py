@@ -23,8 +23,8 @@ def judged_by_ms(event: Event) -> int:
 def windows(event: Event, length_ms: int, slide_ms: int) -> list[int]:
     """Starts of the windows that hold the event, counted from 1970."""
     found = []
-    start = event.at_ms // slide_ms * slide_ms
-    while start + length_ms > event.at_ms:
+    start = event.at_us // (slide_ms * 1000) * slide_ms
+    while (start + length_ms) * 1000 > event.at_us:
         found.append(start)
         start -= slide_ms
     return found
@@ -56,7 +56,7 @@ def stream_counts(length_ms: int, slide_ms: int) -> Counter[tuple[str, int]]:
 
 def dropped_by_time(margin_ms: int) -> set[tuple[int, int]]:
     """Coordinates of events whose time + margin has passed: 0 for de-duplication and joins, the gap for sessions."""
-    return {(e.partition, e.offset) for e in used() if e.at_ms + margin_ms <= judged_by_ms(e)}
+    return {(e.partition, e.offset) for e in used() if e.at_us + margin_ms * 1000 <= judged_by_ms(e) * 1000}
 
 
 def copies_kept() -> set[tuple[int, int]]:
@@ -66,21 +66,21 @@ def copies_kept() -> set[tuple[int, int]]:
     for event in sorted(used(), key=lambda e: (micro_batch(e), e.partition, e.offset)):
         number = micro_batch(event)
         assert number is not None
-        if event.at_ms <= judged_by_ms(event):
+        if event.at_us <= judged_by_ms(event) * 1000:
             continue
         known = last.get(event.id)
-        if known and (known[0] == number or known[1] + LATENESS_MS > judged_by_ms(event)):
+        if known and (known[0] == number or known[1] + LATENESS_MS * 1000 > judged_by_ms(event) * 1000):
             continue
         if known:
             found.add((event.partition, event.offset))
-        last[event.id] = (number, event.at_ms)
+        last[event.id] = (number, event.at_us)
     return found
 
 
 def needs_ms(length_ms: int) -> dict[tuple[int, int], int | None]:
     """By coordinates: newest event time seen before the event was judged, less the end of its window."""
     return {
-        (e.partition, e.offset): judged_by_ms(e) + LATENESS_MS - (e.at_ms // length_ms + 1) * length_ms
+        (e.partition, e.offset): judged_by_ms(e) + LATENESS_MS - (e.at_us // (length_ms * 1000) + 1) * length_ms
         if judged_by_ms(e)
         else None
         for e in used()

@@ -52,18 +52,28 @@ MUTATIONS = {
         "for p, offset in start.items()",
         "for p, offset in {}.items()",
     ),
-    "late only beyond the watermark": ("explain.late", 'end_ms <= F.col("_late_ms")', 'end_ms < F.col("_late_ms")'),
+    "late only beyond the watermark": ("explain.late", 'end_us <= F.col("_late_ms")', 'end_us < F.col("_late_ms")'),
+    "what is late goes by milliseconds": (
+        "explain.late",
+        'return end_us <= F.col("_late_ms") * F.lit(1000)',
+        'return floor_ms(end_us) <= F.col("_late_ms")',
+    ),
+    "ids are forgotten by milliseconds": (
+        "events.distinct",
+        '(state["at"] + delay > event["late"])',
+        '(F.floor((state["at"] + delay) / 1000) * 1000 > event["late"])',
+    ),
     "late by the start of the window": (
         "explain.late",
-        'F.col("_start_ms") + F.lit(rule.window_ms)',
-        'F.col("_start_ms")',
+        'F.col("_start_us") + F.lit(rule.window_us)',
+        'F.col("_start_us")',
     ),
     "the end of the window is one ms late": (
         "explain.counterfactual",
         "end_ms = start_ms + F.lit(job.window_ms)",
         "end_ms = start_ms + F.lit(job.window_ms) + F.lit(1)",
     ),
-    "an event keeps one window of two": ("results.touched", "count = -(-window_ms // slide_ms)", "count = 1"),
+    "an event keeps one window of two": ("results.touched", "count = -(-window // slide)", "count = 1"),
     "sliding windows are one phase": (
         "explain.counterfactual",
         "return -(-(job.window_ms or 1) // (job.slide_ms or 1))",
@@ -76,14 +86,14 @@ MUTATIONS = {
     ),
     "nothing is late": ("explain.counterfactual", "in_window & ~late", "in_window"),
     "de-duplication goes by an end": (
-        "explain.evidence",
-        'is_dropped(moment) if rule.kind == "time"',
-        'is_dropped(moment + 1000) if rule.kind == "time"',
+        "explain.late",
+        'return moment if rule.kind == "time"',
+        'return moment + 1_000_000 if rule.kind == "time"',
     ),
     "a session goes by the event time": (
-        "explain.evidence",
-        "is_dropped(moment + F.lit(rule.gap_ms))",
-        "is_dropped(moment)",
+        "explain.late",
+        "return moment + F.lit(rule.gap_us)",
+        "return moment",
     ),
     "an id is remembered for ever": ("events.distinct", '(state["at"] + delay > event["late"])', "F.lit(True)"),
     "an id is forgotten on the tick": (
@@ -94,8 +104,8 @@ MUTATIONS = {
     "late copies are kept": ("events.distinct", "F.when(late | known, state)", "F.when(known, state)"),
     "the lateness needed forgets the lateness": ("whatif.need", " + F.lit(source.lateness_ms))", ")"),
     "the lateness needed goes by the start": (
-        "whatif.need",
-        "F.array_min(starts) + F.lit(rule.window_ms)",
+        "explain.late",
+        "F.array_min(starts) + F.lit(rule.window_us)",
         "F.array_min(starts)",
     ),
     "a replay does not stop where there was no data": (
@@ -114,14 +124,14 @@ MUTATIONS = {
         "here = last or (node if _is_stateful(node) else None)",
     ),
     "a session is a window": ("job.dataflow", "if window.session:", "if False:"),
-    "a session's gap is forgotten": ("job.dataflow", "gap_ms=window.length_us // 1000", "gap_ms=0"),
+    "a session's gap is forgotten": ("job.dataflow", "gap_us=window.length_us", "gap_us=0"),
     "every micro-batch has data": ("explain.recording", 'row["ends"] > before', 'row["ends"] >= before'),
     "a first micro-batch that reads nothing is idle": ("explain.recording", " or not found", ""),
     "a window is closed by its start": ("explain.sides", " + F.lit(job.window_ms)", ""),
     "a window that ends with the watermark is open": (
         "explain.sides",
-        "<= F.lit(watermark_ms or 0)",
-        "< F.lit(watermark_ms or 0)",
+        "window_end_ms(job) > F.lit(watermark_ms or 0)",
+        "window_end_ms(job) >= F.lit(watermark_ms or 0)",
     ),
 }
 

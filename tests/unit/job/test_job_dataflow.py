@@ -14,7 +14,7 @@ from twinrun.job.dataflow import LateRule, dataflow
 
 LEFT = Source("left", schema="k STRING NOT NULL, at BIGINT NOT NULL, v INT", event_time="at", lateness="10 seconds")
 RIGHT = Source("right", schema="k STRING NOT NULL, at BIGINT NOT NULL, v INT", event_time="at", lateness="10 seconds")
-MINUTE = LateRule("window", 60_000, 60_000)
+MINUTE = LateRule("window", 60_000_000, 60_000_000)
 TIME = LateRule("time")
 
 
@@ -67,7 +67,7 @@ CASES: list[tuple[Callable[..., DataFrame], dict[str, Any], tuple[str, ...], dic
         session,
         {"gap": "5 seconds", "window_column": "w"},
         ("Aggregate",),
-        {"left": LateRule("session", gap_ms=5_000)},
+        {"left": LateRule("session", gap_us=5_000_000)},
         False,
     ),
     (
@@ -81,7 +81,7 @@ CASES: list[tuple[Callable[..., DataFrame], dict[str, Any], tuple[str, ...], dic
         window_then_window,
         {"window": "1 minute", "window_column": "w"},
         ("Aggregate", "Aggregate"),
-        {"left": LateRule("window", 10_000, 10_000)},
+        {"left": LateRule("window", 10_000_000, 10_000_000)},
         False,
     ),
     (distinct, {}, ("Deduplicate",), {"left": TIME}, False),
