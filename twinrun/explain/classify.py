@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.explain.differing import KEY_ID, differing, differing_keys, key_id
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing, differing_keys, key_id
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 
@@ -142,8 +142,8 @@ def _sink_fault(job: Job, worlds: Worlds) -> DataFrame:
     right = worlds.replayed.select(key_id(job).alias(KEY_ID), _text(worlds.replayed).alias("_right"))
     surplus = worlds.sink.select(key_id(job).alias(KEY_ID), _text(worlds.sink).alias("_held"))
     # A copy counts as one only if the table holds no other row under the key.
-    copies = surplus.groupBy(KEY_ID).agg(F.collect_set("_held").alias("_held"))
-    expected = right.groupBy(KEY_ID).agg(F.collect_set("_right").alias("_right"))
+    copies = surplus.groupBy(KEY_ID).agg(F.array_sort(F.collect_set("_held")).alias("_held"))
+    expected = right.groupBy(KEY_ID).agg(F.array_sort(F.collect_set("_right")).alias("_right"))
     kinds = faults.groupBy(KEY_ID).agg(F.collect_set("kind").alias("_kinds"))
     both = kinds.join(copies, KEY_ID, "left").join(expected, KEY_ID, "left")
     missing = (F.col("_kinds") == F.array(F.lit("only_batch"))) & F.lit(worlds.faithful)
@@ -153,7 +153,7 @@ def _sink_fault(job: Job, worlds: Worlds) -> DataFrame:
 
 
 def _text(rows: DataFrame) -> Column:
-    return F.to_json(F.struct(*[F.col(f"`{name}`") for name in sorted(rows.columns)]), {"ignoreNullFields": "false"})
+    return F.to_json(F.struct(*[F.col(f"`{name}`") for name in sorted(rows.columns)]), EXACT_TIMES)
 
 
 def _named(cause: Column) -> Column:

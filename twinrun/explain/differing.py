@@ -12,7 +12,12 @@ from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 from twinrun.results.touched import TimeRange, in_ranges
 
-EXACT_TIMES = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "ignoreNullFields": "false"}
+EXACT_TIMES = {
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+    "ignoreNullFields": "false",
+}
+"""Options of ``to_json`` that keep nulls and microseconds; by default it cuts times to milliseconds."""
 KEY_ID = "key_id"
 
 

@@ -16,7 +16,7 @@ from twinrun.events.source import Source
 from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.differing import KEY_ID
-from twinrun.explain.late import end_us_of, event_dropped, is_dropped
+from twinrun.explain.late import end_us_of, event_dropped, event_id, is_dropped
 from twinrun.explain.place import Place
 from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
@@ -103,12 +103,6 @@ def count_causes(marked: DataFrame, job: Job, source: Source, rule: LateRule, pl
     blamed = blamed.select(*keys, *place_column, "_why", *_COORDINATES, *_READ, *facts)
     counts = [F.count_if(F.col("_why") == name).alias(f"_n_{name}") for name in EVENT_CAUSES]
     return Evidence(source.name, blamed, blamed.groupBy(*[quoted(name) for name in by]).agg(*counts), tuple(on))
-
-
-def event_id(source: Source) -> Column:
-    """The fields that name an event, as JSON text; ``{}`` where the source declares none."""
-    named = [F.col(quoted(name)) for name in source.id]
-    return F.to_json(F.struct(*named)) if named else F.lit("{}")
 
 
 def _end_ms(job: Job, source: Source, rule: LateRule, pairs: DataFrame) -> Column:

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
+from twinrun.explain.differing import EXACT_TIMES
 from twinrun.job.dataflow import LateRule
 from twinrun.results.touched import floor_ms, starts_us_of
 
@@ -64,6 +65,12 @@ def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFram
     return dropped.withColumns({"_start_ms": floor_ms(start), "_end_ms": floor_ms(end)}).drop("_start_us")
 
 
+def event_id(source: Source) -> Column:
+    """The fields that name an event, as JSON text with times to the microsecond; ``{}`` where none is declared."""
+    named = [F.col(quoted(name)) for name in source.id]
+    return F.to_json(F.struct(*named), EXACT_TIMES) if named else F.lit("{}")
+
+
 def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str) -> DataFrame:
     """One row per dropped (event, window): the rows of the ``late_events`` table. Lazy.
 
@@ -79,13 +86,12 @@ def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, 
         ``late_ms`` is how long the window (session, or event time) had been passed, rounded up to milliseconds: 0 where
         it ended exactly with the watermark.
     """
-    named = [F.col(quoted(name)) for name in source.id]
     dropped = dropped_pairs(events.filter(F.col("_micro_batch").isNotNull()), source, rule)
     return dropped.select(
         F.lit(query_id).alias("query_id"),
         F.lit(job_name).alias("job"),
         F.lit(source.name).alias("source"),
-        (F.to_json(F.struct(*named)) if named else F.lit("{}")).alias("id"),
+        event_id(source).alias("id"),
         F.col("_topic").alias("topic"),
         F.col("_partition").alias("partition"),
         F.col("_offset").alias("offset"),

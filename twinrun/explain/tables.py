@@ -10,11 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.evidence import mark_events
-from twinrun.explain.late import late_rows
+from twinrun.explain.late import event_id, late_rows
 from twinrun.explain.material import requeued
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
@@ -111,9 +110,8 @@ def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: Ba
 def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: BatchState) -> int:
     events = read_events(spark, cfg, source.name, batch)
     place = F.struct("_topic", "_partition", "_offset")
-    named = F.to_json(F.struct(*[F.col(quoted(name)) for name in source.id]))
     repeated = (
-        events.groupBy(named.alias("id"))
+        events.groupBy(event_id(source).alias("id"))
         .agg(F.count("*").alias("copies"), F.sort_array(F.collect_list(place)).alias("coordinates"))
         .filter(F.col("copies") > 1)
         .select(F.lit(source.name).alias("source"), "id", "copies", "coordinates")
