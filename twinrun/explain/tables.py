@@ -20,7 +20,7 @@ from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.verdict import LateEvent
-from twinrun.tables.delta import Commit, append, read_table, replace, table_exists
+from twinrun.tables.delta import Commit, append, read_table, replace_part, table_exists
 from twinrun.tables.offsets import at_or_after, before
 
 
@@ -46,11 +46,7 @@ def write_late_events(
             new = read.filter(F.col("_micro_batch") > last)
             parts.append(late_rows(new, job.job_name, source, flow.rules[source.name], cut.query_id))
         rows = reduce(DataFrame.unionByName, parts)
-        if table_exists(spark, ref):
-            where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
-            replace(rows, ref, where=where)
-        else:
-            append(rows, ref)
+        replace_part(rows, ref, f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}")
     return late_events(spark, cfg, job, cut).count()
 
 
@@ -117,12 +113,9 @@ def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: B
         .select(F.lit(source.name).alias("source"), "id", "copies", "coordinates")
     )
     ref = cfg.table("duplicate_events")
-    if table_exists(spark, ref):
-        replace(repeated, ref, where=f"source = '{source.name}'")
-    elif repeated.limit(1).count():
-        append(repeated, ref)
-    else:
+    if not table_exists(spark, ref) and not repeated.limit(1).count():
         return 0
+    replace_part(repeated, ref, f"source = '{source.name}'")
     return read_table(spark, ref).filter(F.col("source") == source.name).count()
 
 

@@ -18,7 +18,7 @@ from twinrun.external.declared import keeps_latest
 from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records
 from twinrun.job.job import Job
 from twinrun.results.verdict import QuarantineCount
-from twinrun.tables.delta import append, delta_table, replace, table_exists
+from twinrun.tables.delta import delta_table, replace_part, table_exists
 from twinrun.wording import plural, worded
 
 MOST_FIELDS = 200
@@ -182,10 +182,7 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
     key = F.col("record_key").alias("key")
     place: list[Column | str] = ["topic", "partition", "offset", "timestamp", key, "value", RULE, REASON]
     rows = malformed.select(F.lit(job.job_name).alias("job"), *place)
-    if there:
-        replace(rows, ref, where=f"job = '{job.job_name}'")
-    else:
-        append(rows, ref)
+    replace_part(rows, ref, f"job = '{job.job_name}'")
 
 
 def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding) -> Fields:

