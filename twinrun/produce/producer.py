@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Producer
 
 from twinrun.errors import BrokerError, InputError
 from twinrun.produce.counts import OnProgress, ProduceSummary, Tally
-from twinrun.produce.records import Record
+from twinrun.produce.records import Record, check_time
 from twinrun.wording import plural
 
 ANSWER_LIMIT_S = 10.0
@@ -67,7 +67,8 @@ def produce(
     Raises
     ------
     InputError
-        ``speed`` is not a positive number.
+        ``speed`` is not a positive number; or a record has a time that Kafka cannot hold. What stands before it
+        has been sent, and the sentence says how much.
     BrokerError
         The broker does not answer, the topic is missing, or records were not delivered (with their number and
         the first reason).
@@ -87,6 +88,16 @@ def produce(
         _stop(client)
         raise BrokerError(
             f"The Kafka client stopped after {tally.acked} delivered records: {error.args[0].str()}."
+        ) from None
+    except InputError as error:
+        while len(client) and not tally.broker_lost:
+            client.flush(_WAIT_STEP_S)
+        _stop(client)
+        before = plural(tally.acked, "record")
+        raise InputError(
+            f"{error.found} Neither it nor what follows was sent; delivered before it: {before}.",
+            expected=error.expected,
+            fix=error.fix,
         ) from None
     except BaseException:
         _stop(client)
@@ -134,6 +145,8 @@ def _partitions(client: Producer, topic: str, where: str, seen: list[str]) -> di
 def _send_all(client: Producer, topic: str, records: Iterable[Record], speed: float | None, tally: Tally) -> None:
     first_ms: int | None = None
     for record in records:
+        if record.timestamp_ms is not None:
+            check_time(record.timestamp_ms, f"Record {tally.sent + 1}")
         if speed is not None and record.timestamp_ms is not None:
             first_ms = record.timestamp_ms if first_ms is None else first_ms
             _wait_until(tally.started + (record.timestamp_ms - first_ms) / 1000 / speed, client, tally)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from twinrun.errors import InputError
 
 _LONGEST_MS = 2**63 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Record(NamedTuple):
@@ -39,7 +40,8 @@ def jsonl_records(path: Path, *, key_field: str, time_field: str | None = None) 
 
     The bytes of a line are sent as they are, also when they are not JSON. A line without the key field has no
     key. A line whose time cannot be read gets the timestamp of the line before it, so that a replay never
-    depends on the clock; before the first readable time it is None.
+    depends on the clock; before the first readable time it is None. A time that can be read, and that Kafka
+    cannot hold, ends the reading.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ def jsonl_records(path: Path, *, key_field: str, time_field: str | None = None) 
     Raises
     ------
     InputError
-        The file is missing; or, with the line number, the first JSON object lacks a named field.
+        The file is missing; or, with the line number, the first JSON object lacks a named field, or a time is not
+        after 1970-01-01T00:00:00Z: the Kafka client would put the clock in its place.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.", expected="a JSON lines file, one object per line")
@@ -80,7 +83,10 @@ def _read_lines(path: Path, key_field: str, time_field: str | None) -> Iterator[
                 _need_fields(fields, named, path, number)
                 fields_known = True
             if time_field is not None:
-                timestamp_ms = _epoch_ms(fields.get(time_field), timestamp_ms)
+                read_ms = _epoch_ms(fields.get(time_field))
+                if read_ms is not None:
+                    check_time(read_ms, f"Line {number} of {path}, field {time_field!r},")
+                timestamp_ms = timestamp_ms if read_ms is None else read_ms
             yield Record(_key(fields.get(key_field)), value, timestamp_ms)
 
 
@@ -111,13 +117,29 @@ def _key(value: Any) -> bytes | None:
     return text.encode("utf-8", errors="replace")
 
 
-def _epoch_ms(value: Any, otherwise: int | None) -> int | None:
+def check_time(timestamp_ms: int, where: str) -> None:
+    """Refuse a record time that Kafka does not hold; the client takes 0 for the time of sending.
+
+    Raises
+    ------
+    InputError
+        The time is not between 1970-01-01T00:00:00.001Z and the largest 64-bit number of milliseconds.
+    """
+    if not 0 < timestamp_ms <= _LONGEST_MS:
+        raise InputError(
+            f"{where} has the record time {timestamp_ms} ms, which Kafka cannot hold.",
+            expected="a time after 1970-01-01T00:00:00Z, in milliseconds",
+            fix="correct it, or name another field for the record's time: an event may be as old as it likes",
+        )
+
+
+def _epoch_ms(value: Any) -> int | None:
+    """Epoch milliseconds of a JSON value, None where it is no time."""
     if isinstance(value, str):
         try:
             instant = datetime.fromisoformat(value)
         except ValueError:
-            return otherwise
+            return None
         aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-        value = round(aware.timestamp() * 1000)
-    usable = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LONGEST_MS
-    return value if usable else otherwise
+        return round((aware - _EPOCH) / timedelta(milliseconds=1))
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
