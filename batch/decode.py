@@ -19,7 +19,8 @@ from twinrun.events.decode import DECODER_VERSION, decode, decoder_fingerprint, 
 from twinrun.events.source import COORDINATES, Source
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
-from twinrun.tables.offsets import Offsets, at_or_after, before, end_offsets, plain
+from twinrun.tables.landed import landed_of
+from twinrun.tables.offsets import Offsets, at_or_after, before, plain
 
 KIND = "decode"
 
@@ -60,7 +61,9 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     there = all(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
     anew = last is None or fresh is not None or last.payload["decoder"] != decoder or not there
     starts = {} if anew or last is None else plain(last.payload["to"])
-    ends = end_offsets(_bronze(spark, cfg, source), "partition", "offset")
+    _bronze(spark, cfg, source)
+    # What the ingest has read up to, which is beyond the last record where markers of transactions follow it.
+    ends = landed_of(spark, cfg, cfg.source(source.name).topic).ends
     new_records = sum(end - starts.get(partition, 0) for partition, end in ends.items())
     if not anew and new_records == 0 and last is not None:
         version = latest_version(spark, cfg.table("events", source=source.name))

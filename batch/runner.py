@@ -25,6 +25,7 @@ from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import latest_version, table_exists
 from twinrun.tables.gone import gone_of
+from twinrun.tables.landed import landing_notes
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
 
@@ -99,7 +100,7 @@ def run(
         events=sum(done.new_records for done in decoded.values()),
         table=state.table,
         version=finished.table_version,
-        notes=work.notes,
+        notes=(*work.notes, *(note for source in job.sources for note in landing_notes(spark, cfg, source.name))),
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,
     )

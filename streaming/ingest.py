@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from twinrun.streaming.progress import follow
 
+from twinrun.broker.topics import TopicInfo
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError, InputError
 from twinrun.events.source import Source
@@ -18,11 +20,14 @@ from twinrun.job.job import Job
 from twinrun.results.run import OnProgress, RunSummary, new_run_id
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
-from twinrun.tables.checkpoint import last_committed, query_id
+from twinrun.tables.checkpoint import last_committed, next_offsets, query_id
 from twinrun.tables.control import Record, add_record, latest_record
-from twinrun.tables.delta import latest_version, table_exists
-from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_stream
+from twinrun.tables.delta import latest_version, read_table, table_exists
+from twinrun.tables.gone import Loss
+from twinrun.tables.kafka import compacted, gone_offsets, guard_reads, guard_topic, ingest_reader, kafka_stream
+from twinrun.tables.landed import Landed, notes_on_landing, record_landing, record_loss, recorded_landing
 from twinrun.tables.lease import held_lease
+from twinrun.tables.offsets import Offsets, end_offsets
 
 KIND = "ingest"
 BRONZE_COLUMNS = ("topic", "partition", "offset", "timestamp", "timestampType", "key", "headers", "value")
@@ -34,10 +39,19 @@ def run(
     source: Source,
     stop: threading.Event | None = None,
     on_progress: OnProgress | None = None,
+    *,
+    accept_loss: bool = False,
 ) -> RunSummary:
     """Land what the topic has (available-now), or keep landing until stopped (processing-time).
 
-    One ingest per topic serves any number of jobs. Nothing is parsed, so no record can stop it.
+    One ingest per topic serves any number of jobs. Nothing is parsed, so no record can stop it. How far the topic was
+    read is recorded besides: see `twinrun.tables.landed`.
+
+    Parameters
+    ----------
+    accept_loss : bool
+        Go on from the oldest record that Kafka still has where older ones were removed before they were landed. What
+        is missing then is on record, and every later batch and verify knows it.
 
     Raises
     ------
@@ -52,16 +66,23 @@ def run(
     """
     topic = cfg.source(source.name).topic
     began = time.monotonic()
-    bronze, checkpoint = cfg.table("bronze", topic=topic), cfg.checkpoint("ingest", topic, 1)
+    bronze = cfg.table("bronze", topic=topic)
     with held_lease(spark, cfg, f"ingest:{topic}", f"twinrun ingest {topic}") as lease:
-        guard_topic(spark, cfg, topic, f"ingest:{topic}")
-        known = latest_record(spark, cfg, KIND, topic)
-        guard_checkpoint(spark, cfg, topic, bronze, checkpoint, known)
+        info = guard_topic(spark, cfg, source.name, ingest_reader(topic))
+        gappy = compacted(info)
+        place = open_checkpoint(spark, cfg, source.name, bronze, info, accept_loss)
         with plain_errors(f"the ingest of {topic}"):
-            query = write_bronze(read_topic(spark, cfg, topic), cfg, bronze, checkpoint, f"ingest {topic}")
-            if known is None:
-                add_record(spark, cfg, KIND, topic, {"query_id": str(query.id)})
-            state = follow(query, cfg, lease, lambda _: -1, stop or threading.Event(), on_progress)
+            records = read_topic(spark, cfg, source.name, place.starting)
+            query = write_bronze(records, cfg, bronze, place.checkpoint, f"ingest {topic}")
+            if not place.recorded:
+                add_record(spark, cfg, KIND, topic, {"query_id": str(query.id), "version": place.version})
+
+            def log(_: dict[int, int]) -> int:
+                record_landing(spark, cfg, source.name, gappy=gappy)
+                return query.lastProgress.batchId if query.lastProgress else -1
+
+            state = follow(query, cfg, lease, log, stop or threading.Event(), on_progress)
+        landed = recorded_landing(spark, cfg, topic)
     version = latest_version(spark, bronze) if table_exists(spark, bronze) else None
     return RunSummary(
         mode="ingest",
@@ -71,14 +92,60 @@ def run(
         table=bronze,
         version=version,
         micro_batches=state.micro_batch + 1,
+        notes=notes_on_landing(cfg, source.name, landed),
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,
     )
 
 
-def guard_checkpoint(
-    spark: SparkSession, cfg: Config, topic: str, bronze: str, checkpoint: str, known: Record | None
-) -> None:
+@dataclass(frozen=True)
+class Place:
+    """The checkpoint that an ingest goes on with.
+
+    ``starting`` counts only before its first micro-batch; ``recorded``: its query is on record as that of bronze.
+    """
+
+    checkpoint: str
+    version: int
+    recorded: bool
+    starting: str | Offsets
+
+
+def open_checkpoint(
+    spark: SparkSession, cfg: Config, source: str, bronze: str, info: TopicInfo, accept_loss: bool
+) -> Place:
+    """The checkpoint to go on with: the one that fills bronze, or after an accepted loss a new one behind the hole.
+
+    Raises
+    ------
+    CheckpointError
+        It is not the one that filled this bronze table.
+    DataLossError
+        Kafka no longer has what is landed next, and nobody accepted that.
+    """
+    topic = cfg.source(source).topic
+    known = latest_record(spark, cfg, KIND, topic)
+    landed = recorded_landing(spark, cfg, topic)
+    recorded = known is not None and int(known.payload.get("version", 1)) == landed.version
+    checkpoint = cfg.checkpoint("ingest", topic, landed.version)
+    guard_checkpoint(spark, bronze, checkpoint, known if recorded else None)
+    landed = record_landing(spark, cfg, source, gappy=compacted(info))
+    # A checkpoint behind an accepted loss that has planned nothing yet reads from there on.
+    reads = next_offsets(spark, checkpoint) or ({topic: landed.ends} if landed.version > 1 else {})
+    if accept_loss:
+        landed = _accepted_before(spark, cfg, topic, landed)
+        if gone_offsets(cfg, topic, reads.get(topic, {})):
+            landed = _accepted(spark, cfg, topic, bronze, reads[topic])
+            checkpoint, recorded = cfg.checkpoint("ingest", topic, landed.version), False
+    else:
+        way_out = f"go on from the oldest record left, with the hole on record: twinrun ingest {source} --accept-loss"
+        guard_reads(cfg, [topic], checkpoint, reads, way_out)
+    # A partition that came later begins at its first offset (-2 to Kafka).
+    starting = {**dict.fromkeys(range(info.partitions), -2), **landed.ends} if landed.version > 1 else "earliest"
+    return Place(checkpoint, landed.version, recorded, starting)
+
+
+def guard_checkpoint(spark: SparkSession, bronze: str, checkpoint: str, known: Record | None) -> None:
     """Refuse a checkpoint by which bronze would miss records or get them twice.
 
     Parameters
@@ -90,8 +157,6 @@ def guard_checkpoint(
     ------
     CheckpointError
         It is not the one that filled this bronze table.
-    DataLossError
-        Kafka no longer has what is landed next.
     """
     way_out = "land the topic anew: a new folder for warehouse and for checkpoints (--set)"
     found = query_id(spark, checkpoint)
@@ -110,12 +175,35 @@ def guard_checkpoint(
             expected="the table that the checkpoint belongs to",
             fix=f"put the table back, or {way_out}",
         )
-    guard_offsets(spark, cfg, [topic], checkpoint, way_out)
 
 
-def read_topic(spark: SparkSession, cfg: Config, topic: str) -> DataFrame:
+def _accepted(spark: SparkSession, cfg: Config, topic: str, bronze: str, reads: Offsets) -> Landed:
+    """Record what is lost, and where the next checkpoint begins."""
+    if table_exists(spark, bronze):
+        # A micro-batch may be in bronze and not in the checkpoint: a new one must not land it again.
+        held = end_offsets(read_table(spark, bronze), "partition", "offset")
+        reads = {partition: max(offset, held.get(partition, 0)) for partition, offset in reads.items()}
+    at_ms = int(time.time() * 1000)
+    gone = gone_offsets(cfg, topic, reads)
+    losses = tuple(Loss(partition, start, end, at_ms) for partition, (start, end) in sorted(gone.items()))
+    return record_loss(spark, cfg, topic, losses, {**reads, **{loss.partition: loss.end for loss in losses}})
+
+
+def _accepted_before(spark: SparkSession, cfg: Config, topic: str, landed: Landed) -> Landed:
+    """Record that what Kafka had removed before the first ingest is not to be waited for."""
+    known = {(loss.partition, loss.end) for loss in landed.losses}
+    at_ms = int(time.time() * 1000)
+    losses = tuple(
+        Loss(partition, 0, first, at_ms)
+        for partition, first in sorted(landed.starts.items())
+        if first and (partition, first) not in known
+    )
+    return record_loss(spark, cfg, topic, losses, {}) if losses else landed
+
+
+def read_topic(spark: SparkSession, cfg: Config, source: str, starting: str | Offsets = "earliest") -> DataFrame:
     """The topic as a stream of raw records with headers, from its earliest record: bronze is complete."""
-    return kafka_stream(spark, cfg, topic, max_offsets=None).select(*BRONZE_COLUMNS)
+    return kafka_stream(spark, cfg, cfg.source(source), None, starting).select(*BRONZE_COLUMNS)
 
 
 def write_bronze(records: DataFrame, cfg: Config, bronze: str, checkpoint: str, name: str) -> StreamingQuery:

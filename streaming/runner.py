@@ -35,7 +35,7 @@ from twinrun.results.state import (
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import append, latest_version, table_exists
-from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_stream
+from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_stream, stream_reader
 from twinrun.tables.lease import Lease, held_lease
 from twinrun.tables.micro_batches import RunFacts, flush
 from twinrun.tables.static import Pins, pin_tables, read_static
@@ -96,8 +96,7 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
     """The frames of the job's function by parameter name: decoded topics with their watermark, pinned tables."""
     frames = read_static(spark, cfg, pins)
     for source in job.sources:
-        topic = cfg.source(source.name).topic
-        raw = kafka_stream(spark, cfg, topic, cfg.stream.max_offsets_per_trigger, state.starting)
+        raw = kafka_stream(spark, cfg, cfg.source(source.name), cfg.stream.max_offsets_per_trigger, state.starting)
         events = valid_events(decode(raw, source), source)
         if source.lateness_ms is not None:
             events = events.withWatermark(source.event_time, spark_interval(source.lateness_ms))
@@ -155,7 +154,7 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
     else:
         state = check_continues(spark, job.job_name, last, meaning)
     for source in job.sources:
-        guard_topic(spark, cfg, cfg.source(source.name).topic, f"stream:{job.job_name}:v{state.version}")
+        guard_topic(spark, cfg, source.name, stream_reader(job.job_name, state.version))
     if state.query_id is not None:
         # What earlier runs did is logged under their facts before this run adds to the checkpoint.
         facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,10 @@ import pytest
 
 from tests.integration.conftest import World, click
 from tests.integration.healed import FIRST_A, LATER, LOG, SECOND_B, table, version
+from twinrun.explain.healed import Emitted
 from twinrun.heal.heal import apply_heal
+from twinrun.session.settings import with_settings
+from twinrun.tables.delta import USER_METADATA
 
 pytestmark = pytest.mark.slow
 
@@ -29,23 +33,31 @@ def world(make_world: Any) -> World:
 
 
 def test_a_proof_that_took_healed_rows_for_the_streams_own_would_fail(world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr("twinrun.explain.explain.as_emitted", lambda *given: given[4])
+    monkeypatch.setattr("twinrun.explain.explain.as_emitted", lambda *given: Emitted(given[4]))
     verdict = world.verify()
     assert (verdict.outcome, verdict.rows_explained, verdict.rows_unexplained) == ("differ", 0, 1)
 
 
-def test_a_healed_row_that_somebody_changed_is_not_explained(world: World) -> None:
+def test_a_healed_row_that_somebody_changed_is_told_from_what_the_stream_had_dropped(world: World) -> None:
     before = version(world)
     table(world).update(FIRST_A, {"clicks": "70"})
     verdict = world.verify()
-    assert (verdict.outcome, verdict.rows_explained, verdict.rows_unexplained) == ("differ", 0, 1)
+    assert (verdict.outcome, verdict.rows_explained, verdict.rows_unexplained) == ("differ", 1, 0)
+    assert {cause.cause: cause.rows for cause in verdict.causes} == {"late_dropped": 1, "sink_changed": 1}
+    [sample] = verdict.samples
+    assert [commit.operation for commit in sample.commits] == ["UPDATE"]
+    assert sample.stream is not None
+    assert sample.emitted is not None
+    assert sample.stream["clicks"] == 70 != sample.emitted["clicks"]
     table(world).restoreToVersion(before)
 
 
 def test_an_unexplained_row_is_left_alone_and_still_reported(make_world: Any) -> None:
     world = make_world(**{"stream.max_offsets_per_trigger": 8})
     world.run_all(LOG)
-    table(world).update(SECOND_B, {"clicks": "77"})
+    # A commit that says it is an erasure of twinrun's own: nothing tells whose row it is.
+    with with_settings(world.spark, {USER_METADATA: json.dumps({"run_id": "erase-1"})}):
+        table(world).update(SECOND_B, {"clicks": "77"})
     verdict = world.verify()
     assert (verdict.rows_explained, verdict.rows_unexplained) == (2, 1)
     plan, healed = apply_heal(world.spark, world.cfg(), world.job())

@@ -46,7 +46,8 @@ def _build(kind: Any, value: Any) -> Any:
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         # A field with a default may be younger than the report.
-        known = [each for each in fields(kind) if each.name in value or each.default is MISSING]
+        needed = {each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING}
+        known = [each for each in fields(kind) if each.name in value or each.name in needed]
         return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in known})  # type: ignore[operator]
     if origin in (types.UnionType, Union):
         return _build(next(each for each in arguments if each is not types.NoneType), value)

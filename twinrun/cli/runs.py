@@ -34,7 +34,17 @@ SourceName = Annotated[
 
 
 @command(commands, "ingest", "twinrun ingest flights")
-def ingest(call: Call, name: SourceName) -> int:
+def ingest(
+    call: Call,
+    name: SourceName,
+    accept_loss: Annotated[
+        bool,
+        typer.Option(
+            "--accept-loss",
+            help="Go on from the oldest record left, and record the hole, where Kafka removed what was not landed yet.",
+        ),
+    ] = False,
+) -> int:
     """Land topics in bronze, every record once; with the trigger processing-time until it is stopped."""
     cfg = call.config()
     sources = sources_named(cfg, name)
@@ -47,7 +57,14 @@ def ingest(call: Call, name: SourceName) -> int:
     def work(spark: SparkSession, stop: threading.Event) -> None:
         for source in sources:
             with step(call.out, f"ingesting {source.name}") as say:
-                done = run(spark, cfg, source, stop, on_progress=lambda so_far: say(progress_text(so_far)))
+                done = run(
+                    spark,
+                    cfg,
+                    source,
+                    stop,
+                    on_progress=lambda so_far: say(progress_text(so_far)),
+                    accept_loss=accept_loss,
+                )
             show_run(call, done)
 
     until_stopped(cfg, f"ingest {name}", work)

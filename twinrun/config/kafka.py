@@ -80,6 +80,9 @@ class Kafka(BaseModel):
                 problems.append(Problem((key,), f"{name} has the prefix of Spark", fix=f"write {short}"))
             if key in ("bootstrap.servers", "metadata.broker.list"):
                 problems.append(Problem((key,), f"{name} has a key of its own", fix="write kafka.bootstrap_servers"))
+            if key.removeprefix("kafka.") == "isolation.level":
+                found = f"{name} would count for some commands and not for others; each source has its own"
+                problems.append(Problem((key,), found, fix=f"write sources.NAME.isolation_level: {options[key]}"))
         if problems:
             raise several(problems)
         return options

@@ -18,11 +18,25 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Isolation = Literal["read_committed", "read_uncommitted"]
+"""Kafka's ``isolation.level``: whether records of aborted transactions are read."""
+
+
 class SourceBinding(Section):
-    """A source's topic, and where both modes begin to read it: ``earliest``, ``latest`` or an ISO time."""
+    """A source's topic, where both modes begin to read it, and by which isolation level every command reads it.
+
+    ``starting_offsets``: ``earliest``, ``latest`` or an ISO time. ``isolation_level`` null: Kafka's own default, and
+    the ingest says how many records of aborted transactions it reads by it.
+    """
 
     topic: Topic
     starting_offsets: Offsets = "earliest"
+    isolation_level: Isolation | None = None
+
+    @property
+    def isolation(self) -> Isolation:
+        """The level that is used."""
+        return self.isolation_level or "read_uncommitted"
 
 
 class TableBinding(Section):

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing, differing_keys, key_id
+from twinrun.explain.sink_changed import is_same
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 
@@ -93,10 +94,12 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataF
     causes = _causes(job, flow, worlds.mode_dependent)
     sink_right = F.col("_sink").isNull()
     table_right = F.col("_table_wrong").isNull()
-    proven = table_right & (F.size("_causes") > 0)
+    same = is_same(rows)
+    proven = table_right & ((same & sink_right) | (~same & (F.size("_causes") > 0)))
     done = marked.withColumn("_causes", F.when(sink_right, causes).otherwise(_named(F.col("_sink"))))
-    verdict = F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained"))
     none = F.create_map().cast("map<string,bigint>")
+    done = done.withColumn("_causes", F.when(same, none).otherwise(F.col("_causes")))
+    verdict = F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained"))
     done = done.withColumn("verdict", verdict).withColumn("causes", F.when(proven, F.col("_causes")).otherwise(none))
     return done.select(*[name for name in rows.columns if name not in ("verdict", "causes")], "verdict", "causes")
 

@@ -14,6 +14,7 @@ from twinrun.explain.differing import KEY_ID, differing_keys
 from twinrun.explain.evidence import causes_of
 from twinrun.explain.material import Material
 from twinrun.explain.needed import only_needed
+from twinrun.explain.sink_changed import is_same
 from twinrun.job.job import Job
 
 
@@ -37,11 +38,12 @@ def explain_closed_form(job: Job, rows: DataFrame, material: Material) -> DataFr
         judged = judged.join(other, KEY_ID, "left")
         entry = F.create_map(F.lit("static_version"), F.lit(0).cast("bigint"))
         causes = F.when(F.col("_static").isNotNull(), F.map_concat(causes, entry)).otherwise(causes)
-    proven = F.col("_wrong").isNull() & (F.size("_causes") > 0)
-    judged = judged.withColumn("_causes", causes)
+    same = is_same(rows)
+    none = F.create_map().cast("map<string,bigint>")
+    proven = F.col("_wrong").isNull() & (same | (F.size("_causes") > 0))
+    judged = judged.withColumn("_causes", F.when(same, none).otherwise(causes))
     judged = judged.withColumn("verdict", F.when(proven, F.lit("explained")).otherwise(F.lit("unexplained")))
     # A cause that is not proven is withdrawn.
-    none = F.create_map().cast("map<string,bigint>")
     judged = judged.withColumn("causes", F.when(proven, F.col("_causes")).otherwise(none))
     judged = judged.select(*rows.columns, "verdict", "causes").localCheckpoint()
 

@@ -19,10 +19,11 @@ from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Material, gather
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides
+from twinrun.explain.sink_changed import as_held, emitted_texts, with_emitted
 from twinrun.explain.steps import rest_of, still_open, with_more
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import ForeignCommit, StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.touched import TimeRange, join_ranges
 
@@ -40,13 +41,29 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """What somebody else did to the stream's table.
+
+    ``touched``: differing keys (`KEY_ID`) with the ``versions`` that changed them. ``emitted``: keys whose row was
+    changed, with the row that the stream had written as JSON (null: none). Both None where there are none.
+    """
+
+    commits: tuple[ForeignCommit, ...] = ()
+    touched: DataFrame | None = None
+    emitted: DataFrame | None = None
+
+
+NOBODY = Foreign()
+
+
+@dataclass(frozen=True)
 class Explained:
     """What a verify wrote to ``differences``, and how many events each proven cause is about.
 
     ``rows`` has ``key_id``, ``batch`` and ``stream`` (JSON), ``window_start`` (null without windows), ``kind``,
     ``columns``, ``verdict`` and ``causes`` (events by cause, for this row). ``notes``: what could not be tried.
     ``blamed`` are the events of those causes, see `twinrun.explain.evidence.blamed_events`; lazy.
-    ``expired``: rows whose evidence is gone.
+    ``expired``: rows whose evidence is gone. ``foreign``: what somebody else did to the stream's table.
     """
 
     rows: DataFrame
@@ -55,6 +72,7 @@ class Explained:
     blamed: DataFrame | None = None
     events_of: Literal["row", "window", "any"] = "row"
     expired: int = 0
+    foreign: Foreign = NOBODY
 
 
 def explain(
@@ -81,8 +99,11 @@ def explain(
     if part_gone:
         parts = split(job, keyed, found.gone)
         lost, keyed = parts.lost.localCheckpoint(), parts.others.localCheckpoint()
-    # What a heal wrote was never emitted: proofs look at what stood there before.
-    sides = Sides(sides.batch, as_emitted(spark, cfg, job, cut, sides.stream, keyed))
+    # What a heal or somebody else wrote was never emitted: proofs look at what stood there before.
+    emitted = as_emitted(spark, cfg, job, cut, sides.stream, keyed)
+    sides, held = Sides(sides.batch, emitted.stream), keyed
+    if emitted.changed is not None:
+        keyed = with_emitted(job, keyed, sides, emitted.changed)
     notes = []
     judged, left = _verdict(keyed, "unexplained"), True
     material: Material | None = None
@@ -105,14 +126,18 @@ def explain(
         left = still_open(judged)
     if left and material is not None:
         judged = with_more(judged, explain_unstable(job, rest_of(judged), material))
-    if part_gone and not (job.windowed and flow.closed_form):
+    # Nobody knows which windows the events belong to that the stream read and bronze never got.
+    if part_gone and (not (job.windowed and flow.closed_form) or any(each.lost for each in found.gone.values())):
         judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
     if lost is not None:
         judged = judged.unionByName(_verdict(lost, "evidence_expired"), allowMissingColumns=True)
+    if emitted.changed is not None:
+        judged = as_held(judged, held, emitted.changed)
     kept = keep(spark, cfg, job, found.verify_id, judged)
     expired = kept.filter(F.col("verdict") == "evidence_expired").count() if part_gone else 0
+    foreign = Foreign(emitted.commits, emitted.touched, emitted_texts(job, sides.stream, held, emitted.changed))
     if material is None:
-        return Explained(kept, notes=tuple(notes), expired=expired)
+        return Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign)
     proven = judged.filter(F.col("verdict") == "explained")
     return Explained(
         rows=kept,
@@ -121,6 +146,7 @@ def explain(
         blamed=blamed_events(proven, material.evidence),
         events_of=events_of(job, material.evidence),
         expired=expired,
+        foreign=foreign,
     )
 
 

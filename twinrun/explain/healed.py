@@ -1,6 +1,9 @@
-"""Healed rows in a proof: the stream never wrote them, so what it did write is put back before it is explained."""
+"""Rows that the stream never wrote, healed or changed by somebody: what it did write is put back before a proof."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -8,9 +11,9 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
 from twinrun.events.json_ import quoted
-from twinrun.explain.differing import EXACT_TIMES, key_id
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, key_id
 from twinrun.job.job import Job
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import ForeignCommit, StreamCut, foreign_to_stream
 from twinrun.results.heals import HealRecord, heals_of, standing
 from twinrun.results.run import without_lineage
 from twinrun.session.plain import plain_errors
@@ -19,6 +22,7 @@ from twinrun.tables.delta import read_table
 MOST_HEALS = 20
 """So many heals of one table are looked into, from the newest back; rows of older ones cannot be proven any more."""
 
+_NOW, _AFTER, _BEFORE = -1, 1, 0
 HEALABLE_KINDS = ("changed", "only_batch", "only_stream")
 BATCH_IS_RIGHT = (
     "late_dropped",
@@ -27,31 +31,149 @@ BATCH_IS_RIGHT = (
     "static_version",
     "duplicate_event",
     "sink_missing",
+    "sink_changed",
     "float_order",
 )
 """Causes by which the batch's row is the better one, and the stream has done with the events in question."""
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """The stream's rows as far as they can be its own.
+
+    Attributes
+    ----------
+    stream : DataFrame
+        The table's rows, with those put back that a heal or somebody else wrote over.
+    commits : tuple of ForeignCommit
+        Who else wrote to the table, as far as its history goes back.
+    touched : DataFrame or None
+        Differing keys that a foreign commit changed: `KEY_ID`, ``versions`` (ascending); None where there are none.
+    changed : DataFrame or None
+        Those of them whose row was put back, since the table now holds another one: columns as ``touched``.
+    """
+
+    stream: DataFrame
+    commits: tuple[ForeignCommit, ...] = ()
+    touched: DataFrame | None = None
+    changed: DataFrame | None = None
+
+
 def as_emitted(
     spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, stream: DataFrame, differing: DataFrame
-) -> DataFrame:
-    """The stream's rows without its heals, as far as differing rows are concerned. Lazy but for small Spark jobs.
+) -> Emitted:
+    """The stream's rows without its heals and without what others wrote, as far as differing rows are concerned.
 
-    A healed row is put back only if it is still exactly what the heal wrote; otherwise somebody else changed it, and
-    it stays as it is. One small Spark job where nothing was healed, else about three per heal.
+    A row is put back only if it is still exactly what that commit wrote; otherwise something else changed it since, and
+    it stays as it is. A row that a foreign commit deleted, or repeated as it is, stays so too: its fault has a name of
+    its own. What is put back proves nothing yet: a recomputation must give it. Three small Spark jobs where nothing was
+    healed and nobody else wrote, else about five.
 
     Parameters
     ----------
     stream : DataFrame
         The stream's rows at the cut, without lineage columns.
     differing : DataFrame
-        The rows that differ, with the struct ``key``.
+        The rows that differ, with the struct ``key`` and ``window``.
     """
-    made = [heal for heal in standing(heals_of(spark, cfg, job.job_name), cut.state.table) if heal.version is not None]
-    wanted = differing.select(F.to_json("key", EXACT_TIMES).alias("key_id")).distinct() if made else differing
-    for heal in reversed(made[-MOST_HEALS:]):
-        stream = _put_back(spark, cfg, job, heal, stream, wanted)
-    return stream
+    table = cut.state.table
+    made = [heal.version for heal in standing(heals_of(spark, cfg, job.job_name), table) if heal.version is not None]
+    commits = foreign_to_stream(spark, cut, job.emit)
+    foreign = {commit.version for commit in commits}
+    steps = sorted([*made[-MOST_HEALS:], *foreign])
+    if not steps:
+        return Emitted(stream)
+    window = F.col("window") if job.windowed else F.lit(None).cast("timestamp")
+    named = differing.select(F.to_json("key", EXACT_TIMES).alias(KEY_ID), window.alias("window_start"))
+    wanted = named.distinct().localCheckpoint()
+    while steps:
+        try:
+            with plain_errors(f"looking into older versions of {table}"):
+                found = _traced(spark, job, table, stream, wanted, steps, foreign).localCheckpoint()
+            break
+        except (
+            TwinrunError
+        ):  # the oldest were vacuumed away, or have other columns: their rows stay, and are not proven
+            steps = steps[1:]
+    else:
+        return Emitted(stream, commits)
+    theirs = found.filter(F.size("versions") > 0)
+    # A row that is gone, or stands there in copies, is as the stream wrote it, where it is at all.
+    other = (F.size("held") > 0) & ~F.array_distinct("held").eqNullSafe(F.array_distinct("texts"))
+    put_back = found.filter((F.size("versions") == 0) | other)
+    names = [F.col(f"_row.{quoted(name)}") for name in stream.columns]
+    rows = put_back.select(F.explode("rows").alias("_row")).select(*names)
+    kept = stream.withColumn(KEY_ID, key_id(job)).join(put_back.select(KEY_ID), KEY_ID, "left_anti").drop(KEY_ID)
+    touched, changed = (frame.select(KEY_ID, "versions") for frame in (theirs, theirs.filter(other)))
+    return Emitted(
+        stream=kept.unionByName(rows),
+        commits=commits,
+        touched=None if touched.isEmpty() else touched,
+        changed=None if changed.isEmpty() else changed,
+    )
+
+
+def _traced(
+    spark: SparkSession,
+    job: Job,
+    table: str,
+    stream: DataFrame,
+    wanted: DataFrame,
+    steps: list[int],
+    foreign: set[int],
+) -> DataFrame:
+    """Follow each wanted key back through commits that are not the stream's; keys that none of them made are left out.
+
+    `KEY_ID`, ``held`` (rows now, as sorted texts), ``texts`` and ``rows`` (as they were before), ``versions`` (foreign
+    commits that made the difference, ascending). One Spark job over these keys of two versions for each commit.
+    """
+    where = around(job, wanted)
+    sides = [(_NOW, _NOW, stream)]
+    for version in steps:
+        for at, side in ((version, _AFTER), (version - 1, _BEFORE)):
+            sides.append((version, side, without_lineage(read_table(spark, table, at))))
+    frames = []
+    for version, side, rows in sides:
+        mine = rows_by_key(rows.select(*[quoted(name) for name in stream.columns]), job, wanted, where)
+        row = F.struct(*[quoted(name) for name in stream.columns])
+        text = F.to_json(row, EXACT_TIMES)
+        frames.append(
+            mine.select(KEY_ID, F.lit(version).alias("v"), F.lit(side).alias("side"), row.alias("row"), text.alias("t"))
+        )
+    parts = reduce(DataFrame.unionByName, frames).groupBy(KEY_ID, "v", "side")
+    part = parts.agg(F.array_sort(F.collect_list("t")).alias("texts"), F.collect_list("row").alias("rows"))
+    by_key = part.groupBy(KEY_ID).agg(F.collect_list(F.struct("v", "side", "texts", "rows")).alias("all"))
+    held = _texts(F.lit(_NOW), _NOW)
+    start = F.array().cast("array<struct<version: int, texts: array<string>>>")
+
+    def back(chain: Column, version: Column) -> Column:
+        before, after = _texts(version, _BEFORE), _texts(version, _AFTER)
+        state = F.when(F.size(chain) > 0, F.element_at(chain, -1)["texts"]).otherwise(held)
+        earlier = F.array_append(chain, F.struct(version.alias("version"), before.alias("texts")))
+        return F.when((state == after) & (before != after), earlier).otherwise(chain)
+
+    newest_first = F.array(*[F.lit(version) for version in reversed(steps)])
+    traced = by_key.withColumn("chain", F.aggregate(newest_first, start, back)).filter(F.size("chain") > 0)
+    # Back and forth: the newest commit that turned the row into another one is meant, not all since the first.
+    states = F.transform("chain", lambda each: each["texts"])
+    steps_back = F.array_position(states, F.element_at("chain", -1)["texts"]).cast("int")
+    traced = traced.withColumn("chain", F.slice("chain", 1, steps_back)).withColumn("end", F.element_at("chain", -1))
+    made = F.transform("chain", lambda each: each["version"])
+    theirs = F.array_sort(F.filter(made, lambda version: version.isin(*foreign) if foreign else F.lit(False)))
+    was = F.filter("all", lambda each: (each["v"] == F.col("end.version")) & (each["side"] == _BEFORE))
+    return traced.select(
+        KEY_ID,
+        held.alias("held"),
+        "end.texts",
+        F.flatten(F.transform(was, lambda each: each["rows"])).alias("rows"),
+        theirs.alias("versions"),
+    )
+
+
+def _texts(version: Column, side: int) -> Column:
+    """The rows of a key on one side of a commit, as sorted texts; empty for none."""
+    found = F.filter("all", lambda each: (each["v"] == version) & (each["side"] == side))
+    return F.flatten(F.transform(found, lambda each: each["texts"]))
 
 
 def healable(job: Job, watermark_ms: int | None) -> Column:
@@ -103,24 +225,3 @@ def changed_keys(now: DataFrame, then: DataFrame) -> DataFrame:
     """
     texts = [frame.select("key_id", F.to_json(F.struct("*"), EXACT_TIMES).alias("row")) for frame in (now, then)]
     return texts[0].exceptAll(texts[1]).unionByName(texts[1].exceptAll(texts[0])).select("key_id")
-
-
-def _put_back(
-    spark: SparkSession, cfg: Config, job: Job, heal: HealRecord, stream: DataFrame, wanted: DataFrame
-) -> DataFrame:
-    version = heal.version or 0
-    try:
-        with plain_errors(f"looking into heal {heal.id}"):
-            keys = healed_keys(spark, cfg, job, heal).join(wanted, "key_id", "left_semi").localCheckpoint()
-            if keys.isEmpty():
-                return stream
-            where = around(job, keys)
-            wrote, had = (without_lineage(read_table(spark, heal.table, at)) for at in (version, version - 1))
-            now, wrote, had = (rows_by_key(frame, job, keys, where) for frame in (stream, wrote, had))
-            changed = changed_keys(now, wrote)
-            intact = keys.join(changed, "key_id", "left_anti").select("key_id").localCheckpoint()
-            before = had.join(intact, "key_id", "left_semi").drop("key_id").localCheckpoint()
-    except TwinrunError:  # the table's old versions were vacuumed away: the rows stay, and are not proven
-        return stream
-    kept = stream.withColumn("key_id", key_id(job)).join(F.broadcast(intact), "key_id", "left_anti").drop("key_id")
-    return kept.unionByName(before)

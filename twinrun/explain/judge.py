@@ -8,9 +8,10 @@ from twinrun.compare.result import Comparison
 from twinrun.config.model import Config
 from twinrun.durations import human
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK
+from twinrun.explain.explain import NOBODY, Foreign
 from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import ForeignCommit, StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import (
     EXPECTED_CAUSES,
@@ -45,9 +46,10 @@ class Checks:
     age_ms: int | None
     covered: bool
     broker_seen: bool
-    foreign: tuple[str, ...]
+    foreign: tuple[ForeignCommit, ...]
     expired: int = 0
     uncounted: int = 0
+    sink: Foreign = NOBODY
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,12 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
         problems.append(f"logic_changed: the two results come from different definitions: {', '.join(changed)}")
     if checks.foreign:
         problems.append(
-            f"the batch's table was changed by something else than a batch run: {', '.join(checks.foreign)}"
+            f"the batch's table was changed by something else than a batch run: {', '.join(map(str, checks.foreign))}"
+        )
+    if checks.sink.touched is not None:
+        problems.append(
+            f"the stream's table was changed by something else than the stream: "
+            f"{', '.join(map(str, checks.sink.commits))}"
         )
     problems += [f"schema: {difference}" for difference in schema_drift(checks.comparison)]
     unexplained = checks.totals["rows_unexplained"] - checks.expired
@@ -245,6 +252,11 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
         notes.append(
             f"The stream dropped no event in {plural(cut.committed.micro_batch + 1, 'micro-batch')}. That depends on "
             "their size: smaller ones move the watermark more often, and drop more."
+        )
+    if checks.sink.commits and checks.sink.touched is None:
+        notes.append(
+            f"The stream's table was changed by something else than the stream, in no row that differs: "
+            f"{', '.join(map(str, checks.sink.commits))}."
         )
     if checks.duplicates:
         notes.append(

@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
 
 from twinrun.broker.topics import TopicInfo, offset_ranges
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError
-from twinrun.explain.lost import ByName, gone_from
+from twinrun.explain.lost import ByName, gone_from, notes_on
 from twinrun.job.job import Job
-from twinrun.results.audit import audit_source
+from twinrun.results.audit import Covered, audit_source
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import Audit
-from twinrun.tables.delta import read_table
-from twinrun.tables.kafka import topic_info
-from twinrun.tables.offsets import Offsets, end_offsets, lag
+from twinrun.tables.kafka import isolation_of, stream_reader, topic_info
+from twinrun.tables.landed import Landed, landed_of, lost_to, notes_on_landing
+from twinrun.tables.offsets import Offsets, lag
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far everything around the cut has come, per source, and what of it was removed on purpose."""
+    """How far everything around the cut has come, per source, and what of it was removed on purpose.
+
+    ``bronze``: what the ingest has read up to, see `twinrun.tables.landed.landed_of`. ``broker``: where a reader by the
+    source's isolation level would end now.
+    """
 
     broker: dict[str, Offsets | None]
-    bronze: dict[str, Offsets]
+    landed: dict[str, Landed]
     topics: dict[str, TopicInfo | None]
     gone: ByName
+
+    @property
+    def bronze(self) -> dict[str, Offsets]:
+        """End offsets of what was landed, by source."""
+        return {name: each.ends for name, each in self.landed.items()}
 
 
 def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
     """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified."""
     broker: dict[str, Offsets | None] = {}
     topics: dict[str, TopicInfo | None] = {}
-    bronze = {}
+    landed = {}
     for source in job.sources:
-        topic = cfg.source(source.name).topic
-        bronze[source.name] = end_offsets(read_table(spark, cfg.table("bronze", topic=topic)), "partition", "offset")
+        binding = cfg.source(source.name)
+        landed[source.name] = landed_of(spark, cfg, binding.topic)
+        committed = binding.isolation == "read_committed"
+        options = cfg.kafka.confluent_options()
         try:
-            ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+            ranges = offset_ranges(cfg.kafka.bootstrap_servers, binding.topic, options, committed=committed)
             broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
-            topics[source.name] = topic_info(cfg, topic)
+            topics[source.name] = topic_info(cfg, binding.topic)
         except BrokerError:
             broker[source.name], topics[source.name] = None, None
-    return Reach(broker, bronze, topics, gone_from(spark, cfg, job))
+    return Reach(broker, landed, topics, gone_from(spark, cfg, job))
+
+
+def with_lost(reach: Reach, cut: StreamCut) -> Reach:
+    """With what the stream has read and Kafka had removed before it could be landed."""
+    lost = {
+        name: lost_to(reach.landed[name], cut.start.get(name, {}), cut.end.get(name, {}), gone.ends)
+        for name, gone in reach.gone.items()
+    }
+    return replace(reach, gone={name: replace(gone, lost=lost[name]) for name, gone in reach.gone.items()})
+
+
+def notes_on_reach(cfg: Config, job: Job, reach: Reach) -> tuple[str, ...]:
+    """What a reader should know: what is gone, records of aborted transactions that count, holes on record."""
+    return notes_on(reach.gone) + tuple(
+        f"{note[0].upper()}{note[1:]}."
+        for source in job.sources
+        for note in notes_on_landing(cfg, source.name, reach.landed[source.name])
+    )
 
 
 def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
@@ -54,7 +83,27 @@ def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
     return sum(lag(ahead[name], started[name]) for name in ahead)
 
 
-def audits_of(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach) -> tuple[Audit, ...]:
-    """Whether what was landed, decoded and refused adds up, per source. About two Spark jobs each."""
-    ends, topics, gone = batch.ends, reach.topics, reach.gone
-    return tuple(audit_source(spark, cfg, s, ends[s.name], topics[s.name], gone[s.name]) for s in job.sources)
+def audits_of(
+    spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach, cut: StreamCut
+) -> tuple[Audit, ...]:
+    """Whether what was landed, decoded and refused adds up, per source. About three Spark jobs each."""
+    audits = []
+    for source in job.sources:
+        name = source.name
+        covered = Covered(
+            ends=batch.ends[name],
+            landed=reach.landed[name],
+            gone=reach.gone[name],
+            stream=(cut.start.get(name, {}), cut.end.get(name, {})),
+        )
+        audit = audit_source(spark, cfg, source, covered, reach.topics[name])
+        reader = stream_reader(job.job_name, cut.state.version)
+        streamed = isolation_of(spark, cfg, cfg.source(name).topic, reader) if cut.query_id else ""
+        if streamed and covered.landed.isolation and streamed != covered.landed.isolation:
+            two = (
+                f"landed by isolation level {covered.landed.isolation}, and the stream read it by {streamed}: records "
+                "of aborted transactions count in one mode only"
+            )
+            audit = replace(audit, ok=False, note="; ".join(filter(None, (two, audit.note))))
+        audits.append(audit)
+    return tuple(audits)

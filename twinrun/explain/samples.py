@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from twinrun.explain.differing import KEY_ID
-from twinrun.explain.explain import Explained
-from twinrun.results.verdict import BlamedEvent, RowSample
+from twinrun.explain.explain import Explained, Foreign
+from twinrun.results.verdict import BlamedEvent, RowSample, SinkCommit
 
 EVENTS_PER_CAUSE = 5
 """Named events per row and cause; the counts are complete."""
@@ -21,6 +21,8 @@ def row_samples(explained: Explained, limit: int) -> tuple[RowSample, ...]:
     order = F.when(F.col("verdict") == "explained", 1).otherwise(0)
     rows = explained.rows.orderBy(order, "window_start", "key_id", "copy").limit(limit).collect()
     named = _named(explained.blamed, [row["key_id"] for row in rows if row["verdict"] == "explained"])
+    keys = [row["key_id"] for row in rows]
+    commits, emitted = _commits(explained.foreign, keys), _emitted(explained.foreign, keys)
     return tuple(
         RowSample(
             key=json.loads(row["key_id"]),
@@ -33,6 +35,8 @@ def row_samples(explained: Explained, limit: int) -> tuple[RowSample, ...]:
             causes=dict(row["causes"]),
             events=tuple(named.get(row["key_id"], ())),
             events_of=explained.events_of,
+            emitted=emitted.get(row["key_id"]) if "sink_changed" in row["causes"] else None,
+            commits=commits.get(row["key_id"], ()),
         )
         for row in rows
     )
@@ -40,6 +44,23 @@ def row_samples(explained: Explained, limit: int) -> tuple[RowSample, ...]:
 
 def _cells(text: str | None) -> dict[str, Any] | None:
     return None if text is None else json.loads(text)
+
+
+def _commits(foreign: Foreign, keys: list[str]) -> dict[str, tuple[SinkCommit, ...]]:
+    """What else changed each row in the stream's table, the oldest first. One small Spark job, or none."""
+    if foreign.touched is None or not keys:
+        return {}
+    known = {commit.version: SinkCommit(**vars(commit)) for commit in foreign.commits}
+    rows = foreign.touched.filter(F.col(KEY_ID).isin(keys)).collect()
+    return {row[KEY_ID]: tuple(known[version] for version in row["versions"]) for row in rows}
+
+
+def _emitted(foreign: Foreign, keys: list[str]) -> dict[str, dict[str, Any] | None]:
+    """What the stream had written in the place of each changed row. One small Spark job, or none."""
+    if foreign.emitted is None or not keys:
+        return {}
+    rows = foreign.emitted.filter(F.col(KEY_ID).isin(keys)).collect()
+    return {row[KEY_ID]: _cells(row["emitted"]) for row in rows}
 
 
 def _named(blamed: DataFrame | None, keys: list[str]) -> dict[str, list[BlamedEvent]]:

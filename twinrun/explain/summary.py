@@ -28,6 +28,7 @@ PROOFS = {
     "nondeterministic": "the batch, run twice more over the same events, differs from itself",
     "sink_missing": "the recorded micro-batches, run again, emit the row that the stream's table lacks",
     "sink_duplicate": "the recorded micro-batches, run again, emit once the row that the stream's table repeats",
+    "sink_changed": "before somebody else's commit the stream's table held the row that a recomputation gives",
     "mode_dependent_logic": "run again, the micro-batches give the stream's row, and not the batch's in any order",
 }
 

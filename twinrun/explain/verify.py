@@ -10,11 +10,11 @@ from pyspark.sql import SparkSession
 
 from twinrun.config.model import Config
 from twinrun.explain.assign import newest_events
-from twinrun.explain.explain import Explained, Found, explain
+from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
-from twinrun.explain.lost import notes_on, uncounted
-from twinrun.explain.reach import Reach, audits_of, reach_of, unread
+from twinrun.explain.lost import uncounted
+from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, unread, with_lost
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, compare_sides
 from twinrun.explain.summary import (
@@ -38,11 +38,11 @@ from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
-from twinrun.results.verdict import Cut, MicroBatchPoint, SourceCut, Verdict
+from twinrun.results.verdict import Audit, Cut, MicroBatchPoint, SourceCut, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
-from twinrun.tables.offsets import covers, lag
+from twinrun.tables.offsets import covers
 from twinrun.tables.static import read_static
 from twinrun.wording import plural
 
@@ -92,9 +92,8 @@ def verify(
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = _covered(cut, batch, job)
-        static = read_static(spark, cfg, batch.static)
-        flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
-        reach = reach_of(spark, cfg, job)
+        flow = dataflow(spark, job, {n: frame.schema for n, frame in read_static(spark, cfg, batch.static).items()})
+        reach = with_lost(reach_of(spark, cfg, job), cut)
         sides = _whole_sides(spark, batch, cut)
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
@@ -122,7 +121,8 @@ def verify(
             causes=() if judged is None else cause_counts(judged),
             late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
             duplicates=duplicates,
-            audits=audits_of(spark, cfg, job, batch, reach),
+            audits=audits_of(spark, cfg, job, batch, reach, cut),
+            sink=judged.foreign if judged else NOBODY,
             expectations=expectations + check_ledger(windows, cfg.verify.min_completeness),
             lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
@@ -132,7 +132,7 @@ def verify(
             expired=judged.expired if judged else 0,
             uncounted=uncounted(spark, cfg, job, batch, reach.gone),
         )
-        pinned = _pinned(cfg, job, cut, batch, reach)
+        pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
         shown = Shown(
             late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
             samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
@@ -141,7 +141,7 @@ def verify(
             quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
         )
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
-        notes = notes_of(job, cut, checks, batch) + notes_on(reach.gone) + (judged.notes if judged else ())
+        notes = notes_of(job, cut, checks, batch) + notes_on_reach(cfg, job, reach) + (judged.notes if judged else ())
         notes += notes_on_sources(spark, cfg, job, cut, batch, windows, checks)
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
 
@@ -166,7 +166,8 @@ def _covered(cut: StreamCut, batch: BatchState, job: Job) -> bool:
     return all(covers(batch.ends.get(s.name, {}), cut.end.get(s.name, {})) for s in job.sources)
 
 
-def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Reach) -> Cut:
+def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Reach, audits: tuple[Audit, ...]) -> Cut:
+    audited = {audit.source: audit for audit in audits}
     sources = tuple(
         SourceCut(
             source=s.name,
@@ -176,8 +177,9 @@ def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Rea
             bronze_end=reach.bronze[s.name],
             batch_end=batch.ends.get(s.name, {}),
             broker_end=reach.broker[s.name],
-            events_in_cut=lag(cut.end.get(s.name, {}), cut.start.get(s.name, {})),
-            events_batch=sum(batch.ends.get(s.name, {}).values()),
+            events_in_cut=audited[s.name].stream_rows,
+            events_batch=audited[s.name].bronze_rows,
+            bronze_start=reach.landed[s.name].starts,
         )
         for s in job.sources
     )

@@ -133,7 +133,11 @@ def explain_external(
         surplus = explain_copies(found.filter(copies), world)
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
     if parts is not None:
-        judged = _with_expired(judged, parts.lost, by_window=job.windowed and case.flow.closed_form)
+        judged = _with_expired(
+            judged,
+            parts.lost,
+            by_window=job.windowed and case.flow.closed_form and not any(each.lost for each in gone.values()),
+        )
     kept = Judged(
         rows=keep(spark, cfg, job, verify_id, judged, TABLE),
         events=reduce(add, (Counter(each.events) for each in proven)),

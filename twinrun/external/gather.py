@@ -18,9 +18,9 @@ from twinrun.external.side import External, aligned, compared_job, less, read_ex
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.results.state import BatchState, batch_state, read_events
-from twinrun.results.verdict import Cut, SourceCut
+from twinrun.results.verdict import Audit, Cut, SourceCut
 from twinrun.tables.delta import read_table
-from twinrun.tables.offsets import covers, lag
+from twinrun.tables.offsets import covers
 from twinrun.tables.static import read_static
 
 _POLL_S = 2.0
@@ -77,9 +77,12 @@ def is_covered(batch: BatchState, binding: ExternalBinding, job: Job) -> bool:
     return all(covers(batch.ends.get(s.name, {}), binding.end.get(s.name, {})) for s in job.sources)
 
 
-def pinned_cut(cfg: Config, case: Case, batch: BatchState, reach: Reach, version: int) -> Cut:
+def pinned_cut(
+    cfg: Config, case: Case, batch: BatchState, reach: Reach, audits: tuple[Audit, ...], version: int
+) -> Cut:
     """Everything that is pinned, for the report."""
     cut = case.cut
+    audited = {audit.source: audit for audit in audits}
     sources = tuple(
         SourceCut(
             source=s.name,
@@ -89,8 +92,9 @@ def pinned_cut(cfg: Config, case: Case, batch: BatchState, reach: Reach, version
             bronze_end=reach.bronze[s.name],
             batch_end=batch.ends.get(s.name, {}),
             broker_end=reach.broker[s.name],
-            events_in_cut=lag(cut.end[s.name], cut.start[s.name]),
-            events_batch=sum(batch.ends.get(s.name, {}).values()),
+            events_in_cut=audited[s.name].stream_rows,
+            events_batch=audited[s.name].bronze_rows,
+            bronze_start=reach.landed[s.name].starts,
         )
         for s in case.job.sources
     )

@@ -16,8 +16,8 @@ from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
-from twinrun.explain.lost import notes_on, uncounted
-from twinrun.explain.reach import Reach, audits_of, reach_of
+from twinrun.explain.lost import uncounted
+from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, with_lost
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
 from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
@@ -85,6 +85,7 @@ def verify_external(
         covered = is_covered(batch, binding, job)
         reach = reach_of(spark, cfg, job)
         case, external, notes = read_case(spark, cfg, job, binding, batch)
+        reach = with_lost(reach, case.cut)
         empty = case.sides.stream.limit(1).count() == 0
         ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
         say("comparing")
@@ -109,8 +110,8 @@ def verify_external(
         say("checking expectations")
         expectations = _expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness)
         measured = Measured(comparison, counts, kept, expectations, covered)
-        checks = _checks(spark, cfg, job, batch, reach, measured)
-        pinned = pinned_cut(cfg, case, batch, reach, external.version)
+        checks = _checks(spark, cfg, case, batch, reach, measured)
+        pinned = pinned_cut(cfg, case, batch, reach, checks.audits, external.version)
         shown = Shown(
             late=() if judged is None else judged.late,
             samples=() if kept is None else row_samples(kept, cfg.verify.sample_rows),
@@ -121,7 +122,7 @@ def verify_external(
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted
         waiting = _waiting(case, kept)
-        notes += notes_on(reach.gone)
+        notes += notes_on_reach(cfg, job, reach)
         notes += tuple(notes_of(case, external, refuted, checks.duplicates, waiting, counts["early_rows"]))
         verdict = assemble(
             job, case.cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000)
@@ -142,9 +143,11 @@ class Measured:
     covered: bool
 
 
-def _checks(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach, measured: Measured) -> Checks:
+def _checks(
+    spark: SparkSession, cfg: Config, case: Case, batch: BatchState, reach: Reach, measured: Measured
+) -> Checks:
     """Everything that is judged. The engine's own watermark may be ahead of what is declared: no row is early."""
-    kept = measured.kept
+    kept, job = measured.kept, case.job
     return Checks(
         comparison=measured.comparison,
         totals=measured.totals,
@@ -152,7 +155,7 @@ def _checks(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach
         causes=() if kept is None else proofs(cause_counts(kept)),
         late_events=0 if kept is None else kept.events.get("late_dropped", 0),
         duplicates=write_duplicate_events(spark, cfg, job, batch),
-        audits=audits_of(spark, cfg, job, batch, reach),
+        audits=audits_of(spark, cfg, job, batch, reach, case.cut),
         expired=0 if kept is None else kept.expired,
         uncounted=uncounted(spark, cfg, job, batch, reach.gone),
         expectations=measured.expectations,

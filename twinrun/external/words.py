@@ -14,7 +14,7 @@ from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
 from twinrun.wording import worded
 
 _BY_REPLAY = "it takes the stream's micro-batches, run again, and another engine leaves none"
-_REPLAYED = ("late_split", "arrival_order", "duplicate_event", "mode_dependent_logic", "sink_missing")
+_REPLAYED = ("late_split", "arrival_order", "duplicate_event", "mode_dependent_logic", "sink_missing", "sink_changed")
 _PROOFS = {
     "late_dropped": "the declared rule drops these events, and the batch's function without them gives these rows",
     "before_start": "the batch's function without the events before the declared start gives exactly these rows",

@@ -172,7 +172,7 @@ def refuse_behind(spark: SparkSession, cfg: Config, source: Source, jobs: Iterab
         changes = foreign_commits(spark, state.table, state.table_version) if results else ()
         if changes:
             raise TableError(
-                f"the batch's table {state.table} was changed by somebody else: {', '.join(changes)}.",
+                f"the batch's table {state.table} was changed by somebody else: {', '.join(map(str, changes))}.",
                 fix=f"run: twinrun batch {job} --full, then erase",
             )
 

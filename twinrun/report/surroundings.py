@@ -125,7 +125,7 @@ def _offsets(source: SourceCut) -> Grid:
                 str(partition),
                 str(source.start.get(partition, 0)),
                 str(end),
-                _reaches(source.bronze_end.get(partition), end),
+                _landed(source, partition, end),
                 _reaches(source.batch_end.get(partition), end),
                 _reaches((source.broker_end or {}).get(partition), end),
             )
@@ -136,6 +136,14 @@ def _offsets(source: SourceCut) -> Grid:
         caption += f"; {plural(more, 'more partition')} in the JSON report"
     head = ("Partition", "From", "To", "Bronze reaches", "Batch reaches", "Broker reaches")
     return Grid(caption, head, tuple(rows), numeric=(1, 2, 3, 4, 5))
+
+
+def _landed(source: SourceCut, partition: int, end: int) -> Cell:
+    """How far bronze reaches, and from where on if the stream has read what lies before."""
+    begin, reached = source.bronze_start.get(partition, 0), source.bronze_end.get(partition)
+    if reached is not None and begin > source.start.get(partition, begin):
+        return Cell(f"{reached}, from {begin} on", "bad")
+    return _reaches(reached, end)
 
 
 def _reaches(offset: int | None, end: int) -> Cell:
@@ -188,6 +196,8 @@ def audit(verdict: Verdict) -> Section:
 
 def _audit(found: Audit) -> tuple[Cell, ...]:
     missing = number(found.missing_offsets) + (" (gaps allowed)" if found.gaps_allowed else "")
+    if found.empty_offsets:
+        missing += f"; {number(found.empty_offsets)} more hold no record in Kafka"
     return row(
         found.source,
         number(found.bronze_rows),
@@ -195,9 +205,15 @@ def _audit(found: Audit) -> tuple[Cell, ...]:
         number(found.quarantined_rows),
         missing,
         number(found.repeated_offsets),
-        Cell("✓ complete", "good") if found.ok else Cell("✗ not complete", "bad"),
+        _complete(found),
         found.note or NONE,
     )
+
+
+def _complete(found: Audit) -> Cell:
+    if not found.ok:
+        return Cell("✗ not complete", "bad")
+    return Cell("≈ but for the hole on record", "mark") if found.lost_offsets else Cell("✓ complete", "good")
 
 
 def expectations(verdict: Verdict) -> Section:

@@ -12,7 +12,7 @@ from twinrun.report.cells import duration, instant, plural
 from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.told_external import tell_external
-from twinrun.report.told_fixed import FIXED, Told
+from twinrun.report.told_fixed import FIXED, LOST, Told
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
 
 _WINDOWED = ("tumbling", "sliding")
@@ -23,13 +23,29 @@ def tell(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     """The texts of a cause; one that is not known here says so. Names of events are shortened, not yet escaped."""
     if verdict.external is not None:
         return tell_external(verdict, sample, cause)
+    if cause == "evidence_expired" and any(audit.lost_offsets for audit in verdict.audits):
+        return _lost(verdict)
     say = _TELLERS.get(cause)
     if say is not None:
         return say(verdict, sample, cause)
     if cause in FIXED:
         found = FIXED[cause]
+        if cause.startswith("sink_") and sample.commits:
+            happened = f"{found.happened} Delta's log has what may have done it: {_commits(sample)}."
+            found = replace(found, happened=happened)
         return replace(found, commands=tuple(command.replace("{job}", verdict.job) for command in found.commands))
     return Told(f"The cause is {shorten(cause, 60)}.", "", "", "")
+
+
+def _lost(verdict: Verdict) -> Told:
+    """Events that the stream read and bronze never got."""
+    lost = [
+        f"{plural(audit.lost_offsets, 'offset')} of {shorten(audit.source, 60)}"
+        for audit in verdict.audits
+        if audit.lost_offsets
+    ]
+    commands = tuple(command.replace("{job}", verdict.job) for command in LOST.commands)
+    return replace(LOST, happened=LOST.happened.replace("{spans}", ", ".join(lost[:5])), commands=commands)
 
 
 def _events(sample: RowSample, cause: str) -> tuple[BlamedEvent, ...]:
@@ -202,9 +218,42 @@ def _static(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     )
 
 
+def _commits(sample: RowSample) -> str:
+    """Commits of somebody else that changed the row, in words; empty for none."""
+    return ", ".join(
+        f"version {commit.version} ({shorten(commit.operation, 40)} at {instant(commit.at_ms)} UTC by "
+        f"{shorten(commit.engine, 60) or 'an unnamed engine'})"
+        for commit in sample.commits[:5]
+    )
+
+
+def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+    which = _commits(sample) or "a commit that is not the stream's"
+    if sample.emitted is None:
+        was = "The stream emitted no row of this key."
+    else:
+        held = sample.stream or {}
+        names = [name for name in held if held[name] != sample.emitted.get(name)]
+        cells = [
+            f"{shorten(name, 40)} is {shorten(str(held[name]), 40)} in its table, and "
+            f"{shorten(str(sample.emitted.get(name)), 40)} was emitted"
+            for name in names[:5]
+        ]
+        was = f"The stream emitted another row: {'; '.join(cells)}." if cells else "The stream emitted another row."
+    return Told(
+        f"Somebody else changed this row in the stream's table: {which}. {was}",
+        "Delta's log has that commit, and it is not the stream's. Before it the table held exactly the row that a "
+        "recomputation of what the stream emitted gives.",
+        "The stream's logic is not at fault; whoever reads the stream's table sees a row that it never computed.",
+        "Find out who writes to the stream's table, and put the row back from the version before.",
+        _heal(verdict),
+    )
+
+
 _TELLERS: dict[str, Callable[[Verdict, RowSample, str], Told]] = {
     "late_dropped": _late_dropped,
     "static_version": _static,
+    "sink_changed": _changed,
     "before_start": _outside(
         "from before the offset at which the stream's checkpoint began: the batch has them, the stream never will.",
         "The batch's row is complete; the stream's row covers only what came after its start.",

@@ -84,7 +84,8 @@ FIXED = {
         ("twinrun lint {job}",),
     ),
     "evidence_expired": Told(
-        "The log of micro-batches has a hole, so it is not known which events the stream used for this row.",
+        "What a proof of this row needs is gone: the log of micro-batches has a hole, or events that may belong to the "
+        "row expired or were erased (the notes say which).",
         "None: the row is neither proven equal nor explained.",
         "One of the two rows may be wrong, and nothing that is left can tell which.",
         "Keep the micro-batch log and the events for as long as results should be provable. A new checkpoint starts a "
@@ -93,3 +94,13 @@ FIXED = {
     ),
 }
 """By cause; ``{job}`` in a command stands for the job's name."""
+
+LOST = Told(
+    "Kafka had removed records before they were landed, and the stream had read them: {spans}. The batch has never "
+    "seen these events, and which rows they belong to is not known.",
+    "None: the row is neither proven equal nor explained..",
+    "Where the removed events belong to this row, the stream's row has them and the batch's row lacks them.",
+    "Land topics before their retention removes records. A stream that begins where bronze begins is comparable again.",
+    ("twinrun stream {job} --new-checkpoint --from earliest",),
+)
+"""Evidence that is gone since bronze never got the events; ``{spans}`` names them."""

@@ -52,6 +52,10 @@ _CAUSES = {
         "Rows written twice",
         "The stream's table holds rows twice: the sink is wrong, not the logic.",
     ),
+    "sink_changed": (
+        "Rows changed by somebody else",
+        "The stream's table holds rows that the stream did not emit: another commit wrote them.",
+    ),
     "sink_missing": ("Rows not written", "The stream's table lacks rows that its micro-batches produced."),
     "offset_gap": (
         "Holes in the events",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -10,35 +13,55 @@ from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.delta import read_table
-from twinrun.tables.gone import Gone
-from twinrun.tables.offsets import Offsets, at_or_after, before, count_partitions
+from twinrun.tables.gone import Gone, Loss
+from twinrun.tables.landed import Landed, spans_text
+from twinrun.tables.offsets import Offsets, PartitionCount, at_or_after, before, count_partitions
 from twinrun.wording import plural, worded
 
-NOTHING = Gone()
+NOTHING, UNKNOWN = Gone(), Landed()
 _GAPPY = ("compact",)
 
 
-def audit_source(
-    spark: SparkSession, cfg: Config, source: Source, ends: Offsets, topic: TopicInfo | None, gone: Gone = NOTHING
-) -> Audit:
-    """Count what bronze, events and quarantine hold below ``ends``. Two Spark jobs over two narrow columns.
+@dataclass(frozen=True)
+class Covered:
+    """What of one source is audited.
 
-    What has expired is counted in none of them; an erased record counts as one that is not missing.
+    Attributes
+    ----------
+    ends : dict
+        Offsets per partition below which everything must be there: what the batch has read up to.
+    landed : Landed
+        What bronze covers, and what is known of the offsets that hold no record.
+    stream : (dict, dict)
+        First and end offsets of the stream at the cut.
     """
-    name = cfg.source(source.name).topic
+
+    ends: Offsets
+    landed: Landed = UNKNOWN
+    gone: Gone = NOTHING
+    stream: tuple[Offsets, Offsets] = ({}, {})
+
+
+def audit_source(spark: SparkSession, cfg: Config, source: Source, covered: Covered, topic: TopicInfo | None) -> Audit:
+    """Count what bronze, events and quarantine hold up to an offset. Two Spark jobs over two narrow columns.
+
+    What has expired is counted in none of them; an erased record counts as one that is not missing, and so does an
+    offset at which Kafka itself had no record when it was landed.
+    """
+    name, ends, gone = cfg.source(source.name).topic, covered.ends, covered.gone
     inside = before(ends, "partition", "offset") & at_or_after(gone.ends, "partition", "offset")
     bronze = read_table(spark, cfg.table("bronze", topic=name)).filter(inside)
     erased = None if gone.erased is None else gone.erased.filter(inside)
     places = bronze.select("partition", "offset")
     if erased is not None:
         places = places.unionByName(erased.select("partition", "offset"))
-    counted = count_partitions(places, "partition", "offset")
+    of_stream = at_or_after(covered.stream[0], "partition", "offset") & before(covered.stream[1], "partition", "offset")
+    counted = count_partitions(places, "partition", "offset", of_stream)
     rows = sum(part.rows for part in counted.values()) - (0 if erased is None else erased.count())
-    missing = sum(part.missing for part in counted.values())
-    # Expiry took a whole beginning: what follows it must be there.
-    missing += sum(max(0, counted[p].first - end) for p, end in gone.ends.items() if p in counted)
+    absent = absent_offsets(covered, counted)
+    empty = {p: min(count, covered.landed.survey.empty.get(p, 0)) for p, count in absent.items()}
+    missing = sum(absent.values()) - sum(empty.values())
     repeated = sum(part.repeated for part in counted.values())
-    unlanded = [p for p, end in ends.items() if end > gone.ends.get(p, 0) and p not in counted]
     kept = before(ends) & at_or_after(gone.ends)
     events = read_table(spark, cfg.table("events", source=source.name)).filter(kept)
     refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(kept)
@@ -58,8 +81,13 @@ def audit_source(
             f"bronze has {plural(rows, 'record')}, but {valid} valid and {quarantined} quarantined make "
             f"{valid + quarantined}"
         )
-    if unlanded:
-        notes.append(f"partitions {unlanded} have no record in bronze")
+    unaccepted = tuple(loss for loss in gone.lost if loss.accepted_at_ms is None)
+    if unaccepted:
+        notes.append(f"bronze lacks {_lost_text(unaccepted)}")
+    ok = not notes
+    accepted = tuple(loss for loss in gone.lost if loss.accepted_at_ms is not None)
+    if accepted:
+        notes.append(f"a hole on record: bronze lacks {_lost_text(accepted)}")
     return Audit(
         source=source.name,
         bronze_rows=rows,
@@ -68,9 +96,48 @@ def audit_source(
         missing_offsets=missing,
         repeated_offsets=repeated,
         gaps_allowed=allowed,
-        ok=not notes,
+        ok=ok,
         note="; ".join(notes),
+        empty_offsets=sum(empty.values()),
+        lost_offsets=sum(loss.offsets for loss in gone.lost),
+        stream_rows=_read_by_stream(covered, counted),
     )
+
+
+def absent_offsets(covered: Covered, counted: Mapping[int, PartitionCount]) -> Offsets:
+    """Offsets per partition at which bronze has no record, from its beginning to the end that is audited. Pure.
+
+    Expiry took a whole beginning: what follows it must be there. Of a table whose first offset is not on record, the
+    first record counts as the beginning. What was lost on record is not counted again.
+    """
+    absent = {}
+    for partition, end in covered.ends.items():
+        part = counted.get(partition)
+        begin = covered.landed.starts.get(partition, 0 if part is None else part.first)
+        begin = max(begin, covered.gone.ends.get(partition, 0))
+        lost = sum(
+            max(0, min(loss.end, end) - max(loss.start, begin))
+            for loss in covered.landed.losses
+            if loss.partition == partition
+        )
+        absent[partition] = max(0, end - begin - lost - (0 if part is None else part.distinct))
+    return absent
+
+
+def _read_by_stream(covered: Covered, counted: Mapping[int, PartitionCount]) -> int:
+    """Records that the stream has read: those of bronze, and an offset each where bronze cannot say. Pure."""
+    start, end = covered.stream
+    seen = sum(part.inside for part in counted.values()) + sum(loss.offsets for loss in covered.gone.lost)
+    for partition, until in end.items():
+        first = start.get(partition, 0)
+        seen += max(0, until - max(first, covered.ends.get(partition, 0)))
+        seen += max(0, min(until, covered.gone.ends.get(partition, 0)) - first)
+    return seen
+
+
+def _lost_text(losses: tuple[Loss, ...]) -> str:
+    count = sum(loss.offsets for loss in losses)
+    return f"{plural(count, 'offset')} that Kafka removed before the ingest and the stream read ({spans_text(losses)})"
 
 
 def gaps_allowed(source: Source, topic: TopicInfo | None) -> bool:

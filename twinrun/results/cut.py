@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -13,6 +14,8 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.job.job import Job
+from twinrun.results.heals import METADATA as HEAL
+from twinrun.results.heals import UNDO_METADATA as UNDO
 from twinrun.results.state import BatchState, StreamState, batch_state, stream_state
 from twinrun.tables.checkpoint import last_committed, query_id, start_offsets
 from twinrun.tables.delta import delta_table, latest_version
@@ -20,7 +23,19 @@ from twinrun.tables.micro_batches import logged
 from twinrun.tables.offsets import Offsets
 
 _RECENT = 50
-_NO_CHANGE = ("OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
+_NO_CHANGE = (
+    "OPTIMIZE",
+    "VACUUM START",
+    "VACUUM END",
+    "SET TBLPROPERTIES",
+    "UNSET TBLPROPERTIES",
+    "ADD CONSTRAINT",
+    "DROP CONSTRAINT",
+    "COMPUTE STATS",
+    "CLUSTER BY",
+    "UPGRADE PROTOCOL",
+)
+_MOST_COMMITS = 20
 EMITTED_NONE = -1
 
 
@@ -145,15 +160,61 @@ def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Com
     return Committed(row["v"], EMITTED_NONE)
 
 
-def foreign_commits(spark: SparkSession, table: str, since: int) -> tuple[str, ...]:
-    """Changes of a batch table after version ``since`` that no batch run made, such as ``version 7 (UPDATE)``.
+@dataclass(frozen=True)
+class ForeignCommit:
+    """A version of a result table that its own mode did not write: how, when (epoch ms), by which engine."""
+
+    version: int
+    operation: str
+    at_ms: int
+    engine: str
+
+    def __str__(self) -> str:
+        at = datetime.fromtimestamp(self.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return f"version {self.version} ({self.operation} at {at} UTC by {self.engine or 'an unnamed engine'})"
+
+
+def foreign_commits(spark: SparkSession, table: str, since: int) -> tuple[ForeignCommit, ...]:
+    """Changes of a batch table after version ``since`` that no batch run made, the oldest first.
 
     A run that is under way, or that died before it was recorded, has marked its commit. Two small Spark jobs; at most
-    ten changes are collected.
+    twenty changes are collected.
     """
     ours = F.get_json_object("userMetadata", "$.run_id").isNotNull()
-    rows = _changes(spark, table, since).filter(~ours).orderBy("version").limit(10).collect()
-    return tuple(f"version {row['version']} ({row['operation']})" for row in rows)
+    return _foreign(_changes(spark, table, since).filter(~ours))
+
+
+def foreign_to_stream(spark: SparkSession, cut: StreamCut, emit: str) -> tuple[ForeignCommit, ...]:
+    """Changes of a stream's table up to the cut that neither its query nor twinrun made, the oldest first.
+
+    The query's own commits are known by its id (``final``) or by their micro-batch (``updates``); heals, undone heals
+    and erasures by what they left in the commit; the first version is the empty table. Of more than twenty the newest
+    are given. Two small Spark jobs over the whole history that is kept.
+    """
+    said = [F.get_json_object("userMetadata", f"$.{name}") for name in (HEAL, UNDO, "run_id")]
+    ours = said[0].isNotNull() | said[1].isNotNull() | F.coalesce(said[2].startswith("erase-"), F.lit(False))
+    if emit == "final":
+        own = (F.col("operation") == "STREAMING UPDATE") & (F.col("operationParameters")["queryId"] == cut.query_id)
+    else:
+        own = F.get_json_object("userMetadata", "$.micro_batch").isNotNull()
+    ours = ours | F.coalesce(own, F.lit(False))
+    changes = _changes(spark, cut.state.table, 0).filter(F.col("version") <= cut.committed.version)
+    return _foreign(changes.filter(~ours))
+
+
+def _foreign(changes: DataFrame) -> tuple[ForeignCommit, ...]:
+    rows = (
+        changes.orderBy(F.col("version").desc())
+        .limit(_MOST_COMMITS)
+        .select(
+            "version",
+            F.coalesce("operation", F.lit("?")).alias("op"),
+            F.unix_millis("timestamp").alias("at"),
+            "engineInfo",
+        )
+    )
+    found = [ForeignCommit(row["version"], row["op"], row["at"], row["engineInfo"] or "") for row in rows.collect()]
+    return tuple(reversed(found))
 
 
 def last_change(spark: SparkSession, table: str, since: int) -> int | None:

@@ -6,7 +6,7 @@ decimals and timestamps as text so that no digit is lost.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from twinrun.results.past import History
@@ -23,7 +23,11 @@ Outcome = Literal["agree", "explained", "differ", "stale", "input_behind", "noth
 
 @dataclass(frozen=True)
 class SourceCut:
-    """Which offsets of one source the comparison covers, per Kafka partition; end offsets are exclusive."""
+    """Which offsets of one source the comparison covers, per Kafka partition; end offsets are exclusive.
+
+    ``bronze_start`` and ``bronze_end``: what the ingest has read, which may reach beyond the last record that bronze
+    holds. ``events_in_cut`` and ``events_batch``: records that stream and batch have read.
+    """
 
     source: str
     topic: str
@@ -34,6 +38,7 @@ class SourceCut:
     broker_end: dict[int, int] | None
     events_in_cut: int
     events_batch: int
+    bronze_start: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,23 @@ class BlamedEvent:
 
 
 @dataclass(frozen=True)
+class SinkCommit:
+    """A commit of the stream's table that is not the stream's, and changed the row."""
+
+    version: int
+    operation: str
+    at_ms: int
+    engine: str
+
+
+@dataclass(frozen=True)
 class RowSample:
     """One differing result row, side by side. ``columns`` are the cells that differ.
 
     ``events`` are a few blamed events per cause, the latest first; ``causes`` counts all of them. ``events_of`` says to
     what they belong: this ``row``; its ``window``, where the key is worked out by the function; or ``any`` row.
+    ``commits`` are those of somebody else that changed the row in the stream's table, and ``emitted`` is what the
+    stream had written where that is proven (`sink_changed`); null there: the stream had written no such row.
     """
 
     key: dict[str, Any]
@@ -122,6 +139,8 @@ class RowSample:
     causes: dict[str, int]
     events: tuple[BlamedEvent, ...] = ()
     events_of: Literal["row", "window", "any"] = "row"
+    emitted: dict[str, Any] | None = None
+    commits: tuple[SinkCommit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +179,12 @@ class QuarantineCount:
 
 @dataclass(frozen=True)
 class Audit:
-    """Conservation of one source: bronze = valid + quarantine, and offsets without holes."""
+    """Conservation of one source: bronze = valid + quarantine, and offsets without holes.
+
+    ``missing_offsets``: not in bronze, and nobody says why. ``empty_offsets``: Kafka had no record there when it was
+    landed (markers of transactions). ``lost_offsets``: read by the stream, and removed by Kafka before the ingest.
+    ``stream_rows``: records that the stream has read.
+    """
 
     source: str
     bronze_rows: int
@@ -171,6 +195,9 @@ class Audit:
     gaps_allowed: bool
     ok: bool
     note: str
+    empty_offsets: int = 0
+    lost_offsets: int = 0
+    stream_rows: int = 0
 
 
 @dataclass(frozen=True)

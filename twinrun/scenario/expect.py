@@ -13,8 +13,8 @@ from twinrun.scenario.model import Planned, Scenario, prefix_in
 from twinrun.scenario.outcome import Outcome, RowKey, outcome_of, row_keys
 from twinrun.scenario.plants import SINK
 
-MAY_BE_PROVEN = {"sink_delete": "sink_missing", "sink_double": "sink_duplicate"}
-"""Faults of the sink that a verify may also prove by replaying the stream; without it they are unexplained."""
+MAY_BE_PROVEN = {"sink_delete": "sink_missing", "sink_double": "sink_duplicate", "sink_change": "sink_changed"}
+"""Faults of the sink that a verify may also prove, by a recomputation and Delta's log; else they are unexplained."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "static_change": Kind("keys whose static row changes between stream and batch", "static_version"),
     "sink_delete": Kind("rows deleted from the stream's table", "unexplained, or proven to be sink_missing"),
     "sink_double": Kind("rows doubled in the stream's table", "unexplained, or proven to be sink_duplicate"),
-    "sink_change": Kind("rows changed in the stream's table", "unexplained"),
+    "sink_change": Kind("rows changed in the stream's table", "unexplained, or proven to be sink_changed"),
 }
 
 

@@ -1,4 +1,7 @@
-"""What was removed on purpose: records that expired by age, and records that were erased. Checks must not miss them."""
+"""What is not there any more: records that expired by age, were erased, or were lost before they could be landed.
+
+Checks must neither miss them nor judge by what is left.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,24 @@ EXPIRY = "expiry"
 
 
 @dataclass(frozen=True)
+class Loss:
+    """Offsets of one Kafka partition, ``start`` to ``end`` (exclusive), that Kafka had removed before they were landed.
+
+    ``accepted_at_ms`` (epoch ms): when somebody said to go on without them; None while nobody has.
+    """
+
+    partition: int
+    start: int
+    end: int
+    accepted_at_ms: int | None = None
+
+    @property
+    def offsets(self) -> int:
+        """How many there are."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
 class Gone:
     """What of one source is gone.
 
@@ -30,11 +51,14 @@ class Gone:
     erased : DataFrame or None
         Erased records of the topic that have not expired: ``partition``, ``offset``, ``event_time_ms`` (null for a
         record that never became an event). None where there are none.
+    lost : tuple of Loss
+        Offsets that the stream read and bronze never got; which windows their events belong to is not known.
     """
 
     ends: Offsets = field(default_factory=dict)
     steps: tuple[tuple[int, int], ...] = ()
     erased: DataFrame | None = None
+    lost: tuple[Loss, ...] = ()
 
     @property
     def before_ms(self) -> int:
@@ -44,7 +68,7 @@ class Gone:
     @property
     def anything(self) -> bool:
         """Whether anything is gone at all."""
-        return self.before_ms > 0 or self.erased is not None
+        return self.before_ms > 0 or self.erased is not None or bool(self.lost)
 
 
 def gone_of(spark: SparkSession, cfg: Config, source: str) -> Gone:

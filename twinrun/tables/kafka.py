@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.broker.topics import TopicInfo, describe_topic, offset_ranges
 from twinrun.config.model import Config
+from twinrun.config.sections import SourceBinding
 from twinrun.errors import CheckpointError, DataLossError
 from twinrun.tables.checkpoint import next_offsets
 from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.offsets import Offsets
 
 KIND = "topic"
 
 
 def kafka_stream(
-    spark: SparkSession, cfg: Config, topic: str, max_offsets: int | None, starting: str = "earliest"
+    spark: SparkSession,
+    cfg: Config,
+    binding: SourceBinding,
+    max_offsets: int | None,
+    starting: str | Offsets = "earliest",
 ) -> DataFrame:
-    """The topic as a stream of raw records; nothing is read yet.
+    """A source's topic as a stream of raw records, by its isolation level; nothing is read yet.
 
-    ``starting`` is ``earliest``, ``latest`` or an ISO time, and counts only for a new checkpoint. Lost offsets always
-    fail the query (failOnDataLoss).
+    ``starting`` is ``earliest``, ``latest``, an ISO time or an offset for each partition, and counts only for a new
+    checkpoint. Lost offsets always fail the query (failOnDataLoss).
     """
-    reader = spark.readStream.format("kafka").option("subscribe", topic).option("includeHeaders", "true")
+    reader = spark.readStream.format("kafka").option("subscribe", binding.topic).option("includeHeaders", "true")
     reader = reader.options(**cfg.kafka.spark_options()).option("failOnDataLoss", "true")
-    if starting in ("earliest", "latest"):
+    reader = reader.option("kafka.isolation.level", binding.isolation)
+    if not isinstance(starting, str):
+        offsets = {str(partition): offset for partition, offset in starting.items()}
+        reader = reader.option("startingOffsets", json.dumps({binding.topic: offsets}))
+    elif starting in ("earliest", "latest"):
         reader = reader.option("startingOffsets", starting)
     else:
         instant_ms = int(datetime.fromisoformat(starting).timestamp() * 1000)
@@ -41,22 +53,38 @@ def topic_info(cfg: Config, topic: str) -> TopicInfo:
     return describe_topic(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
 
 
-def guard_topic(spark: SparkSession, cfg: Config, topic: str, reader: str) -> TopicInfo:
-    """Refuse a topic that was deleted and created anew since ``reader`` first read it: its offsets mean other records.
+def compacted(info: TopicInfo) -> bool:
+    """Whether Kafka removes records in between, as a compacted topic does."""
+    return "compact" in info.config.get("cleanup.policy", "")
 
-    About two small Spark jobs and two requests to Kafka.
+
+def guard_topic(spark: SparkSession, cfg: Config, source: str, reader: str) -> TopicInfo:
+    """Refuse a topic that was made anew since ``reader`` first read it, or that it read by another isolation level.
+
+    Offsets of a new topic mean other records, and by another level other records count. About two small Spark jobs and
+    two requests to Kafka.
+
+    Parameters
+    ----------
+    source : str
+        Its binding says the topic and the isolation level.
+    reader : str
+        Whose records these are: one ingest, or one version of a stream.
 
     Raises
     ------
     BrokerError
         Kafka or the topic cannot be reached.
     CheckpointError
-        The topic has another id than before.
+        The topic has another id than before, or the source another isolation level.
     """
+    binding = cfg.source(source)
+    topic = binding.topic
     info = topic_info(cfg, topic)
     known = latest_record(spark, cfg, KIND, f"{reader}:{topic}")
-    if known is None:
-        add_record(spark, cfg, KIND, f"{reader}:{topic}", {"topic_id": info.topic_id})
+    if known is None or (known.payload["topic_id"] == info.topic_id and "isolation" not in known.payload):
+        now = {"topic_id": info.topic_id, "isolation": binding.isolation}
+        add_record(spark, cfg, KIND, f"{reader}:{topic}", now, known)
     elif known.payload["topic_id"] != info.topic_id:
         raise CheckpointError(
             f"the topic {topic} was deleted and created anew since {reader} last read it; its offsets mean other "
@@ -64,13 +92,44 @@ def guard_topic(spark: SparkSession, cfg: Config, topic: str, reader: str) -> To
             expected=f"topic id {known.payload['topic_id']}, found {info.topic_id}",
             fix="for a stream: twinrun stream --new-checkpoint; for bronze: use a new topic name or a new warehouse",
         )
+    elif known.payload["isolation"] != binding.isolation:
+        raise CheckpointError(
+            f"{reader} has read the topic {topic} by isolation level {known.payload['isolation']} so far, and now "
+            f"sources.{source}.isolation_level says {binding.isolation}: records of aborted transactions would count "
+            "in one part and not in the other.",
+            expected=f"{known.payload['isolation']}, as before",
+            fix=f"set sources.{source}.isolation_level to {known.payload['isolation']}; for a stream, "
+            "--new-checkpoint reads everything by the new level, and bronze needs a warehouse of its own then",
+        )
     return info
+
+
+def stream_reader(job: str, version: int) -> str:
+    """The name under which a version of a job's stream is on record as a reader of topics."""
+    return f"stream:{job}:v{version}"
+
+
+def ingest_reader(topic: str) -> str:
+    """The same for the ingest of a topic."""
+    return f"ingest:{topic}"
+
+
+def isolation_of(spark: SparkSession, cfg: Config, topic: str, reader: str) -> str:
+    """The isolation level that a reader has used; empty where that is not on record. One small Spark job."""
+    known = latest_record(spark, cfg, KIND, f"{reader}:{topic}")
+    return "" if known is None else str(known.payload.get("isolation", ""))
 
 
 def guard_offsets(spark: SparkSession, cfg: Config, topics: list[str], checkpoint: str, way_out: str) -> None:
     """Refuse to go on where Kafka no longer has what a checkpoint reads next, before a new micro-batch is planned.
 
-    Up to three small Spark jobs and four requests to Kafka per topic.
+    Up to three small Spark jobs and two requests to Kafka per topic. Raises as `guard_reads`.
+    """
+    guard_reads(cfg, topics, checkpoint, next_offsets(spark, checkpoint), way_out)
+
+
+def guard_reads(cfg: Config, topics: list[str], checkpoint: str, reads: Mapping[str, Offsets], way_out: str) -> None:
+    """The same for offsets that are known, by topic: what a checkpoint reads next.
 
     Raises
     ------
@@ -81,7 +140,6 @@ def guard_offsets(spark: SparkSession, cfg: Config, topics: list[str], checkpoin
     DataLossError
         Offsets are gone; the message names them.
     """
-    reads = next_offsets(spark, checkpoint)
     foreign = sorted(set(reads) - set(topics))
     if foreign:
         raise CheckpointError(
@@ -90,11 +148,9 @@ def guard_offsets(spark: SparkSession, cfg: Config, topics: list[str], checkpoin
             fix=f"put back the checkpoint that belongs here, or {way_out}",
         )
     gone = [
-        f"{topic} partition {partition} offsets {offset} to {kept[partition][0] - 1}"
+        f"{topic} {span_text(partition, start, end)}"
         for topic, partitions in reads.items()
-        for kept in [offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())]
-        for partition, offset in sorted(partitions.items())
-        if partition in kept and offset < kept[partition][0]
+        for partition, (start, end) in sorted(gone_offsets(cfg, topic, partitions).items())
     ]
     if gone:
         raise DataLossError(
@@ -102,3 +158,23 @@ def guard_offsets(spark: SparkSession, cfg: Config, topics: list[str], checkpoin
             expected="a retention that keeps what is still to be read",
             fix=f"put the records back (a mirror, a backup), or {way_out}",
         )
+
+
+def gone_offsets(cfg: Config, topic: str, reads: Offsets) -> dict[int, tuple[int, int]]:
+    """Per partition the offsets (end exclusive) that are read next and that Kafka has removed; none: nothing is lost.
+
+    Two requests to Kafka. A partition that the topic does not have is left out.
+    """
+    kept = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+    return {
+        partition: (offset, kept[partition][0])
+        for partition, offset in reads.items()
+        if partition in kept and offset < kept[partition][0]
+    }
+
+
+def span_text(partition: int, start: int, end: int) -> str:
+    """A span of offsets in words; ``end`` is exclusive."""
+    if end - start == 1:
+        return f"partition {partition} offset {start}"
+    return f"partition {partition} offsets {start} to {end - 1}"

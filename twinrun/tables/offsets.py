@@ -14,13 +14,17 @@ Offsets = dict[int, int]
 
 @dataclass(frozen=True)
 class PartitionCount:
-    """Records of one Kafka partition in a table; ``first`` and ``last`` are offsets, both inclusive."""
+    """Records of one Kafka partition in a table; ``first`` and ``last`` are offsets, both inclusive.
+
+    ``inside``: rows for which the condition holds that was asked for besides.
+    """
 
     partition: int
     rows: int
     distinct: int
     first: int
     last: int
+    inside: int = 0
 
     @property
     def missing(self) -> int:
@@ -34,7 +38,7 @@ class PartitionCount:
 
 
 def count_partitions(
-    records: DataFrame, partition: str = "_partition", offset: str = "_offset"
+    records: DataFrame, partition: str = "_partition", offset: str = "_offset", inside: Column | None = None
 ) -> dict[int, PartitionCount]:
     """Count records per Kafka partition. One Spark job; a row per Kafka partition is collected."""
     rows = (
@@ -46,10 +50,11 @@ def count_partitions(
             F.count("*").alias("distinct"),
             F.min(offset).alias("first"),
             F.max(offset).alias("last"),
+            F.sum(F.when(F.lit(False) if inside is None else inside, F.col("n")).otherwise(0)).alias("inside"),
         )
         .collect()
     )
-    return {r["p"]: PartitionCount(r["p"], r["rows"], r["distinct"], r["first"], r["last"]) for r in rows}
+    return {r["p"]: PartitionCount(r["p"], r["rows"], r["distinct"], r["first"], r["last"], r["inside"]) for r in rows}
 
 
 def end_offsets(records: DataFrame, partition: str = "_partition", offset: str = "_offset") -> Offsets:
@@ -61,6 +66,11 @@ def end_offsets(records: DataFrame, partition: str = "_partition", offset: str =
 def covers(reached: Offsets, wanted: Offsets) -> bool:
     """Whether every partition of ``wanted`` is reached at least as far."""
     return all(reached.get(partition, 0) >= end for partition, end in wanted.items())
+
+
+def later_of(one: Offsets, other: Offsets) -> Offsets:
+    """Of each partition the later of two offsets; a partition that only one has keeps that one."""
+    return {p: max(one.get(p, 0), other.get(p, 0)) for p in sorted({*one, *other})}
 
 
 def lag(ahead: Offsets, behind: Offsets) -> int:

@@ -183,6 +183,14 @@ def test_a_key_that_is_missing_since_it_is_misspelt_is_one_problem(tmp_path: Pat
         ("sources: {s: {topic: a b}}", "'a b' is not a Kafka topic name"),
         ("sources: {s: {topic: ..}}", "'..' is not a Kafka topic name"),
         ("sources: {s: {starting_offsets: 2013-01-06}}", "is not earliest, latest or a time with a zone"),
+        (
+            "sources: {s: {isolation_level: committed}}",
+            "sources.s.isolation_level is 'committed'; expected 'read_committed' or 'read_uncommitted'",
+        ),
+        (
+            "kafka: {bootstrap_servers: 'b:9092', options: {isolation.level: read_committed}}",
+            "write sources.NAME.isolation_level: read_committed",
+        ),
         ("sources: [s]", "sources is a list; expected a section of keys and values"),
         ("tables: {t: {path: ./t, format: csv}}", "tables.t.format is 'csv'; expected 'delta' or 'parquet'"),
         ("tables: {'a/b': {path: ./t}}", "is not a name"),

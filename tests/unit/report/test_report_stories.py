@@ -18,7 +18,7 @@ from twinrun.report.html import render_html
 from twinrun.report.markdown import render_markdown
 from twinrun.report.stories import stories
 from twinrun.report.told import TOLD_CAUSES, enough_ms
-from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
+from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, SinkCommit, Verdict
 
 HOUR, START = factory.HOUR, factory.START_MS
 WINDOW_MS = START + 20 * HOUR
@@ -120,6 +120,38 @@ def test_a_story_says_what_happened_the_proof_the_meaning_and_the_way_out(cause:
     assert all(len(text) > 30 for text in told.values())
     assert not any("{" in command for part in story.told for command in part.commands)
     assert cause in story.tag
+
+
+def test_a_row_that_somebody_else_changed_is_told_with_the_commit_and_both_values() -> None:
+    base = factory.make_sample(0)
+    assert base.stream is not None
+    name = next(name for name, cell in base.stream.items() if isinstance(cell, int))
+    commit = SinkCommit(27, "UPDATE", 1_763_900_000_000, "Apache-Spark/4.2.0 Delta-Lake/4.4.0")
+    changed = replace(
+        base,
+        causes={"sink_changed": 0},
+        events=(),
+        stream={**base.stream, name: 12},
+        emitted={**base.stream, name: 7},
+        commits=(commit,),
+    )
+    happened = words(one(small(changed)))["What happened"]
+    assert "version 27 (UPDATE at 2025-11-23 12:13" in happened
+    assert "UTC by Apache-Spark/4.2.0 Delta-Lake/4.4.0)" in happened
+    assert f"{name} is 12 in its table, and 7 was emitted" in happened
+    extra = words(one(small(replace(changed, emitted=None))))["What happened"]
+    assert "The stream emitted no row of this key." in extra
+    # A row that is missing has its own cause, and the commit that may have taken it is told beside it.
+    gone = replace(changed, causes={"sink_missing": 0}, stream=None, kind="only_batch", emitted=None)
+    assert "version 27 (UPDATE" in words(one(small(gone)))["What happened"]
+
+
+def test_evidence_that_was_never_landed_is_told_without_looking_for_somebody_who_changed_a_table() -> None:
+    lost = replace(factory.explained().audits[0], ok=False, lost_offsets=5, note="bronze lacks 5 offsets")
+    told = words(one(small(replace(factory.make_sample(0), verdict="evidence_expired"), audits=(lost,))))
+    assert "Kafka had removed records before they were landed" in told["What happened"]
+    assert "5 offsets of flights" in told["What happened"]
+    assert not any("HISTORY" in text or "who else" in text for text in told.values())
 
 
 def test_static_versions_are_named() -> None:

@@ -1,0 +1,64 @@
+"""What bronze covers: spans that it never got, and offsets that hold no record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from twinrun.results.audit import Covered, absent_offsets
+from twinrun.tables.gone import Gone, Loss
+from twinrun.tables.landed import Landed, lost_to, spans_text
+from twinrun.tables.offsets import PartitionCount, later_of
+
+HEAD, HOLE = Loss(0, 0, 5, 7), Loss(0, 11, 14, 9)
+
+
+@pytest.mark.parametrize(
+    ("landed", "start", "end", "expired", "expected"),
+    [
+        (Landed(), {0: 0}, {0: 9}, {}, ()),  # nothing on record: nothing is claimed
+        (Landed(starts={0: 5}), {}, {}, {}, ()),  # a stream that has read nothing
+        (Landed(starts={0: 5}), {0: 0}, {0: 11}, {}, (Loss(0, 0, 5),)),
+        (Landed(starts={0: 5}), {0: 3}, {0: 4}, {}, (Loss(0, 3, 4),)),
+        (Landed(starts={0: 5}), {0: 5}, {0: 11}, {}, ()),
+        (Landed(starts={0: 5, 1: 0}), {0: 0, 1: 0}, {0: 9, 1: 9}, {0: 4}, (Loss(0, 4, 5),)),
+        (Landed(starts={0: 5}), {0: 0}, {0: 11}, {0: 6}, ()),
+        (Landed(starts={0: 5}, losses=(HEAD,)), {0: 0}, {0: 11}, {}, (Loss(0, 0, 5, 7),)),
+        (Landed(starts={0: 5}, losses=(HEAD, HOLE)), {0: 5}, {0: 13}, {}, (Loss(0, 11, 13, 9),)),
+        (Landed(starts={0: 5}, losses=(HOLE,)), {0: 0}, {0: 20}, {}, (Loss(0, 0, 5), HOLE)),
+        (Landed(starts={0: 5}, losses=(HOLE,)), {0: 14}, {0: 20}, {}, ()),
+    ],
+)
+def test_only_what_the_stream_has_read_and_bronze_never_got_is_lost(
+    landed: Landed, start: Any, end: Any, expired: Any, expected: tuple[Loss, ...]
+) -> None:
+    assert lost_to(landed, start, end, expired) == expected
+
+
+@pytest.mark.parametrize(
+    ("landed", "expired", "ends", "rows", "expected"),
+    [
+        (Landed(), {}, {0: 9}, PartitionCount(0, 6, 6, 3, 8), 0),  # a table from before starts were recorded
+        (Landed(starts={0: 0}), {}, {0: 9}, PartitionCount(0, 6, 6, 3, 8), 3),
+        (Landed(starts={0: 0}), {0: 3}, {0: 9}, PartitionCount(0, 6, 6, 3, 8), 0),
+        (Landed(starts={0: 0}), {}, {0: 12}, PartitionCount(0, 8, 8, 0, 10), 4),  # a hole, and what follows the last
+        (Landed(starts={0: 0}), {}, {0: 3}, None, 3),
+        (Landed(), {}, {0: 3}, None, 3),
+        (Landed(starts={0: 5}, losses=(HEAD, HOLE)), {}, {0: 16}, PartitionCount(0, 8, 8, 5, 15), 0),
+        (Landed(starts={0: 5}, losses=(HOLE,)), {}, {0: 13}, PartitionCount(0, 6, 6, 5, 10), 0),
+    ],
+)
+def test_every_offset_without_a_record_counts_from_the_beginning_to_the_end_that_was_read(
+    landed: Landed, expired: Any, ends: Any, rows: PartitionCount | None, expected: int
+) -> None:
+    covered = Covered(ends, landed, Gone(ends=expired))
+    assert absent_offsets(covered, {} if rows is None else {0: rows}) == {0: expected}
+
+
+def test_spans_are_told_with_their_last_offset() -> None:
+    assert spans_text((HEAD, Loss(1, 3, 4))) == "partition 0 offsets 0 to 4; partition 1 offset 3"
+
+
+def test_the_later_of_two_ends_counts_per_partition() -> None:
+    assert later_of({0: 3, 1: 9}, {0: 5, 2: 1}) == {0: 5, 1: 9, 2: 1}
