@@ -185,3 +185,73 @@ def test_a_pivot_with_values_in_windows_that_close_is_equal(spark_session: Spark
         return per.select(F.date_format("window.start", "mm"), "a", "b").filter("a = 1 AND b = 1")
 
     assert both.rows(logic) == ([("00", 1, 1)], [("00", 1, 1)])
+
+
+def test_sessions_without_a_gap_are_empty_in_both_modes_tr122(both: Both) -> None:
+    for gap in ("0 seconds", "-5 minutes"):
+        assert both.rows(lambda events, gap=gap: events.groupBy("kind", F.session_window("ts", gap)).count()) == (
+            [],
+            [],
+        )
+
+
+def test_a_second_watermark_fails_when_the_query_starts_tr124(both: Both) -> None:
+    def logic(events: DataFrame) -> DataFrame:
+        return events.withColumn("at", F.expr("ts + INTERVAL 1 SECOND")).withWatermark("at", "1 second").select("id")
+
+    assert len(both.batch(logic)) == 3
+    with pytest.raises(StreamingQueryException, match="Redefining watermark is disallowed"):
+        both.stream(logic)
+
+
+def test_a_lateness_of_0_drops_an_event_of_the_instant_that_was_reached_tr208(
+    spark_session: SparkSession, tmp_path: Path
+) -> None:
+    at_once = [[event(10, name="a")], [event(10, name="b")], [event(10, name="c")], [event(11, name="d")]]
+    both = Both(spark_session, tmp_path, at_once)
+
+    def logic(events: DataFrame) -> DataFrame:
+        return events.dropDuplicates(["id", "ts"]).select("id")
+
+    batch, stream = both.rows(logic, lateness="0 seconds")
+    assert batch == [("a",), ("b",), ("c",), ("d",)]
+    assert stream == [("a",), ("b",), ("d",)]
+    assert both.rows(logic, lateness="1 millisecond") == (batch, batch)
+
+
+def test_what_nothing_uses_is_removed_with_its_watermark_tr209(spark_session: SparkSession, tmp_path: Path) -> None:
+    late = [[event(0, name="a")], [event(10, name="b")], [event(10.1, name="c")], [event(0.5, name="d")]]
+    both = Both(spark_session, tmp_path, late)
+
+    def ids(events: DataFrame) -> DataFrame:
+        return events.dropDuplicates(["id"]).select("id")
+
+    def ids_and_times(events: DataFrame) -> DataFrame:
+        return events.dropDuplicates(["id"]).select("id", F.date_format("ts", "mm"))
+
+    batch, stream = both.rows(ids)
+    assert stream == batch == [("a",), ("b",), ("c",), ("d",)]
+    batch, stream = both.rows(ids_and_times)
+    assert set(batch) - set(stream) == {("d", "00")}
+
+
+def test_a_row_that_meets_a_condition_on_its_own_side_and_finds_no_partner_never_comes_tr265(
+    spark_session: SparkSession, tmp_path: Path
+) -> None:
+    first = [event(0, n=n, name=name) for name, n in (("alone-1", 1), ("alone-9", 9))]
+    both = Both(spark_session, tmp_path, [first, *[[event(60 * hour, n=9, name="last")] for hour in (1, 2, 3)]])
+
+    def joined(condition: str) -> Logic:
+        near = f"a.id = b.pad AND b.ts BETWEEN a.ts AND a.ts + INTERVAL 5 SECONDS{condition}"
+
+        def logic(events: DataFrame) -> DataFrame:
+            pairs = events.alias("a").join(events.alias("b"), F.expr(near), "left")
+            return pairs.select("a.id", "a.n").filter("id LIKE 'alone%'")
+
+        return logic
+
+    batch, stream = both.rows(joined(""))
+    assert stream == batch == [("alone-1", 1), ("alone-9", 9)]
+    assert both.rows(joined(" AND a.n > 5")) == (batch, [("alone-1", 1)])
+    assert both.rows(joined(" AND b.n > 5")) == (batch, batch)
+    assert both.rows(joined(" AND a.n + b.n > 5")) == (batch, batch)

@@ -58,6 +58,26 @@ def test_the_slower_source_judges_the_events_of_both(make_world: Any) -> None:
 
 
 @pytest.mark.slow
+def test_a_source_without_lateness_loses_events_to_the_watermark_of_the_other(make_world: Any) -> None:
+    """Once called arrival_order: the union hands the first source's watermark to the rows of both."""
+    orders = [
+        *[click(s, name=f"o{s}") for s in (2, 30, 45, 70, 66, 67, 68, 69)],
+        # Judged by the clicks' 70 s, then by their 193 s.
+        click(50, name="o50-dropped"),
+        *[click(s, name=f"o{s}") for s in (72, 73, 250)],
+        click(100, name="o100-dropped"),
+        *[click(s, name=f"o{s}") for s in (252, 253, 254)],
+    ]
+    world, verdict = run(make_world, "both_so_far", CLICKS, orders)
+    minutes = {second_of(row["window_start"]): row["n"] for row in rows_of(world, "batch", "both_so_far")}
+    seen = {second_of(row["window_start"]): row["n"] for row in rows_of(world, "stream", "both_so_far")}
+    assert {minute: (minutes[minute], seen[minute]) for minute in (0, 60)} == {0: (8, 6), 60: (10, 9)}
+    assert {event.id["id"] for event in verdict.late_events} == {"k40-dropped", "o50-dropped", "o100-dropped"}
+    assert counts(verdict) == {"late_dropped": (2, 3)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+
+
+@pytest.mark.slow
 def test_a_source_that_stops_halfway_is_named_by_the_rows_that_wait_for_it(make_world: Any) -> None:
     _, verdict = run(make_world, "both_feeds", CLICKS, ORDERS[:8])
     assert counts(verdict) == {"late_dropped": (1, 1)}

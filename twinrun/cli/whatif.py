@@ -75,5 +75,17 @@ def lines(found: WhatIf) -> list[str]:
         f"{found.job}: {plural(found.events, 'event')} in {plural(found.micro_batches, 'micro-batch')}, "
         "the same for every line",
         *columns(rows),
-        f"To keep {found.keep:.2%} of the events: a lateness of {human(found.enough_ms)}.",
+        *_lost_at_any(found),
+        f"To keep {found.keep:.2%} of the events: a lateness of {human(found.enough_ms)}."
+        if found.enough_ms is not None
+        else f"No lateness keeps {found.keep:.2%} of the events.",
+    ]
+
+
+def _lost_at_any(found: WhatIf) -> list[str]:
+    if not found.before_1970:
+        return []
+    return [
+        f"{plural(found.before_1970, 'event')} of before 1970 would be lost at any lateness: "
+        "a stream's watermark begins at 1970-01-01 00:00 UTC."
     ]

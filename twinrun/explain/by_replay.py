@@ -71,7 +71,23 @@ def explain_by_replay(
     if isinstance(worlds, Withdrawn):
         return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {worlds.why.rstrip('.')}.")
     judged = classify(job, flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), worlds)
-    return Replayed(judged.select(*rows.columns, "verdict", "causes"))
+    return Replayed(judged.select(*rows.columns, "verdict", "causes"), _note_on(flow))
+
+
+def _note_on(flow: Dataflow) -> str:
+    notes = []
+    if flow.unpadded:
+        sides = " and the ".join(flow.unpadded)
+        notes.append(
+            f"A condition of the outer join looks at the {sides} side alone, whose rows the join keeps. Spark never "
+            "emits such a row that meets it and finds no partner, though the watermark has passed: batch has it."
+        )
+    if flow.unnamed:
+        notes.append(
+            f"Spark may drop rows made of {' and '.join(flow.unnamed)} by the watermark, and not by their own event "
+            "time. No rule names them: rows that only such a loss or the order of events can change stay unexplained."
+        )
+    return " ".join(notes)
 
 
 def _replays(

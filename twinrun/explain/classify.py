@@ -94,8 +94,10 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataF
     causes = _causes(job, flow, worlds.mode_dependent)
     sink_right = F.col("_sink").isNull()
     table_right = F.col("_table_wrong").isNull()
+    # Where the watermark drops rows by no rule that is known, order is not told from lateness.
+    untold = F.lit(bool(flow.unnamed)) & F.col("_order").isNotNull() & F.col("_rest").isNotNull() & sink_right
     same = is_same(rows)
-    proven = table_right & ((same & sink_right) | (~same & (F.size("_causes") > 0)))
+    proven = table_right & ((same & sink_right) | (~same & (F.size("_causes") > 0) & ~untold))
     done = marked.withColumn("_causes", F.when(sink_right, causes).otherwise(_named(F.col("_sink"))))
     none = F.create_map().cast("map<string,bigint>")
     done = done.withColumn("_causes", F.when(same, none).otherwise(F.col("_causes")))

@@ -246,7 +246,7 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
         notes.append(
             f"The stream dropped {plural(checks.late_events, 'late event')}. An event is judged by the watermark of "
             "the micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
-            "everything drops none."
+            "everything drops none but those of before 1970."
         )
     elif job.shape != "stateless" and any(s.lateness_ms for s in job.sources) and cut.committed.micro_batch >= 0:
         notes.append(

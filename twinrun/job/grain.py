@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from twinrun.durations import human, parse_ms
 from twinrun.job.job import Job
-from twinrun.job.jvmplan import Expr, Node, Plan
+from twinrun.job.jvmplan import Expr, Node, Plan, parts
 from twinrun.job.problem import Problem
 
+_INTERVAL_PART = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z]+?)s?(?![a-z])")
+_UNIT_US = {
+    "week": 604_800_000_000,
+    "day": 86_400_000_000,
+    "hour": 3_600_000_000,
+    "minute": 60_000_000,
+    "second": 1_000_000,
+    "millisecond": 1_000,
+    "microsecond": 1,
+}
 _STATEFUL = ("Aggregate", "Deduplicate", "DeduplicateWithinWatermark")
 
 
@@ -106,7 +118,7 @@ def _windows_of(plan: Plan, aggregate: Node) -> set[Window]:
 
 def find_windows(plan: Plan, expr: Expr, seen: frozenset[int] = frozenset()) -> set[Window]:
     """The windows that an expression is made from; what a window itself is made from does not count."""
-    window = _as_window(expr)
+    window = as_window(expr)
     if window is not None:
         return {window}
     operands = expr.operands
@@ -117,7 +129,7 @@ def find_windows(plan: Plan, expr: Expr, seen: frozenset[int] = frozenset()) -> 
 
 def only_from_windows(plan: Plan, expr: Expr) -> bool:
     """Whether an expression is made from a window and nothing else, so that it is never null."""
-    if _as_window(expr) is not None:
+    if as_window(expr) is not None:
         return True
     if expr.kind == "AttributeReference":
         return expr.id in plan.made_from and only_from_windows(plan, plan.made_from[expr.id])
@@ -132,41 +144,40 @@ def is_window_end(plan: Plan, column_id: int) -> bool:
     return expr.kind == "GetStructField" and expr.ordinal == 1 and only_from_windows(plan, expr)
 
 
-def _as_window(expr: Expr) -> Window | None:
-    """Spark's analyser has replaced window() by arithmetic on microseconds in a struct of start and end."""
+def as_window(expr: Expr) -> Window | None:
+    """A window, where the expression is one.
+
+    Spark's analyser has replaced window() by arithmetic on microseconds in a struct of start and end.
+    """
     if expr.kind != "CreateNamedStruct" or [item.value for item in expr.operands[::2]] != ["start", "end"]:
         return None
     start, end = expr.operands[1], expr.operands[3]
-    if not any(part.kind == "PreciseTimestampConversion" for part in _parts(start)):
+    if not any(part.kind == "PreciseTimestampConversion" for part in parts(start)):
         return None
-    gaps = [part for part in _parts(end) if part.kind == "TimestampAddInterval"]
+    gaps = [part for part in parts(end) if part.kind == "TimestampAddInterval"]
     if gaps:
         return Window(session=True, length_us=_gap_us(gaps[0].operands[1]))
-    slides = {int(part.operands[1].value) for part in _parts(start) if part.kind == "Remainder"}
-    lengths = [part.operands[1] for part in _parts(end) if part.kind == "Add" and part.operands[1].kind == "Literal"]
+    slides = {int(part.operands[1].value) for part in parts(start) if part.kind == "Remainder"}
+    lengths = [part.operands[1] for part in parts(end) if part.kind == "Add" and part.operands[1].kind == "Literal"]
     # The outermost sum of the end is start + length; the sums inside belong to the start.
     if len(slides) != 1 or not lengths:
         return None
     return Window(session=False, length_us=int(lengths[0].value), slide_us=slides.pop())
 
 
-def _parts(expr: Expr) -> Iterator[Expr]:
-    yield expr
-    for operand in expr.operands:
-        yield from _parts(operand)
-
-
 def _gap_us(expr: Expr) -> int | None:
+    """A constant gap, written ``1 hours -30 minutes`` or ``0.5 seconds`` by Spark; None where it depends on the row."""
     while expr.kind == "Cast":
         expr = expr.operands[0]
     if expr.kind != "Literal":
         return None
-    if expr.value.isdigit():
+    if expr.value.lstrip("-").isdigit():
         return int(expr.value)
-    try:
-        return parse_ms(expr.value.lower().removeprefix("interval").strip()) * 1000
-    except ValueError:
+    text = expr.value.lower().removeprefix("interval").strip()
+    parts = _INTERVAL_PART.findall(text)
+    if not parts or _INTERVAL_PART.sub("", text).strip() or any(unit not in _UNIT_US for _, unit in parts):
         return None
+    return int(sum(Decimal(count) * _UNIT_US[unit] for count, unit in parts))
 
 
 def _key_problems(job: Job, plan: Plan, aggregate: Node) -> Iterator[Problem]:
@@ -212,5 +223,5 @@ def _groups(plan: Plan, aggregate: Node, expr: Expr) -> set[int] | None:
 
 
 def _label(expr: Expr) -> str:
-    names = [part.name for part in _parts(expr) if part.kind == "AttributeReference"]
+    names = [part.name for part in parts(expr) if part.kind == "AttributeReference"]
     return expr.name or (f"{expr.kind.lower()}({', '.join(names)})" if names else expr.kind.lower())

@@ -7,6 +7,7 @@ rules use are copied: the whole plan of a job with many sliding windows is tens 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +86,7 @@ def read_plan(frame: DataFrame) -> Plan:
     equal: set[frozenset[int]] = set()
     root = _read_node(analyzed, made_from, never_null, equal)
     _add_not_null(analyzed, never_null)
-    output = tuple((attribute.name(), int(attribute.exprId().id())) for attribute in _items(analyzed.output()))
+    output = tuple((attribute.name(), int(attribute.exprId().id())) for attribute in items(analyzed.output()))
     return Plan(root, made_from, output, frozenset(never_null), frozenset(equal))
 
 
@@ -113,7 +114,8 @@ def unsupported(spark: SparkSession, frame: DataFrame, mode: str) -> None:
     checker.checkForStreaming(frame._jdf.queryExecution().analyzed(), chosen)
 
 
-def _items(sequence: Any) -> list[Any]:
+def items(sequence: Any) -> list[Any]:
+    """A Scala sequence as a list."""
     return [sequence.apply(index) for index in range(sequence.size())]
 
 
@@ -123,16 +125,16 @@ def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int], equa
     if kind == "Project":
         _define(java.projectList(), made_from)
     elif kind == "Aggregate":
-        groupings = tuple(_read_expr(item) for item in _items(java.groupingExpressions()))
+        groupings = tuple(read_expr(item) for item in items(java.groupingExpressions()))
         _define(java.aggregateExpressions(), made_from)
     elif kind == "Expand":
         _define_expanded(java, made_from)
         # An Expand forgets what is never null, though sliding windows only repeat rows.
         _add_not_null(java.child(), never_null)
     elif kind == "Join" and java.condition().isDefined():
-        equal |= _equal(_read_expr(java.condition().get()))
-    columns = tuple(int(c.exprId().id()) for c in _items(java.output())) if kind == "EventTimeWatermark" else ()
-    inputs = tuple(_read_node(child, made_from, never_null, equal) for child in _items(java.children()))
+        equal |= _equal(read_expr(java.condition().get()))
+    columns = tuple(int(c.exprId().id()) for c in items(java.output())) if kind == "EventTimeWatermark" else ()
+    inputs = tuple(_read_node(child, made_from, never_null, equal) for child in items(java.children()))
     return Node(kind, bool(java.isStreaming()), inputs, groupings, columns)
 
 
@@ -148,16 +150,16 @@ def _equal(condition: Expr) -> set[frozenset[int]]:
 
 
 def _define(expressions: Any, made_from: dict[int, Expr]) -> None:
-    for item in _items(expressions):
+    for item in items(expressions):
         if item.getClass().getSimpleName() == "Alias":
-            alias = _read_expr(item)
+            alias = read_expr(item)
             made_from[alias.id] = alias.operands[0]
 
 
 def _define_expanded(java: Any, made_from: dict[int, Expr]) -> None:
     """The first of the repeated rows stands for all: they differ only in which window they name."""
-    for attribute, first in zip(_items(java.output()), _items(java.projections().head()), strict=True):
-        made = _read_expr(first)
+    for attribute, first in zip(items(java.output()), items(java.projections().head()), strict=True):
+        made = read_expr(first)
         if made.kind != "AttributeReference":
             made_from[int(attribute.exprId().id())] = made
 
@@ -172,9 +174,16 @@ def _add_not_null(java: Any, never_null: set[int]) -> None:
                 never_null.add(int(column.exprId().id()))
 
 
-def _read_expr(java: Any) -> Expr:
-    """One call to the JVM: Spark writes an expression as a list in which operands follow their operator."""
+def read_expr(java: Any) -> Expr:
+    """Copy one expression. One call to the JVM: Spark writes it as a list in which operands follow their operator."""
     return _tree(iter(json.loads(java.toJSON())))
+
+
+def parts(expr: Expr) -> Iterator[Expr]:
+    """An expression and all that it is made of."""
+    yield expr
+    for operand in expr.operands:
+        yield from parts(operand)
 
 
 def _tree(nodes: Any) -> Expr:

@@ -55,6 +55,28 @@ TIME: tuple[Rule, ...] = (
         "spark.sql.session.timeZone: UTC in both modes",
     ),
     _differs(
+        207,
+        "loss that no rule names",
+        "The watermark drops rows by a time that is not the event's own, so that verify cannot tell which events they "
+        "were made of: such rows stay unexplained.",
+        "hand the event time on as it is, the same way in every frame of a union",
+        "plan",
+    ),
+    _differs(
+        208,
+        "lateness of 0",
+        "An event of the very instant that the stream has reached is late in the next micro-batch, though nothing came "
+        "out of order.",
+        "a lateness of a millisecond at least; better, of what the producer's clocks differ by",
+    ),
+    _note(
+        209,
+        "lateness that drops nothing",
+        "No watermark reaches the operator: nothing is late there, and its state is never forgotten.",
+        "the source with the lateness first in a union; the event time as it is, among the columns that are used",
+        "run",
+    ),
+    _differs(
         210,
         "current time",
         "Batch has one value per run, the stream one per micro-batch.",
@@ -188,6 +210,13 @@ ROWS: tuple[Rule, ...] = (
         "A row that met the condition once stays in the stream's table when it no longer does; batch never has it. "
         "A count or maximum above a constant stays true, so it is no finding.",
         "delete_when='..' in the job: it removes rows in both modes",
+    ),
+    _differs(
+        265,
+        "outer join of streams with a condition on the kept side alone",
+        "Spark 4.2 pads a row that fails the condition at once, and never emits one that meets it and finds no "
+        "partner: batch has that row, the stream lacks it for good.",
+        "join only the rows that meet the condition (a filter before the join), and unite the others with it",
     ),
 )
 DIFFERS = (*TIME, *PYTHON, *ORDER, *ROWS)

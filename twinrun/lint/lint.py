@@ -12,15 +12,16 @@ from twinrun.config.nearest import listed
 from twinrun.errors import JobError
 from twinrun.job.calls import call_logic
 from twinrun.job.check import check_definition, job_error
+from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
-from twinrun.job.jvmplan import has_jvm
+from twinrun.job.jvmplan import has_jvm, read_plan
 from twinrun.job.plan import check_plan, quiet_spark, seen_schema, stream_frame
 from twinrun.job.problem import Problem
 from twinrun.lint.calls import Calls, Stopped, calls_of, watched
 from twinrun.lint.clock import clocks
-from twinrun.lint.refused import Found, refusal_rule, refused_in_batch, refused_in_streaming
+from twinrun.lint.refused import Found, empty_sessions, refusal_rule, refused_in_batch, refused_in_streaming
 from twinrun.lint.result import Finding, LintResult
-from twinrun.lint.rows import rows_that_differ
+from twinrun.lint.rows import losses, rows_that_differ
 from twinrun.lint.rules import RULES
 from twinrun.lint.tree import given, read_tree
 from twinrun.lint.values import Judged, values_that_differ
@@ -93,8 +94,11 @@ def _of_plan(
     if stream is not None:
         found += [(each, None) for each in refused_in_streaming(spark, tree, calls, mode)]
     found += [(each, None) for each in refused_in_batch(spark, batch, tree)]
+    found += [(each, None) for each in empty_sessions(tree, read_plan(batch if stream is None else stream))]
     found += [(each, None) for each in rows_that_differ(job, tree, mode)]
     found += values_that_differ(job, tree, calls, spark.conf.get("spark.sql.session.timeZone") or "")
+    if stream is not None and not any(RULES[each.rule].severity == "refused" for each, _ in found):
+        found += [(each, None) for each in losses(job, dataflow(spark, job, dict(tables)), tree)]
     return found, () if stream is not None else ("the plan of the stream: Spark refuses to build it",)
 
 

@@ -15,6 +15,9 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.job.calls import plain_sentence
+from twinrun.job.grain import find_windows
+from twinrun.job.jvmplan import Expr as PlanExpr
+from twinrun.job.jvmplan import Plan
 from twinrun.lint.calls import Calls
 from twinrun.lint.flow import reached
 from twinrun.lint.tree import Expr, Node, Tree, line_of
@@ -76,6 +79,16 @@ def refused_in_streaming(spark: SparkSession, tree: Tree, calls: Calls, mode: st
         if rule not in known:
             found.append(Found(rule, node.line, sentence))
     return found
+
+
+def empty_sessions(tree: Tree, plan: Plan) -> Iterator[Found]:
+    """Sessions with a constant gap that holds no time: neither mode has a row of them, and neither says so."""
+    for node in tree.root.own():
+        if node.kind == "Aggregate":
+            for grouping in node.expressions[: node.java.groupingExpressions().size()]:
+                windows = find_windows(plan, PlanExpr("AttributeReference", id=grouping.id))
+                if any(each.session and each.length_us is not None and each.length_us <= 0 for each in windows):
+                    yield Found("TR122", node.line)
 
 
 def refused_in_batch(spark: SparkSession, batch: DataFrame, tree: Tree) -> list[Found]:
@@ -143,6 +156,9 @@ def _in_node(node: Node, calls: Calls, mode: str) -> Iterator[Found]:
     elif kind == "Union":
         if not all(child.streaming for child in node.inputs):
             yield Found("TR110", node.line)
+    elif kind == "EventTimeWatermark":
+        if any(below.kind == kind for child in node.inputs for below in child.walk()):
+            yield Found("TR124", node.line, at_start=True)
     elif kind in _BY_KIND:
         yield Found(_BY_KIND[kind], node.line)
 

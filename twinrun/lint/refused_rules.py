@@ -137,10 +137,24 @@ REFUSED: tuple[Rule, ...] = (
         "a join",
     ),
     _refused(
+        122,
+        "session with a gap of 0 or less",
+        "Such a session holds no time, so that both modes drop every event, without a word.",
+        "a gap above 0",
+        "run",
+    ),
+    _refused(
         123,
         "aggregation without an end",
         "emit='final' needs to know when a group is over, and nothing it is grouped by has the watermark.",
         "group by F.window of the source's event time, or emit='updates'",
+    ),
+    _refused(
+        124,
+        "watermark beside the source's",
+        "A frame has one watermark, and the source's lateness has set it; the query fails when it starts.",
+        "Source(lateness=..) alone",
+        "run",
     ),
     _refused(
         130,

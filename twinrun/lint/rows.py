@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.lint.flow import ancestors, column_expr, deciding, everything_under, ids_below
 from twinrun.lint.refused import Found
@@ -11,7 +12,7 @@ from twinrun.lint.tree import Expr, Node, Tree
 
 _GROUPS = ("FlatMapGroupsInPandas", "FlatMapGroupsInArrow", "FlatMapCoGroupsInPandas", "FlatMapCoGroupsInArrow")
 _CHUNKS = ("MapInPandas", "MapInArrow", "PythonMapInArrow")
-_STATEFUL = ("Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "FlatMapGroupsInPandasWithState")
+_STATEFUL = ("Aggregate", "Deduplicate", "DeduplicateWithinWatermark", "Distinct", "FlatMapGroupsInPandasWithState")
 _TABLES = ("LogicalRelation", "DataSourceV2Relation", "DataSourceV2ScanRelation", "HiveTableRelation", "View")
 _TRANSPARENT = ("Project", "Filter", "SubqueryAlias", "Join", "Aggregate", "Expand")
 _ABOVE, _BELOW = ("GreaterThan", "GreaterThanOrEqual"), ("LessThan", "LessThanOrEqual")
@@ -20,7 +21,7 @@ _DAY_MS = 86_400_000
 
 
 def rows_that_differ(job: Job, tree: Tree, mode: str) -> Iterator[Found]:
-    """Operators whose rows depend on micro-batches or on arrival, and notes on late and open windows.
+    """Operators whose rows depend on micro-batches or on arrival, and notes on open windows.
 
     Parameters
     ----------
@@ -64,11 +65,35 @@ def _in_stream(job: Job, tree: Tree, node: Node, mode: str) -> Iterator[Found]:
             yield Found("TR203", node.line)
 
 
+def losses(job: Job, flow: Dataflow, tree: Tree) -> Iterator[Found]:
+    """What each source can lose by the watermark, as it reaches the first operator that keeps a state."""
+    stateful = [node for node in tree.root.own() if is_stateful(node)]
+    if not stateful:
+        return
+    line = stateful[0].line
+    if flow.unpadded:
+        joins = [node.line for node in stateful if node.kind == "Join"]
+        yield Found("TR265", joins[0], f"on the {' and the '.join(flow.unpadded)} side alone")
+    timed = [source.name for source in job.sources if source.lateness is not None]
+    for source in job.sources:
+        rule = flow.rules[source.name]
+        own = f"source {source.name}, lateness {source.lateness}"
+        if rule.kind == "unknown":
+            yield Found("TR207", line, f"source {source.name}")
+        elif rule.kind == "none":
+            if source.lateness is not None and not flow.opaque:
+                yield Found("TR209", line, own)
+        elif source.lateness is None:
+            others = f", by the watermark of {' and '.join(timed)}" if timed else ""
+            yield Found("TR201", line, f"source {source.name}{others} though it has no lateness of its own")
+        else:
+            yield Found("TR201", line, own)
+            if source.lateness_ms == 0 and rule.kind == "time":
+                yield Found("TR208", line, own)
+
+
 def _about_time(job: Job, tree: Tree) -> Iterator[Found]:
     stateful = [node for node in tree.root.own() if is_stateful(node)]
-    late = [source for source in job.sources if source.lateness is not None]
-    for source in late if stateful else []:
-        yield Found("TR201", stateful[0].line, f"source {source.name}, lateness {source.lateness}")
     windows = [node for node in stateful if node.kind == "Aggregate"]
     if windows and job.emit == "final":
         yield Found("TR202", windows[0].line)

@@ -89,7 +89,7 @@ def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         _both_sides(sample, cause),
         f"The batch's row is complete. The stream's row lacks {short} and will not change by itself: "
         "the stream is done with it.",
-        _more_lateness(verdict, events),
+        _more_lateness(verdict, sample, events),
         (f"twinrun what-if {verdict.job}", *_heal(verdict)),
     )
 
@@ -99,6 +99,8 @@ def _closed(verdict: Verdict, sample: RowSample) -> str:
     end_ms = _window_end_ms(verdict, sample)
     if end_ms is None:
         return ""
+    if end_ms <= 0:
+        return f"This window ends at {instant(end_ms)}: not after {_BEGINS}. The stream never kept anything of it."
     clock = "watermark"
     if verdict.lateness_ms is not None and len(verdict.cut.sources) == 1:
         clock += f" (the newest event time read so far, less the allowed lateness of {duration(verdict.lateness_ms)})"
@@ -128,6 +130,12 @@ def _how_late(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
     text += f"{instant(event.known_at_ms)}"
     if event.micro_batch is None or event.watermark_ms is None:
         return f"{text} and was dropped."
+    if _before_1970(verdict, sample, event):
+        ended = _what_ended(verdict, sample, event)
+        text += (
+            f" and was read in micro-batch {event.micro_batch}. {ended[0].upper()}{ended[1:]} is not after {_BEGINS}."
+        )
+        return f"{text} So the stream dropped it, as any stream would."
     text += f" and was read in micro-batch {event.micro_batch}. There it was judged by the watermark of micro-batch "
     text += f"{event.micro_batch - 1}, {instant(event.watermark_ms)}"
     if event.late_ms is None:
@@ -153,7 +161,24 @@ def _window_end_ms(verdict: Verdict, sample: RowSample) -> int | None:
     return sample.window_start_ms + verdict.window_ms
 
 
-def _more_lateness(verdict: Verdict, events: tuple[BlamedEvent, ...]) -> str:
+_BEGINS = "1970-01-01 00:00 UTC, where the watermark of every stream begins, whatever its lateness"
+
+
+def _before_1970(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> bool:
+    """Whether the event was late in every micro-batch, the first one too."""
+    end_ms = event.end_ms
+    if end_ms is None:
+        return False
+    exact = (event.watermark_ms or 0) <= 0 or end_ms == _window_end_ms(verdict, sample)
+    return end_ms < 0 or (end_ms == 0 and exact)
+
+
+def _more_lateness(verdict: Verdict, sample: RowSample, events: tuple[BlamedEvent, ...]) -> str:
+    if any(_before_1970(verdict, sample, event) for event in events):
+        return (
+            "No lateness keeps events of before 1970, and no size of micro-batches. Look at the event time first: such "
+            "a date is often a wrong unit or a missing value. Where it is right, the batch's row is the one to use."
+        )
     sizes = "Larger micro-batches drop fewer too: an event is judged by the watermark of the one before its own."
     latest = max((event.late_ms for event in events if event.late_ms is not None), default=None)
     if latest is None or verdict.lateness_ms is None or len(verdict.cut.sources) != 1:

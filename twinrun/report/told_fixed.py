@@ -76,11 +76,12 @@ FIXED = {
         "Look at who else writes to the stream's table (DESCRIBE HISTORY), then remove the copies.",
     ),
     "mode_dependent_logic": Told(
-        "The function computes something else per micro-batch than over all events at once, such as an operation in "
-        "pandas that sees one micro-batch at a time.",
+        "The function computes something else per micro-batch than over all events at once: an operation in pandas "
+        "sees one micro-batch at a time, and an outer join of streams loses rows where a part of its condition looks "
+        "at the kept side alone.",
         _AGAIN + "in order of event time, with nothing late, the result is still not the batch's.",
         "The two modes run the same code and mean different things by it. Decide which one is meant.",
-        "Rewrite the operation with aggregates that Spark keeps in its state.",
+        "Lint names the line and what to write instead.",
         ("twinrun lint {job}",),
     ),
     "evidence_expired": Told(

@@ -3,7 +3,8 @@
 Micro-batch b drops by the watermark of the one before it, which is the newest event time seen before that, M, less the
 lateness L. What an event belongs to ends at E, and the event is dropped if E <= M - L: if L <= M - E. So M - E is what
 it needs, and an event is kept by any lateness above that. M is read from the log (watermark + lateness), never
-computed from event times.
+computed from event times. A watermark begins at 1970-01-01T00:00Z, whatever the lateness: what ends by then is lost at
+every lateness.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from twinrun.explain.late import end_us_of
 from twinrun.job.dataflow import LateRule
 from twinrun.results.touched import floor_ms
 
+NO_LATENESS_MS = 2**52
+"""Needed by events that no lateness keeps."""
+
 
 def with_need(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
     """Add ``_need_ms``: the event is lost, from one of its windows at least, at any lateness up to this. Lazy.
 
-    Null where nothing could make the event late: there was no watermark yet. Negative where it came in time for all.
+    Null where nothing could make the event late: there was no watermark yet. Negative where it came in time for all;
+    `NO_LATENESS_MS` where the first of what it belongs to ended by 1970.
 
     Parameters
     ----------
@@ -28,5 +33,7 @@ def with_need(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
         Events that the stream read, with ``_late_ms``, the watermark that they were judged by.
     """
     seen_ms = F.when(F.col("_late_ms") > 0, F.col("_late_ms") + F.lit(source.lateness_ms))
+    end_us = end_us_of(source, rule)
     # Whole milliseconds, as every lateness and watermark: at or below what the event's microseconds would need.
-    return events.withColumn("_need_ms", floor_ms(seen_ms * F.lit(1000) - end_us_of(source, rule)))
+    need_ms = floor_ms(seen_ms * F.lit(1000) - end_us)
+    return events.withColumn("_need_ms", F.when(end_us <= 0, F.lit(NO_LATENESS_MS)).otherwise(need_ms))

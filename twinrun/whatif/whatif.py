@@ -21,7 +21,7 @@ from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import window_starts
 from twinrun.tables.delta import read_table
 from twinrun.tables.static import read_static
-from twinrun.whatif.need import with_need
+from twinrun.whatif.need import NO_LATENESS_MS, with_need
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -69,8 +69,10 @@ class WhatIf:
         By lateness, the recorded one among them.
     keep : float
         The share that was asked for.
-    enough_ms : int
-        The smallest lateness that keeps this share, to the millisecond.
+    enough_ms : int or None
+        The smallest lateness that keeps this share, to the millisecond; None where none does.
+    before_1970 : int
+        Events that every stream drops, whatever its lateness: a watermark begins at 1970, and they ended before.
     """
 
     job: str
@@ -80,7 +82,8 @@ class WhatIf:
     recorded_lost: int
     points: tuple[Point, ...]
     keep: float
-    enough_ms: int
+    enough_ms: int | None
+    before_1970: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -114,7 +117,8 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     needs = _needs(spark, cfg, job, flow, cut, batch).localCheckpoint()
     grid = sorted({*GRID_MS, recorded_ms, *also_ms})
     counts = [F.count_if(F.col("_need_ms") >= F.lit(at)).alias(f"l{at}") for at in grid]
-    row = needs.agg(F.count("*").alias("events"), *counts).collect()[0]
+    never = F.count_if(F.col("_need_ms") == F.lit(NO_LATENESS_MS)).alias("never")
+    row = needs.agg(F.count("*").alias("events"), never, *counts).collect()[0]
     waiting = _waiting(spark, cfg, job, cut, batch, grid, recorded_ms) if job.windowed else {}
     nothing = (None, None)
     return WhatIf(
@@ -125,7 +129,8 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
         recorded_lost=row[f"l{recorded_ms}"],
         points=tuple(Point(at, row[f"l{at}"], *waiting.get(at, nothing)) for at in grid),
         keep=keep,
-        enough_ms=_enough(needs, row["events"], keep),
+        enough_ms=smallest(needs, row["events"], keep),
+        before_1970=row["never"],
     )
 
 
@@ -141,12 +146,22 @@ def _needs(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: Stre
     return reduce(DataFrame.unionByName, parts)
 
 
-def _enough(needs: DataFrame, events: int, keep: float) -> int:
-    """The smallest lateness (ms) at which at most the share ``1 - keep`` is lost. One Spark job."""
+def smallest(needs: DataFrame, events: int, keep: float) -> int | None:
+    """The smallest lateness (ms) at which at most the share ``1 - keep`` is lost, or None where none is enough.
+
+    One Spark job.
+
+    Parameters
+    ----------
+    needs : DataFrame
+        ``_need_ms`` of every event, see `twinrun.whatif.need.with_need`.
+    """
     may_lose = int(events * (1 - keep) + 1e-9)
     worst = needs.filter(F.col("_need_ms") >= 0).orderBy(F.col("_need_ms").desc()).limit(may_lose + 1)
     row = worst.agg(F.count("*").alias("n"), F.min("_need_ms").alias("last")).collect()[0]
-    return 0 if row["n"] <= may_lose else int(row["last"]) + 1
+    if row["n"] <= may_lose:
+        return 0
+    return None if row["last"] == NO_LATENESS_MS else int(row["last"]) + 1
 
 
 def _emitted_at(lateness_ms: int) -> Column:

@@ -12,10 +12,12 @@ from pyspark.sql import functions as F
 
 from tests.unit.explain.real_streams import T0_US, Event, Streams, source
 from twinrun import Job
+from twinrun.cli.whatif import lines
 from twinrun.events.distinct import copies_kept
 from twinrun.explain.late import dropped_pairs, event_dropped, late_rows
-from twinrun.job.dataflow import dataflow
-from twinrun.whatif.need import with_need
+from twinrun.job.dataflow import LateRule, dataflow
+from twinrun.whatif.need import NO_LATENESS_MS, with_need
+from twinrun.whatif.whatif import Point, WhatIf, smallest
 
 SECOND_US = 1_000_000
 FILL = "fill"
@@ -161,3 +163,28 @@ def test_an_id_is_forgotten_by_the_microsecond_as_in_spark(spark_session: SparkS
     read = streams.events("left").withColumns({"_late_ms": judged, "_micro_batch": F.col("v").cast("bigint")})
     found = copies_kept(read, taken).join(read, ["_topic", "_partition", "_offset"])
     assert {row["k"] for row in found.collect()} == kept
+
+
+def test_what_ended_by_1970_is_lost_at_every_lateness(spark_session: SparkSession) -> None:
+    """A watermark begins at 1970: the first micro-batch drops by it too, and what-if may not say that they are kept."""
+    rows = [(-1, 0), (0, 0), (1, 0), (-1, 5_000), (1, 5_000), (-60 * SECOND_US, 0), (60 * SECOND_US, 0)]
+    given = spark_session.createDataFrame(rows, "us BIGINT, _late_ms BIGINT").withColumn("at", F.timestamp_micros("us"))
+
+    def needs(rule: LateRule) -> list[int | None]:
+        return [row["_need_ms"] for row in with_need(given, LEFT, rule).collect()]
+
+    never = NO_LATENESS_MS
+    assert needs(LateRule("time")) == [never, never, None, never, 14_999, never, None]
+    minute = LateRule("window", 60 * SECOND_US, 60 * SECOND_US)
+    assert needs(minute) == [never, None, None, never, -45_000, never, None]
+    judged = given.filter(event_dropped(LEFT, minute)).select("us").distinct().collect()
+    assert {row["us"] for row in judged} == {-1, -60 * SECOND_US}
+    three = with_need(given, LEFT, minute).select("_need_ms")
+    assert smallest(three, 7, keep=0.5) == 0, "three of seven may be lost, and three are"
+    assert smallest(three, 7, keep=0.99) is None
+    point = Point(10_000, 3, None, None)
+    found = WhatIf("j", 2, 7, 10_000, 3, (point,), keep=0.99, enough_ms=None, before_1970=3)
+    assert lines(found)[-2:] == [
+        "3 events of before 1970 would be lost at any lateness: a stream's watermark begins at 1970-01-01 00:00 UTC.",
+        "No lateness keeps 99.00% of the events.",
+    ]

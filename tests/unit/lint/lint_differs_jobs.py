@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lint_base import HOURLY, MARKED, RECORDS, TOTALS, WITH_SHOPS, Case, hour, hourly, plain
-from lint_joins_jobs import all_events
+from lint_joins_jobs import NEAR, all_events, outer_near_pairs
 from lint_refused_jobs import counted, deduplicated, own_clock
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -168,6 +168,25 @@ def chosen(events: DataFrame) -> DataFrame:
     return kept.filter("n > 1").select("id")
 
 
+def again_an_hour_later(events: DataFrame) -> DataFrame:
+    later = events.withColumn("ts", F.expr("ts + INTERVAL 1 HOUR"))
+    per = events.unionByName(later).groupBy("kind", hour()).agg(F.count("*").alias("c"))  # here
+    return hourly(per, "c")
+
+
+def twice(events: DataFrame) -> DataFrame:
+    return own_clock(events.unionByName(events))
+
+
+def deduplicated_here(events: DataFrame) -> DataFrame:
+    return events.dropDuplicates(["id", "ts"]).select("id")  # here
+
+
+def outer_of_some(events: DataFrame) -> DataFrame:
+    some = F.expr(f"{NEAR} AND a.n > 5")
+    return events.alias("a").join(events.alias("b"), some, "left").select("a.id")  # here
+
+
 def remembered(events: DataFrame) -> DataFrame:
     return events.dropDuplicates(["id"]).select("id")  # here
 
@@ -196,6 +215,7 @@ def stateless_filter(events: DataFrame) -> DataFrame:
 ABROAD = (("spark.sql.session.timeZone", "America/New_York"),)
 UPDATED_HOURS = replace(HOURLY, emit="updates")
 UNMARKED_HOURS = replace(UPDATED_HOURS, sources=RECORDS.sources)
+AT_ONCE = replace(MARKED, sources=[replace(MARKED.sources[0], lateness="0 seconds")])
 DIFFERS_CASES = [
     Case("TR201", HOURLY, marked_count, marked_count, UNMARKED_HOURS),
     Case("TR202", HOURLY, marked_count, marked_count, UPDATED_HOURS),
@@ -221,7 +241,11 @@ DIFFERS_CASES = [
     Case("TR251", RECORDS, reads_itself, all_events, WITH_SHOPS),
     Case("TR260", RECORDS, limited, plain),
     Case("TR261", MARKED, chosen, deduplicated),
+    Case("TR207", HOURLY, again_an_hour_later, twice),
+    Case("TR208", AT_ONCE, deduplicated_here, deduplicated, MARKED),
+    Case("TR209", MARKED, remembered, deduplicated),
     Case("TR262", MARKED, remembered, deduplicated),
+    Case("TR265", MARKED, outer_of_some, outer_near_pairs),
     Case("TR263", MARKED, paired, all_events, WITH_SHOPS),
     Case("TR264", TOTALS, few, of_kind),
     Case("TR264", TOTALS, few, many),

@@ -92,6 +92,24 @@ def session_final(events: DataFrame) -> DataFrame:
     return per.select("kind", F.col("session_window.start").alias("window_start"), "c")
 
 
+def sessions_without_gap(events: DataFrame) -> DataFrame:
+    per = events.groupBy("kind", F.session_window("ts", "0 seconds")).agg(F.count("*").alias("c"))  # here
+    return per.select("kind", F.col("session_window.start").alias("window_start"), "c")
+
+
+def sessions_backwards(events: DataFrame) -> DataFrame:
+    per = events.groupBy("kind", F.session_window("ts", "-5 minutes")).agg(F.count("*").alias("c"))  # here
+    return per.select("kind", F.col("session_window.start").alias("window_start"), "c")
+
+
+def marked_again(events: DataFrame) -> DataFrame:
+    return own_clock(events.withWatermark("ts", "1 minute"))  # here
+
+
+def other_time_marked(events: DataFrame) -> DataFrame:
+    return events.withWatermark("_kafka_timestamp", "1 minute").select("id")  # here
+
+
 def session_of_all(events: DataFrame) -> DataFrame:
     per = events.groupBy(F.session_window("ts", "5 minutes")).agg(F.count("*").alias("c"))  # here
     return per.select(F.col("session_window.start").alias("window_start"), "c")
@@ -201,7 +219,11 @@ REFUSED_CASES = [
     Case("TR119", HOURLY, pandas_mean, unused_pandas_mean),
     Case("TR120", RECORDS, numbered, coordinates),
     Case("TR121", RECORDS, above_all, above_shops, WITH_SHOPS),
+    Case("TR122", SESSIONS, sessions_without_gap, session_final),
+    Case("TR122", SESSIONS, sessions_backwards, session_final),
     Case("TR123", HOURLY, other_clock, own_clock),
+    Case("TR124", HOURLY, marked_again, own_clock),
+    Case("TR124", MARKED, other_time_marked, plain),
     Case("TR130", RECORDS, counting, counting_groups, TOTALS),
     Case("TR130", RECORDS, reading_pandas, counting_groups, TOTALS),
     Case("TR131", RECORDS, cached, plain),

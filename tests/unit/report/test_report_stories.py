@@ -21,6 +21,7 @@ from twinrun.report.told import TOLD_CAUSES, enough_ms
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, SinkCommit, Verdict
 
 HOUR, START = factory.HOUR, factory.START_MS
+
 WINDOW_MS = START + 20 * HOUR
 
 
@@ -227,3 +228,27 @@ def test_the_page_has_one_article_per_row_and_folds_the_rest() -> None:
     page = render_html(factory.explained())
     assert page.count('<article class="row">') == 12
     assert "8 more rows" in text_of(page)
+
+
+def test_an_event_of_before_1970_is_told_as_lost_at_any_lateness() -> None:
+    """A watermark begins at 1970: no micro-batch closed that window, and no lateness would have kept the event."""
+    sample = late_sample(1, 1)
+    (event,) = sample.events
+    for end_ms, watermark_ms in ((-HOUR, 0), (0, 0), (-HOUR, START), (0, START)):
+        at = {"end_ms": end_ms, "event_time_ms": end_ms - HOUR // 2, "watermark_ms": watermark_ms, "micro_batch": 0}
+        early = replace(sample, window_start_ms=end_ms - HOUR, events=(replace(event, **at, late_ms=0),))
+        told = words(one(small(early)))
+        assert "is not after 1970-01-01 00:00 UTC, where the watermark of every stream begins" in told["What happened"]
+        assert "micro-batch -1" not in told["What happened"]
+        assert "closed this window" not in told["What happened"]
+        assert any(text.startswith("No lateness keeps events of before 1970") for text in told.values())
+        assert not any("would have kept" in text for text in told.values())
+
+
+def test_an_event_of_the_first_hour_of_1970_is_told_like_any_other() -> None:
+    sample = late_sample(1, 1)
+    (event,) = sample.events
+    at = {"end_ms": HOUR, "event_time_ms": HOUR // 2, "watermark_ms": START, "micro_batch": 3}
+    told = words(one(small(replace(sample, window_start_ms=0, events=(replace(event, **at),)))))
+    assert "judged by the watermark of micro-batch 2" in told["What happened"]
+    assert any("would have kept" in text for text in told.values())
