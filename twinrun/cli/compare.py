@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinrun.cli.call import Call, command
-from twinrun.cli.comparison import comparison_lines, comparison_payload
+from twinrun.cli.comparison import Read, comparison_lines, comparison_payload
 from twinrun.cli.inputs import instant, local_path, need_table
 from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
@@ -21,12 +22,14 @@ from twinrun.config.model import Config
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from twinrun.results.run import LINEAGE
 from twinrun.tolerance import Tolerance, absolute, rel
+from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 commands = typer.Typer()
 SAMPLES = 20
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^",][^,]*|))\s*(?:,|$)')
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ class Asked:
     tolerances: dict[str, Tolerance]
     ignore: tuple[str, ...]
     full: bool
+    types: dict[str, str] = field(default_factory=dict)
+    naive_time_zone: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read, with the names of columns that were asked to be left out and are there."""
+
+    rows: DataFrame
+    read: Read
+    left: tuple[str, ...]
 
 
 @command(
@@ -48,7 +62,10 @@ def compare(
     call: Call,
     batch: Annotated[str, typer.Argument(metavar="BATCH", help="A Delta or Parquet table: a path or a catalog name.")],
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The other table.")],
-    keys: Annotated[str, typer.Option(metavar="COL,COL", help="Columns that name a row.")],
+    keys: Annotated[
+        str,
+        typer.Option(metavar="COL,COL", help='Columns that name a row; "a,b" in quotes is one column with a comma.'),
+    ],
     window: Annotated[str | None, typer.Option(metavar="COL", help="Column by which rows are grouped.")] = None,
     ready_until: Annotated[
         str | None, typer.Option(metavar="TIME", help="Rows whose window is later are pending (needs --window).")
@@ -62,11 +79,26 @@ def compare(
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="COL,COL", help=f"Columns to leave out, besides {', '.join(LINEAGE)}.")
     ] = None,
+    compared_as: Annotated[
+        list[str] | None,
+        typer.Option("--as", metavar="COL=TYPE", help="Compare a column as this type (zip=int). May be repeated."),
+    ] = None,
+    naive_time_zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Take times without a zone to be of this one: UTC, +01:00."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Look at every row exactly, without digests.")] = False,
 ) -> int:
     """Compare two tables row by row: exit code 0 when equal, 1 when different or when there is nothing to compare."""
     if ready_until is not None and window is None:
         raise InputError("--ready-until needs the window that it looks at.", fix="name it: --window COL")
+    from twinrun.compare.declared import offset_s, type_named
+
+    types = dict(_pair(text, "--as", "COL=TYPE, such as zip=int") for text in compared_as or ())
+    for text in types.values():
+        type_named(text)
+    if naive_time_zone is not None:
+        offset_s(naive_time_zone)
     asked = Asked(
         keys=_names([keys]),
         window=window,
@@ -74,13 +106,15 @@ def compare(
         tolerances=dict(_tolerance(text) for text in tolerance or ()),
         ignore=(*_names(ignore or ()), *LINEAGE),
         full=full,
+        types=types,
+        naive_time_zone=naive_time_zone,
     )
     cfg = call.config_if_any()
     refs = (_reference(batch), _reference(stream))
     for ref in refs:
         need_table(cfg, ref, fix="correct the path, or give a catalog name such as main.flights.hourly")
 
-    def work(spark: SparkSession, _: threading.Event) -> tuple[Comparison, tuple[str, ...]]:
+    def work(spark: SparkSession, _: threading.Event) -> tuple[Comparison, tuple[Read, Read]]:
         with step(call.out, "comparing"):
             return compare_tables(spark, cfg, refs, asked)
 
@@ -91,15 +125,15 @@ def compare(
 
 def compare_tables(
     spark: SparkSession, cfg: Config | None, refs: tuple[str, str], asked: Asked
-) -> tuple[Comparison, tuple[str, ...]]:
+) -> tuple[Comparison, tuple[Read, Read]]:
     """Compare two tables as they are now; a Delta table at its newest version, which is pinned.
 
     Returns
     -------
     Comparison
         The numbers and a few samples.
-    tuple of str
-        What was read, one text per table.
+    tuple of Read
+        What was read, one per table.
 
     Raises
     ------
@@ -110,34 +144,60 @@ def compare_tables(
     """
     from twinrun.compare.tables import compare_frames
     from twinrun.session.plain import plain_errors
+    from twinrun.tables.parquet import strict_session
 
     with plain_errors("the comparison"):
-        (left, left_note), (right, right_note) = (_read(spark, cfg, ref) for ref in refs)
+        # Names that differ by case alone are two columns here; the caller's session stays as it is.
+        own = strict_session(spark)
+        left, right = (_read(own, cfg, ref, asked) for ref in refs)
         found, _ = compare_frames(
-            left,
-            right,
+            left.rows,
+            right.rows,
             keys=asked.keys,
             window_column=asked.window,
             tolerances=asked.tolerances,
             ignore=asked.ignore,
+            types=asked.types,
+            naive_time_zone=asked.naive_time_zone,
             ready_until=asked.ready_until,
             sample_rows=SAMPLES,
             full=asked.full,
         )
-    return found, (left_note, right_note)
+    return found, (_told(left), _told(right))
 
 
-def _read(spark: SparkSession, cfg: Config | None, ref: str) -> tuple[DataFrame, str]:
+def _told(table: Table) -> Read:
+    """What was read, and which of its columns were not compared."""
+    left = tuple(f"column {name} is not compared" for name in table.left)
+    return Read(table.read.note, (*table.read.facts, *left))
+
+
+def _read(spark: SparkSession, cfg: Config | None, ref: str, asked: Asked) -> Table:
     from twinrun.tables.delta import latest_version, read_table, table_exists
+    from twinrun.tables.folder import need_root
+    from twinrun.tables.parquet import read_named, read_parquet
+    from twinrun.tables.stored import without_padding
 
     is_path = "/" in ref
+    more: tuple[str, ...] = ()
     if _is_delta(spark, cfg, ref):
+        if is_path:
+            need_root(spark, ref)
         version = latest_version(spark, ref)
-        return read_table(spark, ref, version), f"Delta, version {version}"
-    if not is_path and not table_exists(spark, ref):
+        rows, note = read_table(spark, ref, version), f"Delta, version {version}"
+    elif is_path:
+        numbers = [name for name, text in asked.types.items() if text.strip().lower() == "bigint"]
+        found = read_parquet(spark, ref, leave=asked.ignore, as_numbers=numbers)
+        return Table(found.rows, Read(f"Parquet, {plural(found.files, 'file')}, no versions", found.facts), found.left)
+    elif table_exists(spark, ref):
+        rows, more = read_named(spark, ref)
+        note = "no versions"
+    else:
         # read_table says in one sentence that it is not there.
-        return read_table(spark, ref), ""
-    return spark.read.parquet(ref) if is_path else spark.read.table(ref), "no versions"
+        rows, note = read_table(spark, ref), ""
+    left = tuple(name for name in rows.columns if name in asked.ignore)
+    rows, facts = without_padding(rows)
+    return Table(rows, Read(note, (*more, *facts)), left)
 
 
 def _is_delta(spark: SparkSession, cfg: Config | None, ref: str) -> bool:
@@ -162,19 +222,35 @@ def _reference(text: str) -> str:
 
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
+    """Names by commas, as in CSV: in double quotes, commas, spaces and doubled quotes are part of a name."""
+    names = []
+    for text in texts:
+        at = 0
+        while at < len(text):
+            match = _NAME.match(text, at)
+            if match is None:
+                raise InputError(
+                    f"{text} cannot be read as names of columns.", expected="such as origin,hour or '\"a,b\",hour'"
+                )
+            quoted, plain = match.groups()
+            names.append(plain.strip() if quoted is None else quoted.replace('""', '"'))
+            at = match.end()
+    return tuple(name for name in names if name)
+
+
+def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
+    """A column and what is said of it. The column may hold an equals sign."""
+    column, sign, said = text.rpartition("=")
+    if not sign or not column or not said:
+        raise InputError(f"{option} {text!r} cannot be read.", expected=expected)
+    return column, said
 
 
 def _tolerance(text: str) -> tuple[str, Tolerance]:
-    column, sign, written = text.rpartition("=")
-    relative = written.startswith("rel:")
+    expected = "COL=NUMBER or COL=rel:NUMBER, such as mean_delay=1e-9"
+    column, written = _pair(text, "--tolerance", expected)
     try:
         bound = float(written.removeprefix("rel:"))
     except ValueError:
-        sign = ""
-        bound = 0.0
-    if not sign or not column:
-        raise InputError(
-            f"--tolerance {text!r} cannot be read.", expected="COL=NUMBER or COL=rel:NUMBER, such as mean_delay=1e-9"
-        )
-    return column, rel(bound) if relative else absolute(bound)
+        raise InputError(f"--tolerance {text!r} cannot be read.", expected=expected) from None
+    return column, rel(bound) if written.startswith("rel:") else absolute(bound)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from twinrun.cli.output import columns
+from twinrun.compare.plan import SchemaDifference
 from twinrun.compare.result import Comparison, Sample
-from twinrun.report.cells import difference, joined, value
+from twinrun.report.cells import NONE, apart, difference, joined
 from twinrun.report.neutral import fit, visible
 from twinrun.wording import plural
 
@@ -25,13 +28,28 @@ _WORDS = {
 }
 
 
-def comparison_lines(found: Comparison, refs: tuple[str, str], notes: Sequence[str]) -> list[str]:
+_ZEROS = re.compile(r"(\d\d:\d\d:\d\d)\.(\d*?)0+(Z|[+-]\d\d:\d\d|)")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read of one table: its kind and version, then what one should know about it, a sentence each."""
+
+    note: str
+    facts: tuple[str, ...] = ()
+
+
+def comparison_lines(found: Comparison, refs: tuple[str, str], read: tuple[Read, Read]) -> list[str]:
     """The outcome, the counts, the columns that differ, and a few rows side by side."""
     lines = [f"{found.verdict.replace('_', ' ')}: {_outcome(found)}"]
     lines += columns(
-        [(side, ref, f"({note})") for side, ref, note in zip(("batch", "stream"), refs, notes, strict=True)]
+        [(side, ref, f"({each.note})") for side, ref, each in zip(("batch", "stream"), refs, read, strict=True)]
     )
     lines += columns([(name, text) for name, text in _counts(found) if text])
+    facts = [(side, fact) for side, each in zip(("batch", "stream"), read, strict=True) for fact in each.facts]
+    if facts:
+        lines.append("how they were read:")
+        lines += columns([(f"{side}:", visible(fact)) for side, fact in facts])
     if found.columns:
         lines.append("columns that differ:")
         lines += columns([_column(each) for each in found.columns[:MAX_COLUMNS]])
@@ -47,12 +65,25 @@ def comparison_lines(found: Comparison, refs: tuple[str, str], notes: Sequence[s
     return lines
 
 
-def comparison_payload(found: Comparison, refs: tuple[str, str], notes: Sequence[str]) -> dict[str, Any]:
+def comparison_payload(found: Comparison, refs: tuple[str, str], read: tuple[Read, Read]) -> dict[str, Any]:
     """Everything that was found; samples as objects."""
     return {
         "verdict": found.verdict,
-        "batch": {"table": refs[0], "read": notes[0], "rows": found.rows_batch, "pending": found.pending_batch},
-        "stream": {"table": refs[1], "read": notes[1], "rows": found.rows_stream, "pending": found.pending_stream},
+        "batch": {
+            "table": refs[0],
+            "read": read[0].note,
+            "facts": list(read[0].facts),
+            "rows": found.rows_batch,
+            "pending": found.pending_batch,
+        },
+        "stream": {
+            "table": refs[1],
+            "read": read[1].note,
+            "facts": list(read[1].facts),
+            "rows": found.rows_stream,
+            "pending": found.pending_stream,
+        },
+        "compared_as": dict(_declared(found)),
         "windows": {
             "compared": found.windows_compared,
             "equal": found.windows_equal,
@@ -93,7 +124,17 @@ def _counts(found: Comparison) -> list[tuple[str, str]]:
             "repeated keys",
             f"batch {found.keys_repeated_batch:,}, stream {found.keys_repeated_stream:,}" if repeated else "",
         ),
+        ("compared as", ", ".join(f"{name} {text}" for name, text in _declared(found))),
         ("audit", audit[found.audit]),
+    ]
+
+
+def _declared(found: Comparison) -> list[tuple[str, str]]:
+    """Columns that were compared as declared, and as what."""
+    return [
+        (each.name, each.dtype.simpleString() if each.declared else "timestamp, naive times in the declared zone")
+        for each in found.schema.columns
+        if each.declared or each.naive_offset_s is not None
     ]
 
 
@@ -104,36 +145,56 @@ def _column(each: Any) -> tuple[str, ...]:
 
 def _schema(each: Any) -> str:
     if each.kind == "type_differs":
-        return f"{each.name}: {each.batch_type} in batch, {each.stream_type} in stream"
+        return f"{each.name}: {each.batch_type} in batch, {each.stream_type} in stream{_way(each)}"
     where = "only in batch" if each.kind == "missing_in_stream" else "only in stream"
     return f"{each.name}: {where}" + (f" (the nearest of the other is {each.nearest})" if each.nearest else "")
 
 
+def _way(each: SchemaDifference) -> str:
+    """How a column of two types can be compared, where a declaration may do it."""
+    types = {each.batch_type, each.stream_type}
+    if types == {"timestamp", "timestamp_ntz"}:
+        return " (--naive-time-zone UTC compares them, if the naive times are in UTC)"
+    nested = any(str(text).startswith(("array", "map", "struct")) for text in types)
+    return "" if nested else f" (--as {each.name}=TYPE compares both as one type)"
+
+
 def _sample_rows(sample: Sample) -> list[tuple[str, ...]]:
     """A changed row has a line per differing column; a row of one side has one."""
-    key, what = fit(visible(joined(json.loads(sample.key))), 2 * _CELL), _WORDS[sample.kind]
-    batch, stream = (json.loads(side) if side else {} for side in (sample.batch, sample.stream))
+    key, what = fit(visible(joined(_loaded(sample.key))), 2 * _CELL), _WORDS[sample.kind]
+    batch, stream = (_loaded(side) if side else {} for side in (sample.batch, sample.stream))
     if not sample.columns:
         return [(key, what, "", "", "", "")]
-    return [
-        (
-            key,
-            what,
-            name,
-            _cell(batch.get(name)),
-            _cell(stream.get(name)),
-            difference(batch.get(name), stream.get(name)),
-        )
-        for name in sample.columns
-    ]
+    return [(key, what, visible(name), *_cells(batch.get(name), stream.get(name))) for name in sample.columns]
 
 
-def _cell(content: Any) -> str:
-    return fit(visible(value(content)), _CELL)
+def _cells(batch: Any, stream: Any) -> tuple[str, str, str]:
+    """Both values so that they look different, and by how much or from where on they differ."""
+    short = [_ZEROS.sub(_without_zeros, each) if isinstance(each, str) else each for each in (batch, stream)]
+    if short[0] != short[1]:
+        batch, stream = short
+    left, right, where = apart(batch, stream, _CELL)
+    far = difference(batch, stream)
+    return left, right, where if where and far in (NONE, "0") else far
+
+
+def _without_zeros(match: re.Match[str]) -> str:
+    digits = f".{match[2]}" if match[2] else ""
+    return f"{match[1]}{digits}{match[3]}"
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_float=_number)
+
+
+def _number(text: str) -> float | str:
+    """A number as it is, or the text where a float has no room for its digits (a decimal's)."""
+    number = float(text)
+    return number if Decimal(text) == Decimal(repr(number)) else text
 
 
 def _sample_payload(sample: Sample) -> dict[str, Any]:
-    read = {name: json.loads(text) if text else None for name, text in _texts(sample).items()}
+    read = {name: _loaded(text) if text else None for name, text in _texts(sample).items()}
     return {"kind": sample.kind, "copy": sample.copy, "columns": list(sample.columns), **read}
 
 

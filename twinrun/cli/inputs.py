@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from twinrun.broker.topics import describe_topic
 from twinrun.config.external import ExternalBinding
@@ -19,6 +19,10 @@ from twinrun.job.check import check_definition
 from twinrun.job.job import Job
 from twinrun.job.loader import find_job, list_jobs
 from twinrun.session.defaults import is_local
+
+# As Hadoop reads it: what looks like an escape, a query or a fragment belongs to the name.
+_LOCAL = re.compile(r"file:(?://)?(/[^/].*|/)", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 
 
 def job_named(cfg: Config, name: str) -> Job:
@@ -145,10 +149,10 @@ def local_path(cfg: Config | None, ref: str) -> Path | None:
     """The folder on this machine that a table reference means; None for a catalog name or another file system."""
     if "/" not in ref:
         return None
-    parts = urlsplit(ref)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    if parts.scheme:
+    local = _LOCAL.fullmatch(ref)
+    if local:
+        return Path(local[1])
+    if _SCHEME.match(ref):
         return None
     # Spark reads a bare path from its default file system, which is this machine's unless somebody says otherwise.
     if cfg is not None and (not is_local(cfg.spark.master) or "spark.hadoop.fs.defaultFS" in cfg.spark.conf):

@@ -81,8 +81,9 @@ def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job
 
 def table_schemas(spark: SparkSession, cfg: Config, job: Job) -> dict[str, StructType]:
     """Schemas of a job's static tables as they are now. A table that is not Delta may take a small Spark job."""
-    bindings = {table.name: cfg.tables[table.name] for table in job.tables}
-    return {name: spark.read.format(each.format).load(each.path).schema for name, each in bindings.items()}
+    from twinrun.tables.static import static_schema
+
+    return {table.name: static_schema(spark, cfg.tables[table.name]) for table in job.tables}
 
 
 def lines(found: LintResult) -> Iterator[str]:

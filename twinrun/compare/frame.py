@@ -6,19 +6,18 @@ Positions in place of names, so that no column name (dots, spaces, backticks, ``
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from twinrun.compare.canonical import groupable, two_hashes
+from twinrun.compare.declared import as_planned
 from twinrun.compare.grid import hash_terms
-from twinrun.compare.plan import SchemaPlan
+from twinrun.compare.plan import SchemaPlan, Side
 from twinrun.compare.types import anonymous
 from twinrun.errors import TableError
 
-Side = Literal["batch", "stream"]
 GROUP = "grp"
 PENDING = "pending"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,9 +72,12 @@ def prepare(
         *(f"p{place}" for place in range(width)), *("ready" for _ in given)
     )
     columns = [
-        F.col(f"p{column.batch_position if side == 'batch' else column.stream_position}")
-        .cast(anonymous(column.dtype))
-        .alias(column_name(place))
+        as_planned(
+            F.col(f"p{column.batch_position if side == 'batch' else column.stream_position}"),
+            column,
+            side,
+            anonymous(column.dtype),
+        ).alias(column_name(place))
         for place, column in enumerate(plan.columns)
     ]
     pending = F.lit(False)

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from twinrun.compare.canonical import hash_form
-from twinrun.compare.types import FLOATS
 from twinrun.compare.within import decimal_type
+from twinrun.tables.stored import FLOATS
 from twinrun.tolerance import Tolerance
 
 _EXACT_INTEGERS = float(2**53)

@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 
 from twinrun.compare.frame import GROUP, PENDING, group_type
 from twinrun.compare.plan import SchemaPlan
-from twinrun.compare.types import INTEGRALS
+from twinrun.tables.stored import INTEGRALS
 
 DETAILED_GROUPS = 200
 """Up to so many groups are written into the filter."""

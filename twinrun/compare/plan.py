@@ -9,6 +9,7 @@ from pyspark.sql import types as T
 
 from twinrun.tolerance import Tolerance
 
+Side = Literal["batch", "stream"]
 DifferenceKind = Literal["missing_in_batch", "missing_in_stream", "type_differs"]
 
 
@@ -28,6 +29,10 @@ class PlannedColumn:
         The type in which the values are compared.
     tolerance : Tolerance or None
         None means exact.
+    declared : bool
+        Whether ``dtype`` was declared, and does not follow from the tables' types.
+    naive_offset_s : int or None
+        How many seconds ahead of UTC times without a zone are taken to be, where the other table's have one.
     """
 
     name: str
@@ -37,6 +42,8 @@ class PlannedColumn:
     stream_type: T.DataType
     dtype: T.DataType
     tolerance: Tolerance | None = None
+    declared: bool = False
+    naive_offset_s: int | None = None
 
 
 @dataclass(frozen=True)

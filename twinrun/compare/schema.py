@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pyspark.sql import types as T
 
-from twinrun.compare.plan import PlannedColumn, SchemaDifference, SchemaPlan
+from twinrun.compare.declared import declared_problem
+from twinrun.compare.plan import PlannedColumn, SchemaDifference, SchemaPlan, Side
 from twinrun.compare.types import common_type, incomparable
 from twinrun.compare.within import tolerance_problem
 from twinrun.errors import TableError
@@ -24,6 +25,8 @@ def plan_schema(
     window_column: str | None,
     tolerances: Mapping[str, Tolerance | float],
     ignore: Iterable[str] = (),
+    types: Mapping[str, T.DataType] | None = None,
+    naive_offset_s: int | None = None,
 ) -> SchemaPlan:
     """Match the columns of two tables by exact name.
 
@@ -39,6 +42,10 @@ def plan_schema(
         A bare number is absolute. Columns that are not named are compared exactly.
     ignore : iterable of str
         Columns left out on both sides (lineage). They may be missing.
+    types : mapping of str to DataType, optional
+        As what columns are compared whose types differ, or have no common one.
+    naive_offset_s : int, optional
+        Seconds ahead of UTC by which times without a zone are read where the other table's have one.
 
     Raises
     ------
@@ -51,7 +58,8 @@ def plan_schema(
     ignored = frozenset(ignore)
     batch, stream = _positions(batch_schema, ignored), _positions(stream_schema, ignored)
     allowed = {name: as_tolerance(value) for name, value in tolerances.items()}
-    columns, differences = _match(batch, stream, allowed)
+    declared = dict(types or {})
+    columns, differences = _match(batch, stream, allowed, declared, naive_offset_s)
     named = [*keys, *([] if window_column is None else [window_column])]
     problems = [
         *_name_problems(batch_schema, "batch"),
@@ -60,6 +68,7 @@ def plan_schema(
         *(f"{name!r} is named twice among the keys" for name in sorted({n for n in keys if list(keys).count(n) > 1})),
         *_role_problems(named, batch, stream, columns),
         *_tolerance_problems(allowed, named, batch, stream, columns),
+        *_declared_problems(declared, batch, stream, columns),
         *_type_problems(columns),
     ]
     if problems:
@@ -89,7 +98,11 @@ def _positions(schema: T.StructType, ignored: frozenset[str]) -> Positions:
 
 
 def _match(
-    batch: Positions, stream: Positions, allowed: Mapping[str, Tolerance]
+    batch: Positions,
+    stream: Positions,
+    allowed: Mapping[str, Tolerance],
+    declared: Mapping[str, T.DataType],
+    naive_offset_s: int | None,
 ) -> tuple[list[PlannedColumn], list[SchemaDifference]]:
     columns: list[PlannedColumn] = []
     differences: list[SchemaDifference] = []
@@ -99,13 +112,18 @@ def _match(
             differences.append(SchemaDifference(name, "missing_in_stream", dtype.simpleString(), None, near))
             continue
         other_place, other = stream[name]
-        common = common_type(dtype, other)
+        common = declared.get(name) or common_type(dtype, other)
+        naive = None
+        if common is None and {type(dtype), type(other)} == {T.TimestampType, T.TimestampNTZType}:
+            naive = naive_offset_s
+            common = None if naive is None else T.TimestampType()
         if common is None:
             differences.append(SchemaDifference(name, "type_differs", dtype.simpleString(), other.simpleString()))
             continue
         tolerance = allowed.get(name)
         exact = tolerance is None or tolerance.exact
-        columns.append(PlannedColumn(name, place, other_place, dtype, other, common, None if exact else tolerance))
+        kept = None if exact else tolerance
+        columns.append(PlannedColumn(name, place, other_place, dtype, other, common, kept, name in declared, naive))
     for name in stream.keys() - batch.keys():
         near = _nearest(name, batch.keys() - stream.keys())
         differences.append(SchemaDifference(name, "missing_in_batch", None, stream[name][1].simpleString(), near))
@@ -128,7 +146,7 @@ def _role_problems(
             problems.append(f"the column {name!r} is missing in the {' and the '.join(lacking)} table")
         elif name not in matched:
             types = f"{batch[name][1].simpleString()} in the batch, {stream[name][1].simpleString()} in the stream"
-            problems.append(f"rows cannot be paired by {name!r}, which is {types}")
+            problems.append(f"rows cannot be paired by {name!r}, which is {types}: declare it (--as {name}=TYPE)")
     return problems
 
 
@@ -149,6 +167,21 @@ def _tolerance_problems(
         elif name in types and not tolerance.exact:
             problem = tolerance_problem(types[name], tolerance)
             problems += [f"the column {name!r} {problem}"] if problem else []
+    return problems
+
+
+def _declared_problems(
+    declared: Mapping[str, T.DataType], batch: Positions, stream: Positions, columns: Sequence[PlannedColumn]
+) -> list[str]:
+    matched = {column.name for column in columns}
+    problems: list[str] = []
+    for name, dtype in declared.items():
+        if name not in matched:
+            problems.append(f"the column {name!r} is declared as {dtype.simpleString()} but is not in both tables")
+            continue
+        sides: tuple[tuple[Side, Positions], ...] = (("batch", batch), ("stream", stream))
+        found = (declared_problem(name, table[name][1], dtype, side) for side, table in sides)
+        problems += [problem for problem in found if problem]
     return problems
 
 

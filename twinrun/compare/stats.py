@@ -119,7 +119,9 @@ def _stats(found: Sequence[Row], place: int, column: PlannedColumn) -> ColumnSta
 
 
 def _sample_fields(found: Column) -> Column:
-    options = {"ignoreNullFields": "false"}
+    # Spark writes milliseconds by default: two times that differ by less would look the same.
+    exact = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"
+    options = {"ignoreNullFields": "false", "timestampFormat": f"{exact}XXX", "timestampNTZFormat": exact}
     window = F.struct(found.getField("window").alias("window"))
     return F.struct(
         *(found.getField(name).alias(name) for name in ("kind", "copy", "columns")),

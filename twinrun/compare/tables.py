@@ -8,7 +8,9 @@ from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import DataType
 
+from twinrun.compare.declared import need_kept, offset_s, type_named
 from twinrun.compare.digest import Overview, overview, paired_digests, row_digests
 from twinrun.compare.drilldown import differing_pairs, public_rows
 from twinrun.compare.frame import GROUP, PENDING, prepare
@@ -40,6 +42,8 @@ def compare_frames(
     window_column: str | None = None,
     tolerances: Mapping[str, Tolerance | float] | None = None,
     ignore: Iterable[str] = (),
+    types: Mapping[str, DataType | str] | None = None,
+    naive_time_zone: str | None = None,
     ready_until: datetime | Column | None = None,
     buckets: int = 64,
     sample_rows: int = 20,
@@ -65,6 +69,12 @@ def compare_frames(
         Numeric columns that may differ a little; a bare number is absolute. All others are exact.
     ignore : iterable of str
         Columns that are not compared, such as lineage.
+    types : mapping of str to DataType or str, optional
+        As what plain columns are compared whose types differ, such as ``{"zip": "int"}``. A value that is none of that
+        type, or that becomes another one, is an error; one Spark action more per table where there may be any.
+    naive_time_zone : str, optional
+        UTC or an offset such as ``+01:00``: a timestamp_ntz column is read as times of that zone where the other
+        table's is a timestamp. The session must be in UTC.
     ready_until : datetime or Column, optional
         An instant with a time zone: rows whose window column is later are counted as pending and not compared. Where
         the window column is not the end of the window, a condition over the tables' columns, true for rows to compare.
@@ -96,7 +106,13 @@ def compare_frames(
     if buckets < 1 or sample_rows < 0:
         found = f"buckets is {buckets} and sample_rows is {sample_rows}"
         raise TableError(found, expected="buckets of at least 1, sample_rows of at least 0")
-    plan = plan_schema(batch.schema, stream.schema, keys, window_column, tolerances or {}, ignore)
+    declared = {name: type_named(given) if isinstance(given, str) else given for name, given in (types or {}).items()}
+    naive = None if naive_time_zone is None else offset_s(naive_time_zone)
+    if naive is not None and batch.sparkSession.conf.get("spark.sql.session.timeZone") != "UTC":
+        raise TableError("naive_time_zone needs a session in UTC.", fix="set spark.sql.session.timeZone to UTC")
+    plan = plan_schema(batch.schema, stream.schema, keys, window_column, tolerances or {}, ignore, declared, naive)
+    need_kept(batch, plan, "batch")
+    need_kept(stream, plan, "stream")
     tables = _Tables(
         plan,
         prepare(batch, plan, "batch", ready_until, buckets),

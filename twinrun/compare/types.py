@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from pyspark.sql import types as T
 
-INTEGRALS: tuple[type[T.DataType], ...] = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-FLOATS: tuple[type[T.DataType], ...] = (T.FloatType, T.DoubleType)
+from twinrun.tables.stored import FLOATS, INTEGRALS, wider
+
 NUMERICS: tuple[type[T.DataType], ...] = (*INTEGRALS, *FLOATS, T.DecimalType)
-MAX_PRECISION = 38
 
 _LEAVES: tuple[type[T.DataType], ...] = (
     *NUMERICS,
@@ -57,13 +56,9 @@ def _common_struct(left: T.StructType, right: T.StructType) -> T.StructType | No
 
 
 def _common_leaf(left: T.DataType, right: T.DataType) -> T.DataType | None:
-    if isinstance(left, T.DecimalType) and isinstance(right, T.DecimalType):
-        scale = max(left.scale, right.scale)
-        precision = max(left.precision - left.scale, right.precision - right.scale) + scale
-        return T.DecimalType(precision, scale) if precision <= MAX_PRECISION else None
-    for family in (INTEGRALS, FLOATS):
-        if isinstance(left, family) and isinstance(right, family):
-            return max(left, right, key=lambda dtype: family.index(type(dtype)))
+    common = wider(left, right)
+    if common is not None:
+        return common
     if left != right:
         return None
     return T.StringType() if isinstance(left, T.StringType) else left

@@ -5,6 +5,7 @@ Values that are paths of the project are absolute here; secrets are references u
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,9 @@ from twinrun.config.layout import Layout, fill, identifier, safe_part
 from twinrun.config.problems import Problem, several
 from twinrun.config.sections import Broker, JobBinding, Report, SourceBinding, Spark, Stream, TableBinding, Verify
 from twinrun.config.values import EmptySection, FolderPath, Name, TablePath, is_path
+
+_PATTERN = re.compile(r"[*?\[\]{}\\]")
+"""What Hadoop takes for a pattern in a path that Spark's file sources read."""
 
 
 class Config(BaseSettings):
@@ -66,7 +70,14 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _tables_do_not_meet(self) -> Config:
-        problems = []
+        problems = [
+            # Of another folder's files a replay would prove, and maintain would clear.
+            Problem(
+                (name,), f"{name} is {path}, which Spark takes for a pattern", "a path without any of * ? [ ] { } \\"
+            )
+            for name, path in (("warehouse", self.warehouse), ("checkpoints", self.checkpoints))
+            if path and is_path(path) and _PATTERN.search(path)
+        ]
         if not is_path(self.warehouse):
             if self.checkpoints is None:
                 found = "checkpoints is missing; a catalog has no folder for them"

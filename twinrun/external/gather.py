@@ -57,7 +57,7 @@ def read_case(
         ready_ms=ready_ms,
         appended=not keeps_latest(binding, job),
     )
-    return case, external, notes
+    return case, external, external.facts + notes
 
 
 def wait_for_batch(spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, wait_s: float) -> BatchState:

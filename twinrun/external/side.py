@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, MapType, StructType
+from pyspark.sql.types import ArrayType, DataType, MapType, StringType, StructType
 
 from twinrun.compare.types import common_type
 from twinrun.config.external import ExternalBinding
@@ -18,8 +18,10 @@ from twinrun.explain.differing import EXACT_TIMES
 from twinrun.external.topic import TopicResult, read_result_topic
 from twinrun.job.job import Job
 from twinrun.results.run import LINEAGE
-from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import is_path, latest_version, read_table
+from twinrun.tables.folder import need_root
+from twinrun.tables.parquet import ParquetTable, read_named, read_parquet
+from twinrun.tables.stored import without_padding
 
 NO_VERSION = -1
 _NESTED = (ArrayType, MapType, StructType)
@@ -27,11 +29,15 @@ _NESTED = (ArrayType, MapType, StructType)
 
 @dataclass(frozen=True)
 class External:
-    """What another engine wrote. ``version`` is `NO_VERSION` unless it is a Delta table; ``topic`` None for a table."""
+    """What another engine wrote. ``version`` is `NO_VERSION` unless it is a Delta table; ``topic`` None for a table.
+
+    ``facts`` are sentences on how a table was read, such as which columns only some files have.
+    """
 
     rows: DataFrame
     version: int
     topic: TopicResult | None = None
+    facts: tuple[str, ...] = ()
 
 
 def read_external(spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, whole: DataFrame) -> External:
@@ -53,15 +59,56 @@ def read_external(spark: SparkSession, cfg: Config, job: Job, binding: ExternalB
             _need_columns(binding.ignore, {*whole.columns, *found.fields.names}, job)
         return External(found.rows, NO_VERSION, found)
     ref = binding.table or ""
+    version = NO_VERSION
+    facts: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     if binding.format == "delta":
+        if is_path(ref):
+            need_root(spark, ref)
         version = latest_version(spark, ref)
         rows = read_table(spark, ref, version)
+    elif is_path(ref):
+        table = read_parquet(spark, ref, leave=[*LINEAGE, *binding.ignore])
+        rows, left = _as_results(table, whole, ref), table.left
+        facts = tuple(fact for fact in table.facts if not fact.startswith("partition values"))
+        if table.partitions:
+            types = {field.name: field.dataType.simpleString() for field in rows.schema}
+            facts += (f"from folders' names: {', '.join(f'{name} ({types[name]})' for name in table.partitions)}",)
     else:
-        version = NO_VERSION
-        with plain_errors(f"reading {ref}"):
-            rows = spark.read.parquet(ref) if is_path(ref) else spark.read.table(ref)
-    _need_columns(binding.ignore, {*whole.columns, *rows.columns}, job)
-    return External(less(rows, binding.ignore), version)
+        rows, facts = read_named(spark, ref)
+    _need_columns(binding.ignore, {*whole.columns, *rows.columns, *left}, job)
+    rows, more = without_padding(rows)
+    return External(less(rows, binding.ignore), version, facts=tuple(f"{_upper(each)}." for each in facts + more))
+
+
+def _upper(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _as_results(found: ParquetTable, whole: DataFrame, ref: str) -> DataFrame:
+    """Folders' values in the type of the result's column: the job declares it. At most one small Spark job.
+
+    Raises
+    ------
+    TableError
+        A folder's name is not how a value of that type is written.
+    """
+    types = {field.name: field.dataType for field in whole.schema}
+    casts = {name: types[name] for name in found.partitions if not isinstance(types.get(name), StringType | None)}
+    if not casts:
+        return found.rows
+    # 02134 is not how 2134 is written: as a number both would be one.
+    other = {n: F.col(quoted(n)).try_cast(t).cast("string").eqNullSafe(F.col(quoted(n))) for n, t in casts.items()}
+    firsts = found.rows.agg(*(F.max(F.when(~same, F.col(quoted(name)))) for name, same in other.items())).collect()[0]
+    for first, (name, dtype) in zip(firsts, casts.items(), strict=True):
+        if first is not None:
+            raise TableError(
+                f"the folder {name}={first} of {ref} does not name a value of the result's column {name}, which is "
+                f"{dtype.simpleString()}.",
+                expected="values written as Spark writes them",
+                fix=f"rename the folder, or keep {name} inside the files",
+            )
+    return _cast(found.rows, casts)
 
 
 def _need_columns(names: list[str], known: set[str], job: Job) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from twinrun import wording
 from twinrun.durations import human
-from twinrun.report.neutral import shorten
+from twinrun.report.neutral import ELLIPSIS, escape, fit, shorten, visible
 
 NONE = "–"
 """Stands where there is no value to show; a null of the data is written ``null``."""
@@ -96,6 +97,72 @@ def value(cell: Any) -> str:
         return shorten(json.dumps(cell, ensure_ascii=False, default=str), MAX_CELL)
     text = str(cell)
     return f'"{text}"' if text in _MISTAKABLE else shorten(text, MAX_CELL)
+
+
+def apart(batch: Any, stream: Any, columns: int) -> tuple[str, str, str]:
+    """Two cells that differ as texts that look different, and from which character on they differ (or nothing).
+
+    What looks the same and is not (a space at the end, two forms of one letter, letters of two scripts) is written in
+    escapes; of texts too long for ``columns``, the place where they differ is shown.
+
+    Parameters
+    ----------
+    columns : int
+        Terminal columns that each text may take.
+    """
+    left, right = _full(batch), _full(stream)
+    at = _common_length(left, right)
+    if left == right:
+        return fit(visible(left), columns), fit(visible(right), columns), ""
+    where = f"from character {at + 1}" if isinstance(batch, str) and isinstance(stream, str) else ""
+    if _alike(left, right, at):
+        same_end = _common_length(left[at:][::-1], right[at:][::-1])
+        middles = [_escaped(text[at : len(text) - same_end]) for text in (left, right)]
+        ends = [visible(text[len(text) - same_end :]) for text in (left, right)]
+    else:
+        middles, ends = ["", ""], [visible(text[at:]) for text in (left, right)]
+    head = visible(left[:at])
+    texts = [f"{head}{middle}{end}" for middle, end in zip(middles, ends, strict=True)]
+    if all(fit(text, columns) == text for text in texts):
+        return texts[0], texts[1], where
+    start = max(0, at - columns // 3)
+    head = (ELLIPSIS if start else "") + visible(left[start:at])
+    cut = [fit(f"{head}{middle}{end}", columns) for middle, end in zip(middles, ends, strict=True)]
+    return cut[0], cut[1], where or f"from character {at + 1}"
+
+
+def _common_length(left: str, right: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def _full(cell: Any) -> str:
+    """The cell as text, of any length."""
+    if isinstance(cell, dict | list | tuple):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return cell if isinstance(cell, str) and cell not in _MISTAKABLE else value(cell)
+
+
+def _alike(left: str, right: str, at: int) -> bool:
+    """Whether two texts that differ may look the same where they do."""
+    if _folded(left) == _folded(right):
+        return True
+    a, b = left[at : at + 1], right[at : at + 1]
+    return bool(a and b) and a.isalpha() and b.isalpha() and _script(a) != _script(b)
+
+
+def _folded(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").partition(" ")[0]
+
+
+def _escaped(text: str) -> str:
+    """A text in ASCII without spaces; every other character is its escape."""
+    return "".join(char if "!" <= char <= "~" else escape(char) for char in text)
 
 
 def joined(cells: dict[str, Any]) -> str:

@@ -30,10 +30,11 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else _escape(char) for char in text)
+    return "".join(char if char.isprintable() else escape(char) for char in text)
 
 
-def _escape(char: str) -> str:
+def escape(char: str) -> str:
+    r"""The escape of one character, such as ``\x20`` or ``\u00e9``."""
     named = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}.get(char)
     if named:
         return named

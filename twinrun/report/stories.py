@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from twinrun.report import told_external
-from twinrun.report.cells import NONE, difference, duration, instant, number, plural, span, value, worded
+from twinrun.report.cells import (
+    MAX_CELL,
+    NONE,
+    apart,
+    difference,
+    duration,
+    instant,
+    number,
+    plural,
+    span,
+    value,
+    worded,
+)
 from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
@@ -119,6 +131,10 @@ def _pair(name: str, sample: RowSample) -> tuple[Cell, ...]:
 def _pair_of(sample: RowSample, name: str) -> tuple[str, str]:
     """Both cells as text: floats with six digits, unless two different ones would look the same."""
     sides = (sample.batch, sample.stream)
+    cells = [(side or {}).get(name) for side in sides]
+    if all(isinstance(cell, str) for cell in cells) and cells[0] != cells[1]:
+        left, right, _ = apart(cells[0], cells[1], MAX_CELL)
+        return left, right
     texts = ["no row" if side is None else value(side[name]) if name in side else "no column" for side in sides]
     short = [
         f"{side[name]:.{_DIGITS}g}" if side is not None and isinstance(side.get(name), float) else text

@@ -12,34 +12,34 @@ from pyspark.sql import SparkSession
 
 def make_folder(spark: SparkSession, path: str) -> None:
     """Make a folder and the folders above it."""
-    where, files = _at(spark, path)
+    where, files = at(spark, path)
     files.mkdirs(where)
 
 
 def move(spark: SparkSession, path: str, to: str) -> None:
     """Move a file; on an object store this is a copy."""
-    source, files = _at(spark, path)
-    files.rename(source, _at(spark, to)[0])
+    source, files = at(spark, path)
+    files.rename(source, at(spark, to)[0])
 
 
 def copy(spark: SparkSession, path: str, to: str) -> None:
     """Copy a file within one file system."""
     jvm: Any = spark._jvm
-    source, files = _at(spark, path)
-    target, _ = _at(spark, to)
-    jvm.org.apache.hadoop.fs.FileUtil.copy(files, source, files, target, False, True, _conf(spark))
+    source, files = at(spark, path)
+    target, _ = at(spark, to)
+    jvm.org.apache.hadoop.fs.FileUtil.copy(files, source, files, target, False, True, hadoop_conf(spark))
 
 
 def set_modified(spark: SparkSession, path: str, at_ms: int) -> bool:
     """Set when a file was modified (epoch ms); False on a file system that cannot."""
-    where, files = _at(spark, path)
+    where, files = at(spark, path)
     files.setTimes(where, at_ms, -1)
     return int(files.getFileStatus(where).getModificationTime()) == at_ms
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
     """Data files directly in a folder, by name; markers and checksums left out."""
-    where, files = _at(spark, folder)
+    where, files = at(spark, folder)
     if not files.exists(where):
         return []
     names = [str(each.getPath().getName()) for each in files.listStatus(where) if each.isFile()]
@@ -49,7 +49,7 @@ def data_files(spark: SparkSession, folder: str) -> list[str]:
 def read_text(spark: SparkSession, path: str) -> str:
     """The text of one small file."""
     jvm: Any = spark._jvm
-    where, files = _at(spark, path)
+    where, files = at(spark, path)
     stream = files.open(where)
     try:
         return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
@@ -59,7 +59,7 @@ def read_text(spark: SparkSession, path: str) -> str:
 
 def write_text(spark: SparkSession, path: str, text: str) -> None:
     """Write one small file, in the place of what was there."""
-    where, files = _at(spark, path)
+    where, files = at(spark, path)
     stream = files.create(where, True)
     try:
         stream.write(bytearray(text.encode()))
@@ -69,15 +69,17 @@ def write_text(spark: SparkSession, path: str, text: str) -> None:
 
 def remove(spark: SparkSession, path: str) -> None:
     """Remove a file or a folder with all that is in it; nothing happens where there is none."""
-    where, files = _at(spark, path)
+    where, files = at(spark, path)
     files.delete(where, True)
 
 
-def _at(spark: SparkSession, path: str) -> tuple[Any, Any]:
+def at(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """The path, taken literally, and its file system: Hadoop's objects."""
     jvm: Any = spark._jvm
     where = jvm.org.apache.hadoop.fs.Path(path)
-    return where, where.getFileSystem(_conf(spark))
+    return where, where.getFileSystem(hadoop_conf(spark))
 
 
-def _conf(spark: SparkSession) -> Any:
+def hadoop_conf(spark: SparkSession) -> Any:
+    """Hadoop's settings as the session has them."""
     return spark._jsparkSession.sessionState().newHadoopConf()

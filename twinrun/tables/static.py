@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from twinrun.config.model import Config
 from twinrun.config.sections import TableBinding
 from twinrun.errors import ConfigError
 from twinrun.job.job import Job
-from twinrun.session.plain import plain_errors
-from twinrun.tables.delta import latest_version, read_table, replace
+from twinrun.tables.delta import is_path, latest_version, read_table, replace
+from twinrun.tables.folder import need_root
+from twinrun.tables.parquet import read_named, read_parquet
 
 Pins = dict[str, int]
 """Name of a static table to its Delta version."""
@@ -29,15 +31,27 @@ def pin_tables(spark: SparkSession, cfg: Config, job: Job) -> Pins:
     for table in job.tables:
         binding = _binding(cfg, table.name)
         if binding.format != "delta":
-            with plain_errors(f"reading the static table {table.name} at {binding.path}"):
-                frame = spark.read.format(binding.format).load(binding.path)
-            replace(frame, cfg.table("static", table=table.name))
+            replace(_read(spark, binding), cfg.table("static", table=table.name))
+        elif is_path(binding.path):
+            need_root(spark, binding.path)
     return {table.name: latest_version(spark, static_ref(cfg, table.name)) for table in job.tables}
 
 
 def read_static(spark: SparkSession, cfg: Config, pins: Pins) -> dict[str, DataFrame]:
     """The pinned static tables as lazy frames."""
     return {name: read_table(spark, static_ref(cfg, name), version) for name, version in pins.items()}
+
+
+def static_schema(spark: SparkSession, binding: TableBinding) -> StructType:
+    """The schema of a static table as it is now. A table that is not Delta may take a small Spark job."""
+    return (read_table(spark, binding.path) if binding.format == "delta" else _read(spark, binding)).schema
+
+
+def _read(spark: SparkSession, binding: TableBinding) -> DataFrame:
+    """A table without versions as it is now: every file, every column; folders' values are text."""
+    if is_path(binding.path):
+        return read_parquet(spark, binding.path).rows
+    return read_named(spark, binding.path)[0]
 
 
 def _binding(cfg: Config, name: str) -> TableBinding:

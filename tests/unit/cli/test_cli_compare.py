@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 import twinrun.cli.compare
 from twinrun.cli.compare import Asked
+from twinrun.cli.comparison import Read
 from twinrun.compare.drilldown import KINDS
 from twinrun.compare.result import ColumnStats, Comparison, Sample
 from twinrun.compare.schema import plan_schema
@@ -57,7 +58,7 @@ def comparator(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> An
 
     def compare_tables(_: Any, cfg: Any, refs: Any, asked: Asked) -> Any:
         Comparator.asked, Comparator.refs = asked, refs
-        return Comparator.answer, ("Delta, version 3", "Parquet")
+        return Comparator.answer, (Read("Delta, version 3"), Read("Parquet", ("column a is in 1 of 2 files",)))
 
     monkeypatch.setattr(twinrun.cli.compare, "compare_tables", compare_tables)
     return Comparator
@@ -101,6 +102,8 @@ def test_rows_stand_side_by_side(run: Any, comparator: Any) -> None:
         "  batch   ./b  (Delta, version 3)",
         "  stream  ./s  (Parquet)",
         "  rows  batch 10, stream 10",
+        "how they were read:",
+        "  stream:  column a is in 1 of 2 files",
         "columns that differ:",
         "  v  12 rows  by at most 0.5",
         "rows:",
@@ -123,6 +126,46 @@ def test_json_has_the_samples_as_objects(run: Any, comparator: Any) -> None:
     assert found["verdict"] == "different"
     assert found["samples"][0]["stream"] == {"k": "a", "v": 2.0}
     assert {each["name"] for each in found["schema_differences"]} == {"v", "w"}
+    assert (found["stream"]["facts"], found["compared_as"]) == (["column a is in 1 of 2 files"], {})
+
+
+def test_a_decimals_last_digit_is_in_the_text_and_in_the_json(run: Any, comparator: Any) -> None:
+    sample = Sample("changed", 1, ("v",), '{"k":1}', None, '{"v":1.000000000000000001}', '{"v":1.000000000000000002}')
+    comparator.answer = comparison(counts={**dict.fromkeys(KINDS, 0), "changed": 1}, samples=(sample,))
+
+    text, document = (
+        run("compare", "./b", "./s", "--keys", "k").out,
+        run("compare", "./b", "./s", "--keys", "k", "--json"),
+    )
+
+    assert "1.000000000000000001  1.000000000000000002  +1e-18" in text
+    assert json.loads(document.out)["samples"][0]["batch"] == {"v": "1.000000000000000001"}
+
+
+def test_names_with_commas_quotes_and_equals_signs_can_be_named(run: Any, comparator: Any) -> None:
+    run("compare", "b", "s", "--keys", '"a,b", c ,"d ""e"""', "--as", "x=y=decimal(20,0)", "--naive-time-zone", "UTC")
+
+    asked = comparator.asked
+    assert (asked.keys, asked.types, asked.naive_time_zone) == (("a,b", "c", 'd "e"'), {"x=y": "decimal(20,0)"}, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--keys", '"a'], "cannot be read as names of columns"),
+        (["--keys", "k", "--as", "v"], "--as 'v' cannot be read"),
+        (["--keys", "k", "--as", "v=list"], "'list' is not a type to compare a column as"),
+        (["--keys", "k", "--naive-time-zone", "Europe/Berlin"], "is not a zone without clock changes"),
+        (["--keys", "k", "--tolerance", "v=much"], "--tolerance 'v=much' cannot be read"),
+    ],
+)
+def test_what_cannot_be_meant_is_2_before_spark_starts(
+    options: list[str], sentence: str, run: Any, comparator: Any, spark: Any
+) -> None:
+    done = run("compare", "b", "s", *options)
+
+    assert (done.code, spark.started) == (2, [])
+    assert sentence in done.err
 
 
 def test_what_is_asked_reaches_the_comparator(run: Any, comparator: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from twinrun.cli.compare import Asked, compare_tables
-from twinrun.errors import QueryError, TableError
+from twinrun.errors import TableError
 
 ASKED = Asked(keys=("k",), window=None, ready_until=None, tolerances={}, ignore=("_run_id",), full=False)
 
@@ -32,12 +32,16 @@ def tables(spark_session: SparkSession, tmp_path: Path) -> Iterator[dict[str, st
 def test_every_kind_of_table(spark_session: SparkSession, tables: dict[str, str]) -> None:
     def compared(batch: str, stream: str) -> Any:
         found, notes = compare_tables(spark_session, None, (batch, stream), ASKED)
-        return found.verdict, *notes
+        assert all(each.facts == ("column _run_id is not compared",) for each in notes)
+        return found.verdict, *(each.note for each in notes)
 
-    assert compared(tables["delta"], tables["parquet"]) == ("equal", "Delta, version 0", "no versions")
+    plain = "Parquet, 1 file, no versions"
+    assert compared(tables["delta"], tables["parquet"]) == ("equal", "Delta, version 0", plain)
     named = ("spark_catalog.default.cli_delta", "spark_catalog.default.cli_parquet")
     assert compared(*named) == ("equal", "Delta, version 0", "no versions")
     assert compared(f"file:{tables['delta']}", tables["other"])[0] == "different"
+    for form in ("file:", "file://"):
+        assert compared(f"{form}{tables['parquet']}", tables["delta"])[0] == "equal"
 
 
 def test_what_cannot_be_read_is_one_sentence(
@@ -46,5 +50,5 @@ def test_what_cannot_be_read_is_one_sentence(
     with pytest.raises(TableError, match="no Delta table at spark_catalog"):
         compare_tables(spark_session, None, (tables["delta"], "spark_catalog.default.none"), ASKED)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(QueryError, match="the comparison failed"):
+    with pytest.raises(TableError, match="there is no Parquet file in"):
         compare_tables(spark_session, None, (tables["delta"], str(tmp_path / "empty")), ASKED)

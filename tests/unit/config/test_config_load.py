@@ -203,6 +203,7 @@ def test_a_key_that_is_missing_since_it_is_misspelt_is_one_problem(tmp_path: Pat
         ("layout: {ledger: '{warehouse}/twinrun/control'}", "lead to the same table"),
         ("layout: {leger: x}", "write layout.ledger"),
         ("checkpoints: main.lake", "is not a path"),
+        ("checkpoints: './run[1]'", "which Spark takes for a pattern; expected a path without any of * ? [ ]"),
         ("spark: {conf: {sparc.sql: 1}}", "is not a Spark setting"),
         ("kafka: {bootstrap_servers: broker}", "'broker' is not host:port"),
         ("1: x", "the key '1' is not text"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factory_parts import HOUR, START_MS
 
-from twinrun.report.cells import difference, duration, instant, number, plural, span, value
+from twinrun.report.cells import apart, difference, duration, instant, number, plural, span, value
 from twinrun.report.neutral import fit, shorten, visible
 
 
@@ -111,3 +111,34 @@ def test_fit_counts_wide_characters_twice() -> None:
     assert fit("abcd", 3) == "ab…"
     assert fit("東京都", 6) == "東京都"
     assert fit("東京都", 5) == "東京…"
+
+
+LONG = "x" * 60
+
+
+@pytest.mark.parametrize(
+    ("batch", "stream", "shown"),
+    [
+        ("ab", "ab ", ("ab", r"ab\x20", "from character 3")),
+        ("a b", "a  b", ("a b", r"a \x20b", "from character 3")),
+        ("caf\u00e9 au lait", "cafe\u0301 au lait", (r"caf\xe9 au lait", r"cafe\u0301 au lait", "from character 4")),
+        ("paypal", "p\u0430ypal", ("paypal", r"p\u0430ypal", "from character 2")),
+        ("\u212b", "\u00c5", (r"\u212b", r"\xc5", "from character 1")),
+        ("a\u200bb", "ab", (r"a\u200bb", "ab", "from character 2")),
+        ("Müller", "Muller", ("Müller", "Muller", "from character 2")),
+        ("北京", "上海", ("北京", "上海", "from character 1")),
+        (LONG + "a", LONG + "b", ("…" + "x" * 13 + "a", "…" + "x" * 13 + "b", "from character 61")),
+        (LONG + " ", LONG, ("…" + "x" * 13 + r"\x20", "…" + "x" * 13, "from character 61")),
+        ("a" + LONG, "b" + LONG, ("a" + "x" * 38 + "…", "b" + "x" * 38 + "…", "from character 1")),
+        ("a\x1b[2J", "b", (r"a\x1b[2J", "b", "from character 1")),
+        ("null", None, ('"null"', "null", "")),
+        (1.5, 2.0, ("1.5", "2.0", "")),
+        ({"t": LONG + "a"}, {"t": LONG + "b"}, ("…" + "x" * 13 + 'a"}', "…" + "x" * 13 + 'b"}', "from character 68")),
+        ("same", "same", ("same", "same", "")),
+    ],
+)
+def test_what_differs_looks_different(batch: object, stream: object, shown: tuple[str, str, str]) -> None:
+    found = apart(batch, stream, 40)
+    assert found == shown
+    assert batch == stream or found[0] != found[1]
+    assert all(len(text) <= 40 for text in found)
