@@ -50,6 +50,8 @@ class Checks:
     expired: int = 0
     uncounted: int = 0
     sink: Foreign = NOBODY
+    drops_late: bool = True
+    unnamed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,10 @@ def assemble(
     )
 
 
+def _timed(job: Job) -> bool:
+    return job.shape != "stateless" and any(source.lateness_ms is not None for source in job.sources)
+
+
 def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tuple[str, ...]:
     """What a reader should know that is no problem."""
     notes = []
@@ -248,10 +254,15 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
             "the micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
             "everything drops none but those of before 1970."
         )
-    elif job.shape != "stateless" and any(s.lateness_ms for s in job.sources) and cut.committed.micro_batch >= 0:
+    elif checks.drops_late and not checks.unnamed and _timed(job) and cut.committed.micro_batch >= 0:
         notes.append(
             f"The stream dropped no event in {plural(cut.committed.micro_batch + 1, 'micro-batch')}. That depends on "
             "their size: smaller ones move the watermark more often, and drop more."
+        )
+    if checks.unnamed:
+        notes.append(
+            f"Whether the stream dropped events of {' and '.join(checks.unnamed)} is not known: the watermark judges "
+            "their rows, but not by their own event time (lint: TR207)."
         )
     if checks.sink.commits and checks.sink.touched is None:
         notes.append(

@@ -120,6 +120,8 @@ def verify(
             early_rows=counts["early_rows"],
             causes=() if judged is None else cause_counts(judged),
             late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
+            drops_late=flow.drops_late,
+            unnamed=flow.unnamed,
             duplicates=duplicates,
             audits=audits_of(spark, cfg, job, batch, reach, cut),
             sink=judged.foreign if judged else NOBODY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from pyspark.sql import functions as F
 from tests.unit.explain.real_streams import Event, Files, Streams, source
 from tests.unit.explain.test_explain_edges import SECOND_US, joined, once, once_per_key, sessions, start
 from twinrun import Job, Source
+from twinrun.explain.explain import NOBODY
+from twinrun.explain.judge import notes_of
 from twinrun.explain.late import event_dropped
 from twinrun.job.dataflow import dataflow
 from twinrun.job.jvmplan import unsupported
@@ -174,3 +177,28 @@ def test_a_join_drops_of_the_side_that_a_watermark_reaches(
         predicted |= {row["k"] for row in judged.filter(event_dropped(each, flow.rules[each.name])).collect()}
     assert predicted == lost, flow.rules
     assert (lost == set()) is by_key
+
+
+def test_the_notes_say_what_is_known_of_losses_and_no_more() -> None:
+    """Where no watermark reaches an operator, the size of micro-batches changes nothing."""
+    cut: Any = SimpleNamespace(
+        committed=SimpleNamespace(micro_batch=3),
+        static_mixed=False,
+        state=SimpleNamespace(starting="earliest"),
+        static={},
+    )
+
+    def notes(late: int, drops: bool, unnamed: tuple[str, ...]) -> str:
+        checks: Any = SimpleNamespace(
+            late_events=late, drops_late=drops, unnamed=unnamed, sink=NOBODY, duplicates=0, broker_seen=True
+        )
+        batch: Any = SimpleNamespace(static={})
+        return " ".join(notes_of(job_of("minutes", ORDERS[0], "same", "updates"), cut, checks, batch))
+
+    assert notes(0, False, ()) == ""
+    assert "dropped no event in 4 micro-batches" in notes(0, True, ())
+    assert "dropped 2 late events" in notes(2, True, ())
+    assert "Whether the stream dropped events of b is not known" in notes(0, True, ("b",))
+    assert "dropped no event" not in notes(0, True, ("b",))
+    assert "dropped 2 late events" in notes(2, True, ("b",))
+    assert "events of b is not known" in notes(2, True, ("b",))

@@ -211,3 +211,30 @@ def test_without_a_watermark_nothing_is_late(spark_session: SparkSession) -> Non
     flow = dataflow(spark_session, job, {})
     assert flow.rules == {"left": LateRule("none")}
     assert not flow.drops_late
+
+
+def test_an_outer_join_with_a_condition_on_the_kept_side_alone_is_known_to_lose_rows(
+    spark_session: SparkSession,
+) -> None:
+    """What Spark moves below the join, or looks at both sides, is none: tried on real streams, see the lint's TR265."""
+    near = "l.k = r.k AND r.at BETWEEN l.at AND l.at + INTERVAL 5 SECONDS"
+    expected = {
+        ("left", "l.v > 5"): ("left",),
+        ("left", "l.k <> 'x'"): ("left",),
+        ("left", "r.v > 5"): (),
+        ("left", "l.v + r.v > 5"): (),
+        ("right", "l.v > 5"): (),
+        ("right", "r.v > 5"): ("right",),
+        ("full", "l.v > 5 AND r.v > 5"): ("left", "right"),
+        ("left_semi", "l.v > 5"): (),
+        ("inner", "l.v > 5"): (),
+    }
+
+    def found(how: str, condition: str) -> tuple[str, ...]:
+        def logic(left: DataFrame, right: DataFrame) -> DataFrame:
+            both = left.alias("l").join(right.alias("r"), F.expr(f"{near} AND {condition}"), how)
+            return both.select("l.k", F.col("l.at").alias("w"))
+
+        return dataflow(spark_session, Job(logic, sources=[LEFT, RIGHT], keys=["k"]), {}).unpadded
+
+    assert {case: found(*case) for case in expected} == expected
