@@ -25,15 +25,22 @@ JOB = "page_totals"
 
 def transaction(world: World, records: Iterable[Record], *, commit: bool = True) -> None:
     """One transaction of a producer of its own: its records, and one marker in each partition that it wrote."""
+    producer = begun(world, records)
+    end = producer.commit_transaction if commit else producer.abort_transaction
+    end(60)
+
+
+def begun(world: World, records: Iterable[Record]) -> Producer:
+    """A transaction that is still open, with its records in Kafka."""
     name = f"twinrun-{uuid.uuid4().hex[:8]}"
-    producer = Producer({"bootstrap.servers": world.bootstrap, "transactional.id": name})
-    producer.init_transactions(10)
+    options = {"bootstrap.servers": world.bootstrap, "transactional.id": name, "transaction.timeout.ms": 600_000}
+    producer = Producer(options)
+    producer.init_transactions(60)
     producer.begin_transaction()
     for record in records:
         producer.produce(world.topic, record.value, record.key, partition=0, timestamp=record.timestamp_ms)
-    producer.flush(10)
-    end = producer.commit_transaction if commit else producer.abort_transaction
-    end(10)
+    producer.flush(60)
+    return producer
 
 
 def delete_records(world: World, below: int) -> None:
@@ -102,11 +109,17 @@ def test_records_of_aborted_transactions_that_count_are_told_and_two_levels_are_
     world: World = make_world()
     transaction(world, [click(1, amount=1), click(2, amount=1)])
     transaction(world, [click(3, amount=999)], commit=False)
+    # One that is open is not aborted: it is asked about when it has ended.
+    open_one = begun(world, [click(4, amount=5)])
+    ingest(world)
+    [survey] = [recorded_landing(world.spark, world.cfg(), world.topic).survey]
+    assert (survey.ends, survey.aborted, survey.empty) == ({0: 5}, {0: 1}, {0: 2})
+    open_one.abort_transaction(60)
     verdict = run(world)
-    assert (verdict.outcome, verdict.cut.sources[0].batch_end) == ("agree", {0: 5})
+    assert (verdict.outcome, verdict.cut.sources[0].batch_end) == ("agree", {0: 7})
     told = [note for note in verdict.notes if "aborted" in note]
     assert len(told) == 1
-    assert told[0].startswith(f"1 record of aborted transactions in {world.topic} is read and counts in both modes")
+    assert told[0].startswith(f"2 records of aborted transactions in {world.topic} are read and count in both modes")
     assert [audit.ok for audit in verdict.audits] == [True]
 
     world.overrides["sources.clicks.isolation_level"] = "read_committed"

@@ -2,8 +2,8 @@
 
 The last offset of a topic that is written by transactions is a marker and no record, so that the largest offset in
 bronze never gets there. The ingest's checkpoint has the end offsets of each micro-batch; what it has committed is
-recorded here besides, with the number of records landed, what Kafka says of the offsets that hold none, and what was
-lost before it could be landed.
+recorded here besides, with what Kafka says of the offsets that hold no record, and with what was lost before it could
+be landed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,12 @@ KIND = "landed"
 class Survey:
     """What Kafka was asked about the offsets below ``ends`` at which bronze has no record, per partition.
 
-    ``records`` of bronze below ``ends``; ``empty`` offsets at which Kafka had no record either (markers of
-    transactions, records that a compaction removed); ``aborted`` records of bronze that belong to aborted transactions;
-    ``lacking`` records that Kafka has and bronze does not.
+    It ends where a transaction is still open: nobody knows yet whether its records count. ``empty`` offsets at which
+    Kafka had no record either (markers of transactions, records that a compaction removed); ``aborted`` records of
+    bronze that belong to aborted transactions; ``lacking`` records that Kafka has and bronze does not.
     """
 
     ends: Offsets = field(default_factory=dict)
-    records: Offsets = field(default_factory=dict)
     empty: Offsets = field(default_factory=dict)
     aborted: Offsets = field(default_factory=dict)
     lacking: Offsets = field(default_factory=dict)
@@ -59,10 +58,6 @@ class Landed:
     starts, ends : dict
         Offsets per partition: the first that was read, and the one after the last. Everything between was landed, holds
         no record, or is in ``losses``. ``starts`` is empty where it is not known.
-    records : dict
-        Rows of bronze below ``counted``, when they were landed.
-    counted : dict
-        End offsets up to which ``records`` counts; they lag behind ``ends`` while an ingest is running.
     isolation : str
         Isolation level by which it was read; empty where that is not on record.
     """
@@ -70,8 +65,6 @@ class Landed:
     version: int = 1
     starts: Offsets = field(default_factory=dict)
     ends: Offsets = field(default_factory=dict)
-    records: Offsets = field(default_factory=dict)
-    counted: Offsets = field(default_factory=dict)
     isolation: str = ""
     losses: tuple[Loss, ...] = ()
     survey: Survey = field(default_factory=Survey)
@@ -121,21 +114,17 @@ def record_landing(spark: SparkSession, cfg: Config, source: str, *, gappy: bool
     # A partition that the topic got later begins at its first offset.
     starts = {**dict.fromkeys(due, 0), **starts}
     # What expired before anything was recorded is neither counted nor asked about.
-    begins = {**starts, **(known.survey.ends or known.counted or later_of(starts, gone_of(spark, cfg, source).ends))}
-    counted = {**begins, **known.counted}
-    new = read_table(spark, bronze).filter(
-        at_or_after(counted, "partition", "offset") & before(due, "partition", "offset")
-    )
-    rows = {row[0]: row[1] for row in new.groupBy("partition").agg(F.count("*")).collect()}
-    records = {p: known.records.get(p, 0) + rows.get(p, 0) for p in due}
+    begins = {**starts, **(known.survey.ends or later_of(starts, gone_of(spark, cfg, source).ends))}
+    places = ["partition", "offset"]
+    since = read_table(spark, bronze).filter(at_or_after(begins, *places) & before(due, *places))
+    rows = {row[0]: row[1] for row in since.groupBy("partition").agg(F.count("*")).collect()}
+    unasked = {p: Unasked(begins[p], end, rows.get(p, 0)) for p, end in due.items()}
     landed = replace(
         known,
         starts=starts,
         ends=due,
-        records=records,
-        counted=due,
         isolation=known.isolation or binding.isolation,
-        survey=_surveyed(spark, cfg, source, known.survey, Known(begins, due, records), gappy),
+        survey=_surveyed(spark, cfg, source, known.survey, unasked, gappy),
     )
     if landed != known:
         add_record(spark, cfg, KIND, topic, _written(landed), record)
@@ -154,12 +143,11 @@ def record_loss(spark: SparkSession, cfg: Config, topic: str, losses: tuple[Loss
     """
     record = latest_record(spark, cfg, KIND, topic)
     known = _read(record)
-    survey = replace(known.survey, ends=later_of(known.survey.ends, go_on), records=dict(known.records))
+    survey = replace(known.survey, ends=later_of(known.survey.ends, go_on))
     landed = replace(
         known,
         version=known.version + bool(go_on),
         ends=later_of(known.ends, go_on),
-        counted=later_of(known.counted, go_on),
         losses=(*known.losses, *losses),
         survey=survey,
     )
@@ -225,29 +213,35 @@ def spans_text(losses: Iterable[Loss]) -> str:
 
 
 @dataclass(frozen=True)
-class Known:
-    """Offsets and counts of bronze, per partition; what a survey compares with Kafka."""
+class Unasked:
+    """Offsets of one partition that Kafka was not asked about yet (``end`` exclusive), and the rows of bronze there."""
 
-    starts: Offsets
-    ends: Offsets
-    records: Offsets
+    start: int
+    end: int
+    rows: int
 
 
-def _surveyed(spark: SparkSession, cfg: Config, source: str, last: Survey, now: Known, gappy: bool) -> Survey:
+def _surveyed(
+    spark: SparkSession, cfg: Config, source: str, last: Survey, unasked: Mapping[int, Unasked], gappy: bool
+) -> Survey:
     """The survey with what was landed since; where Kafka cannot be asked, as it was."""
-    starts = {p: last.ends.get(p, now.starts.get(p, 0)) for p in now.ends}
-    holes = {p: now.ends[p] - starts[p] - (now.records.get(p, 0) - last.records.get(p, 0)) for p in now.ends}
-    asked = {p: (starts[p], now.ends[p]) for p, count in holes.items() if count > 0}
-    found = Answers()
-    if asked:
-        try:
-            with plain_errors(f"reading {cfg.source(source).topic} once more"):
-                found = _compared(spark, cfg, source, asked, gappy)
-        except TwinrunError:
-            return last
+    binding = cfg.source(source)
+    servers, options = cfg.kafka.bootstrap_servers, cfg.kafka.confluent_options()
+    try:
+        kept = offset_ranges(servers, binding.topic, options, committed=True)
+        # Up to the first transaction that is still open; what is full of records there has no offset to ask about.
+        until = {p: min(span.end, kept[p][1]) if p in kept else span.end for p, span in unasked.items()}
+        asked = {
+            p: (span.start, until[p])
+            for p, span in unasked.items()
+            if p in kept and span.start < until[p] and (span.end > until[p] or span.end - span.start > span.rows)
+        }
+        with plain_errors(f"reading {binding.topic} once more"):
+            found = _compared(spark, cfg, source, asked, {p: low for p, (low, _) in kept.items()}, gappy)
+    except TwinrunError:
+        return last
     return Survey(
-        ends=dict(now.ends),
-        records=dict(now.records),
+        ends={p: max(span.start, until[p]) for p, span in unasked.items()},
         empty=_added(last.empty, found.empty),
         aborted=_added(last.aborted, found.aborted),
         lacking=_added(last.lacking, found.lacking),
@@ -264,15 +258,15 @@ class Answers:
 
 
 def _compared(
-    spark: SparkSession, cfg: Config, source: str, asked: Mapping[int, tuple[int, int]], gappy: bool
+    spark: SparkSession, cfg: Config, source: str, asked: Mapping[int, tuple[int, int]], low: Offsets, gappy: bool
 ) -> Answers:
     """Compare bronze with Kafka in the given spans. What either no longer has stays unaccounted for."""
-    binding = cfg.source(source)
-    kept = offset_ranges(cfg.kafka.bootstrap_servers, binding.topic, cfg.kafka.confluent_options())
-    gone = gone_of(spark, cfg, source)
-    firsts = later_of({p: low for p, (low, _) in kept.items()}, gone.ends)
-    starts = {p: max(start, firsts.get(p, start)) for p, (start, end) in asked.items() if p in kept}
-    ends = {p: asked[p][1] for p, start in starts.items() if start < asked[p][1]}
+    if not asked:
+        return Answers()
+    binding, gone = cfg.source(source), gone_of(spark, cfg, source)
+    firsts = later_of(low, gone.ends)
+    starts = {p: max(start, firsts.get(p, start)) for p, (start, _) in asked.items()}
+    ends = {p: end for p, (_, end) in asked.items() if starts[p] < end}
     starts = {p: starts[p] for p in ends}
     if not ends:
         return Answers()
@@ -324,11 +318,11 @@ def _added(one: Offsets, other: Offsets) -> Offsets:
 
 
 def _written(landed: Landed) -> dict[str, Any]:
-    offsets = ("starts", "ends", "records", "counted")
     return {
         "version": landed.version,
         "isolation": landed.isolation,
-        **{name: getattr(landed, name) for name in offsets},
+        "starts": landed.starts,
+        "ends": landed.ends,
         "losses": [vars(loss) for loss in landed.losses],
         "survey": vars(landed.survey),
     }
@@ -340,5 +334,5 @@ def _read(record: Record | None) -> Landed:
     payload = dict(record.payload)
     survey = Survey(**{name: plain(offsets) for name, offsets in payload.pop("survey").items()})
     losses = tuple(Loss(**loss) for loss in payload.pop("losses"))
-    offsets = {name: plain(payload.pop(name)) for name in ("starts", "ends", "records", "counted")}
-    return Landed(version=payload["version"], isolation=payload["isolation"], losses=losses, survey=survey, **offsets)
+    starts, ends = plain(payload["starts"]), plain(payload["ends"])
+    return Landed(payload["version"], starts, ends, payload["isolation"], losses, survey)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from twinrun.errors import BrokerError
 from twinrun.results.audit import Covered, absent_offsets
+from twinrun.tables import landed as module
 from twinrun.tables.gone import Gone, Loss
-from twinrun.tables.landed import Landed, lost_to, spans_text
+from twinrun.tables.landed import Answers, Landed, Survey, Unasked, lost_to, spans_text
 from twinrun.tables.offsets import PartitionCount, later_of
 
 HEAD, HOLE = Loss(0, 0, 5, 7), Loss(0, 11, 14, 9)
@@ -62,3 +65,48 @@ def test_spans_are_told_with_their_last_offset() -> None:
 
 def test_the_later_of_two_ends_counts_per_partition() -> None:
     assert later_of({0: 3, 1: 9}, {0: 5, 2: 1}) == {0: 5, 1: 9, 2: 1}
+
+
+def surveyed(monkeypatch: pytest.MonkeyPatch, unasked: dict[int, Unasked], stable: Any) -> tuple[Survey, list[Any]]:
+    """A survey by a broker whose first open transactions begin at ``stable``; and the spans that it was asked about."""
+    asked: list[Any] = []
+
+    def ranges(*_: Any, committed: bool) -> dict[int, tuple[int, int]]:
+        assert committed
+        if stable is None:
+            raise BrokerError("No Kafka broker answers.")
+        return {p: (0, high) for p, high in stable.items()}
+
+    def compared(_: Any, __: Any, ___: str, spans: Any, *____: Any) -> Answers:
+        asked.append(spans)
+        return Answers(empty={0: 1}) if spans else Answers()
+
+    monkeypatch.setattr(module, "offset_ranges", ranges)
+    monkeypatch.setattr(module, "_compared", compared)
+    kafka = SimpleNamespace(bootstrap_servers="b:1", confluent_options=dict)
+    cfg = cast("Any", SimpleNamespace(source=lambda _: SimpleNamespace(topic="t"), kafka=kafka))
+    last = Survey(ends={0: 2}, empty={0: 1})
+    return module._surveyed(cast("Any", None), cfg, "s", last, unasked, False), asked
+
+
+@pytest.mark.parametrize(
+    ("unasked", "stable", "ends", "spans"),
+    [
+        # Every offset has its record, and nothing is open: Kafka need not be read.
+        ({0: Unasked(2, 9, 7)}, {0: 9}, {0: 9}, [{}]),
+        # An offset without a record.
+        ({0: Unasked(2, 9, 6)}, {0: 9}, {0: 9}, [{0: (2, 9)}]),
+        # A transaction is open: what lies before it is asked about, though every offset has its record.
+        ({0: Unasked(2, 9, 7)}, {0: 5}, {0: 5}, [{0: (2, 5)}]),
+        # It began before anything that is new.
+        ({0: Unasked(5, 9, 4)}, {0: 4}, {0: 5}, [{}]),
+        # No broker: nothing has moved.
+        ({0: Unasked(2, 9, 6)}, None, {0: 2}, []),
+    ],
+)
+def test_kafka_is_asked_up_to_the_first_open_transaction(
+    monkeypatch: pytest.MonkeyPatch, unasked: Any, stable: Any, ends: Any, spans: Any
+) -> None:
+    survey, asked = surveyed(monkeypatch, unasked, stable)
+    assert (survey.ends, asked) == (ends, spans)
+    assert survey.empty == {0: 2 if any(spans) else 1}
