@@ -38,7 +38,7 @@ from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
-from twinrun.results.verdict import Audit, Cut, MicroBatchPoint, SourceCut, Verdict
+from twinrun.results.verdict import Audit, Cut, MicroBatchPoint, SourceCut, Verdict, WindowPoint
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
@@ -135,17 +135,32 @@ def verify(
             uncounted=uncounted(spark, cfg, job, batch, reach.gone),
         )
         pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
-        shown = Shown(
-            late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if late_pairs else (),
-            samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
-            timeline=timeline(job, windows, counts),
-            micro_batches=_progress(spark, cfg, job, cut, batch),
-            quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
-        )
+        shown = _shown(spark, cfg, job, cut, batch, judged, timeline(job, windows, counts), named_late=late_pairs > 0)
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
         notes = notes_of(job, cut, checks, batch) + notes_on_reach(cfg, job, reach) + (judged.notes if judged else ())
         notes += notes_on_sources(spark, cfg, job, cut, batch, windows, checks)
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
+
+
+def _shown(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    cut: StreamCut,
+    batch: BatchState,
+    judged: Explained | None,
+    points: tuple[WindowPoint, ...],
+    *,
+    named_late: bool,
+) -> Shown:
+    """What the report shows besides the counts. About five small Spark jobs."""
+    return Shown(
+        late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if named_late else (),
+        samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
+        timeline=points,
+        micro_batches=_progress(spark, cfg, job, cut, batch),
+        quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
+    )
 
 
 def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:
