@@ -27,6 +27,7 @@ NUMBERS = {
     "counted_once": "clicks",
     "seen_once": "ms",
     "in_cents": "cents",
+    "without_away": "clicks",
     "bought": "price",
     "bought_or_not": "price",
 }
@@ -34,6 +35,8 @@ NUMBERS = {
 
 A job of another shape joins by its line here, once `twinrun.scenario.outcome` knows what both modes make of a log.
 """
+PARTITIONS = {"clicks": 4, "joined": 3}
+"""Of the topics of each log: one for the log, two that one scenario leaves idle, one that is read behind the first."""
 JOINS = ("bought", "bought_or_not")
 """Those over two streams: they run over logs of their own."""
 ONE_LOG = tuple(name for name in NUMBERS if name not in JOINS)
@@ -41,6 +44,7 @@ _NOT_DECLARED: dict[str, dict[str, Any]] = {
     "once_per_minute": {"late_by": "time"},
     "peak_minutes": {"inner_ms": 10_000},
     "seen_once": {"late_by": "time"},
+    "without_away": {"away": ".away"},
     "bought": {"late_by": "time"},
     "bought_or_not": {"late_by": "time"},
 }

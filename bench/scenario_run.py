@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for
+from twinrun.explain.arrival import READ
 from twinrun.scenario.check import Checked, Observed, ObservedRow, check
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.expect import MAY_BE_PROVEN, Expectation
@@ -66,7 +67,7 @@ class Clock:
 
 def land(world: World, suite: Suite) -> None:
     """Send the log, and the second one where there is one, and land them in bronze."""
-    world.overrides["stream.max_offsets_per_trigger"] = suite.size
+    world.overrides["stream.max_offsets_per_trigger"] = suite.per_trigger
     world.produce(suite.records())
     if suite.second:
         world.produce(suite.second_records(), "orders")
@@ -150,16 +151,21 @@ def observe(world: World, suite: Suite, job: str, contract: Contract) -> dict[st
         verdict = row["verdict"] if (name, start) not in mine else "repeated"
         mine[name, start] = ObservedRow(row["kind"], verdict, dict(row["causes"]))
     late: dict[str, set[tuple[str, int | None]]] = defaultdict(set)
+    slow: dict[str, set[str]] = defaultdict(set)
     for row in _rows(world, "late_events", job).iter_rows(named=True):
         name = next(iter(json.loads(row["id"]).values()))
         late[prefix_in(name)].add((name, row["window_start_ms"]))
+        if row["arrival"] == READ:
+            slow[prefix_in(name)].add(name)
     copies: dict[str, dict[str, int]] = defaultdict(dict)
     for row in _rows(world, "duplicate_events").iter_rows(named=True):
         name = next(iter(json.loads(row["id"]).values()))
         copies[prefix_in(name)][name] = row["copies"]
     quarantined = _quarantined(world, suite)
     return {
-        prefix: Observed(rows[prefix], frozenset(late[prefix]), quarantined[prefix], copies[prefix])
+        prefix: Observed(
+            rows[prefix], frozenset(late[prefix]), quarantined[prefix], copies[prefix], frozenset(slow[prefix])
+        )
         for prefix in {*rows, *late, *copies, *quarantined}
     }
 

@@ -20,7 +20,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from bench.machine import commit, machine
-from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, mixed_suite, shape_of
+from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, PARTITIONS, mixed_suite, shape_of
 from bench.scenario_run import JobRun, land, run_job
 from tests.integration.conftest import World
 from twinrun.broker.process import start_broker, stop_broker
@@ -90,7 +90,15 @@ def run_all(
             runs: list[JobRun] = []
             for name, group in (("clicks", ONE_LOG), ("joined", JOINS)):
                 (root / name).mkdir()
-                world = World(spark, root / name, name, broker.bootstrap_servers, {}, 3, {"orders": f"{name}-orders"})
+                world = World(
+                    spark,
+                    root / name,
+                    name,
+                    broker.bootstrap_servers,
+                    {},
+                    PARTITIONS[name],
+                    {"orders": f"{name}-orders"},
+                )
                 # The log never depends on which of its jobs run now.
                 suite = mixed_suite(world, seeds, group, MICRO_BATCHES, SIZE)
                 if suite is None or not set(group) & set(jobs):

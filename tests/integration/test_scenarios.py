@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for, log_of, mixed_suite
+from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, PARTITIONS, contract_for, log_of, mixed_suite
 from bench.scenario_run import JobRun, land, observe, run_job
 from tests.integration.conftest import World
 from twinrun.scenario.check import Checked, Observed, check
@@ -28,10 +28,10 @@ def log(make_world: Any, broker: Any) -> Log:
 
     @cache
     def landed(group: tuple[str, ...]) -> tuple[World, Suite]:
-        world: World = make_world(partitions=3)
+        world: World = make_world(partitions=PARTITIONS["joined" if group == JOINS else "clicks"])
         suite = mixed_suite(world, range(SCENARIOS), group, micro_batches=5, size=24)
         assert suite is not None
-        # Each log has one scenario that leaves two partitions idle.
+        # Each log has one scenario that leaves two partitions idle; one has a partition that is read behind.
         assert (suite.partitions, suite.micro_batches) == (world.partitions, 5)
         assert len(suite.scenarios) == sum(log_of(seed) == group for seed in range(SCENARIOS))
         if suite.second:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +15,15 @@ from twinrun.cli.inputs import job_named, need_static
 from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
 from twinrun.config.model import Config
+from twinrun.errors import BrokerError
 from twinrun.job.job import Job
 from twinrun.lint.result import Finding, LintResult
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
+
+    from twinrun.lint.lint import Reading
 
 commands = typer.Typer()
 _WORDS = {"refused": "refused", "differs": "can differ", "note": "note"}
@@ -45,7 +49,7 @@ def lint(
         from twinrun.lint.lint import lint_job
 
         with step(call.out, f"lint {job.job_name}"):
-            return lint_job(spark, job, table_schemas(spark, cfg, job))
+            return lint_job(spark, job, table_schemas(spark, cfg, job), _reading(cfg))
 
     found = with_spark(cfg, f"lint {job.job_name}", work)
     call.out.result(payload(found), lines(found))
@@ -53,7 +57,7 @@ def lint(
 
 
 def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job, mode: str) -> None:
-    """Print what the lint finds, without its notes, where this mode of the job never ran before.
+    """Print what the lint finds, where this mode of the job never ran before; of its notes those on what is late.
 
     Never stops a run: what Spark refuses is said by the run itself. One or two small Spark jobs.
 
@@ -69,14 +73,42 @@ def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job
         state = batch_state if mode == "batch" else stream_state
         if state(spark, cfg, job.job_name) is not None:
             return
-        found = lint_job(spark, job, table_schemas(spark, cfg, job))
+        reading = _reading(cfg) if mode == "stream" else None
+        if reading is not None:
+            backlog = _backlog(cfg, job) if any(source.lateness is not None for source in job.sources) else None
+            # Without the broker's word it may be one partition: lint says what can be, a first run what is.
+            reading = None if backlog is None else replace(reading, backlog=backlog)
+        found = lint_job(spark, job, table_schemas(spark, cfg, job), reading)
     except Exception:
         # Whatever is wrong here, the run checks the same things next and says it better.
         return
     for finding in found.findings:
-        if finding.severity != "note":
-            call.out.note(f"warning: {_head(found, finding)}")
+        if finding.severity != "note" or finding.rule.first_run:
+            kind = "note" if finding.severity == "note" else "warning"
+            call.out.note(f"{kind}: {_head(found, finding)}")
             call.out.note(f"  instead: {finding.rule.instead}")
+
+
+def _reading(cfg: Config) -> Reading | None:
+    from twinrun.lint.lint import Reading
+
+    limit = cfg.stream.max_offsets_per_trigger
+    return None if limit is None else Reading(limit)
+
+
+def _backlog(cfg: Config, job: Job) -> dict[str, dict[int, int]] | None:
+    """Records by source and partition that a first run from the earliest offset reads; None where no broker answers."""
+    from twinrun.broker.topics import offset_ranges
+
+    found = {}
+    try:
+        for source in job.sources:
+            topic = cfg.source(source.name).topic
+            ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+            found[source.name] = {partition: high - low for partition, (low, high) in ranges.items()}
+    except BrokerError:
+        return None
+    return found
 
 
 def table_schemas(spark: SparkSession, cfg: Config, job: Job) -> dict[str, StructType]:

@@ -47,6 +47,11 @@ def scenario(
         preset(name)
     plants = parse_plants(plant) if plant else None
     made = generate(name, seed, contract, plants, size=size, micro_batches=micro_batches)
+    if made.behind:
+        raise InputError(
+            "read_late needs a second partition that is read behind the first, and this command makes one log only.",
+            fix="leave the plant out; make scenarios makes and runs such logs",
+        )
     plan = plan_of(made, place)
     if out is not None:
         write_files(made, place, out)

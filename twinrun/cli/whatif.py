@@ -15,7 +15,7 @@ from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.durations import human, parse_ms
 from twinrun.errors import EXIT_OK, InputError
-from twinrun.wording import plural
+from twinrun.wording import plural, worded
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -79,6 +79,7 @@ def lines(found: WhatIf) -> list[str]:
         f"To keep {found.keep:.2%} of the events: a lateness of {human(found.enough_ms)}."
         if found.enough_ms is not None
         else f"No lateness keeps {found.keep:.2%} of the events.",
+        *([_read_late(found)] if found.read_late else []),
     ]
 
 
@@ -89,3 +90,12 @@ def _lost_at_any(found: WhatIf) -> list[str]:
         f"{plural(found.before_1970, 'event')} of before 1970 would be lost at any lateness: "
         "a stream's watermark begins at 1970-01-01 00:00 UTC."
     ]
+
+
+def _read_late(found: WhatIf) -> str:
+    were = worded(found.read_late, "lay in Kafka in time and was", "lay in Kafka in time and were")
+    return (
+        f"Of the {plural(found.recorded_lost, 'event')} lost in this run {were} read late, behind other partitions: "
+        "even partitions, or more records per trigger (stream.max_offsets_per_trigger), keep such events without a "
+        "longer lateness."
+    )

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
+from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState, read_events
 from twinrun.tables.offsets import Offsets
@@ -65,12 +66,14 @@ def with_micro_batch(events: DataFrame, cut: StreamCut, topic: str, start: Offse
     return events.join(F.broadcast(read), same & inside, "left").drop("_p", "_from", "_to", "_bin")
 
 
-def newest_events(spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source) -> DataFrame:
+def newest_events(
+    spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source, passage: Passage = EVERY
+) -> DataFrame:
     """Newest event time of a source by micro-batch, null for events that the stream did not read. Lazy.
 
-    Columns: ``micro_batch``, ``newest_ms`` (epoch ms).
+    Columns: ``micro_batch``, ``newest_ms`` (epoch ms). Only events count that move the watermark.
     """
-    events = read_events(spark, cfg, source.name, batch)
+    events = passage.moving(read_events(spark, cfg, source.name, batch))
     read = with_micro_batch(events, cut, cfg.source(source.name).topic, cut.start[source.name])
     newest = F.max(F.unix_millis(F.col(quoted(source.event_time)))).alias("newest_ms")
     return read.groupBy(F.col("_micro_batch").alias("micro_batch")).agg(newest)

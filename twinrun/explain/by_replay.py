@@ -102,13 +102,13 @@ def _replays(
     folder: str,
 ) -> Worlds | Withdrawn:
     """Run the recording, with one version of the static tables if it had several, and in order."""
-    played = replay_recorded(spark, cfg, job, material.marked, record, folder)
+    played = replay_recorded(spark, cfg, job, material.marked, record, folder, flow.passages)
     if isinstance(played, Withdrawn):
         return played
     uniform = played
     if cut.static_mixed:
         same = [replace(each, static=cut.static) for each in record]
-        again = replay_recorded(spark, cfg, job, material.marked, same, f"{folder}/one-version")
+        again = replay_recorded(spark, cfg, job, material.marked, same, f"{folder}/one-version", flow.passages)
         if isinstance(again, Withdrawn):
             return again
         uniform = again

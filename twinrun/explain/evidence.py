@@ -20,6 +20,7 @@ from twinrun.explain.late import end_us_of, event_dropped, event_id, is_dropped
 from twinrun.explain.place import Place
 from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
+from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.touched import floor_ms, window_starts
 from twinrun.tables.offsets import at_or_after, before
@@ -75,11 +76,15 @@ def with_copies(marked: DataFrame, source: Source) -> DataFrame:
     return marked.join(copies, _COORDINATES, "left").withColumn("_copy", F.coalesce("_copy", F.lit(False)))
 
 
-def count_causes(marked: DataFrame, job: Job, source: Source, rule: LateRule, place: Place) -> Evidence:
+def count_causes(
+    marked: DataFrame, job: Job, source: Source, rule: LateRule, place: Place, passage: Passage = EVERY
+) -> Evidence:
     """Blamed events of one source per place and per key that is a field of the events; lazy.
 
-    The counts say which events are blamed; the proof is the recomputation, not the count.
+    Only those that would have reached the result: what the job filters away makes no difference. The counts say which
+    events are blamed; the proof is the recomputation, not the count.
     """
+    marked = passage.reaching(marked)
     shared = [key for key in job.keys if key in place.fields[source.name] - {source.event_time}]
     dropped = event_dropped(source, rule)
     pairs, on = marked, [*shared]

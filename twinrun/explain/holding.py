@@ -14,18 +14,25 @@ from twinrun.events.source import Source
 from twinrun.explain.assign import newest_events
 from twinrun.explain.judge import Checks
 from twinrun.explain.sides import waits_for_close
+from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
+from twinrun.job.passing import Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
 
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a source is. ``newest_ms``: its newest event before the cut's micro-batch (epoch ms); None: no event."""
+    """How far a source is.
+
+    ``newest_ms``: its newest event before the cut's micro-batch (epoch ms), of those that move its watermark, which are
+    those with ``moves_if`` where that is not empty; None: no event.
+    """
 
     name: str
     newest_ms: int | None
     lateness_ms: int
+    moves_if: str = ""
 
     @property
     def watermark_ms(self) -> int:
@@ -34,7 +41,14 @@ class Reached:
 
 
 def notes_on_sources(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, windows: DataFrame, checks: Checks
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    windows: DataFrame,
+    checks: Checks,
 ) -> tuple[str, ...]:
     """A sentence on the source that rows wait for; empty where none is proven to hold the others back.
 
@@ -50,7 +64,7 @@ def notes_on_sources(
     waiting = checks.totals["rows_pending"] or any(cause.cause == "pending" for cause in checks.causes)
     if len(timed) < 2 or not waiting or not checks.covered or cut.committed.micro_batch < 0:
         return ()
-    reached = [_reached(spark, cfg, cut, batch, source) for source in timed]
+    reached = [_reached(spark, cfg, cut, batch, source, flow.passage(source.name)) for source in timed]
     found = held_back(reached, cut.watermark_ms)
     if found is None:
         return ()
@@ -67,7 +81,7 @@ def held_back(reached: list[Reached], watermark_ms: int | None) -> tuple[list[Re
     """The sources that hold the watermark back, and what it would be by the others alone (epoch ms). Pure.
 
     None where no source is behind the others, or where the recorded watermark is not the one of the source that is
-    furthest behind: another rule decides then, such as a filter of the function or Spark's policy of the largest.
+    furthest behind: another rule decides then, such as Spark's policy of the largest.
     """
     least = min(each.watermark_ms for each in reached)
     slow = [each for each in reached if each.watermark_ms == least]
@@ -88,10 +102,11 @@ def sentence(slow: list[Reached], others: list[Reached], ahead_ms: int, rows: in
 
 
 def _told(source: Reached) -> str:
+    only = f" with {source.moves_if} (Spark applies this filter before the watermark)" if source.moves_if else ""
     if source.newest_ms is None:
-        return f"{source.name} has no event yet"
+        return f"{source.name} has no event{only} yet"
     return (
-        f"the newest event of {source.name} is of {_utc(source.newest_ms)}, which with a lateness of "
+        f"the newest event of {source.name}{only} is of {_utc(source.newest_ms)}, which with a lateness of "
         f"{human(source.lateness_ms)} holds it at {_utc(source.watermark_ms)}"
     )
 
@@ -100,10 +115,14 @@ def _utc(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _reached(spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source) -> Reached:
+def _reached(
+    spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source, passage: Passage
+) -> Reached:
     """A micro-batch's watermark comes from the events of those before it."""
-    read = newest_events(spark, cfg, cut, batch, source).filter(F.col("micro_batch") < cut.committed.micro_batch)
-    return Reached(source.name, read.agg(F.max("newest_ms")).collect()[0][0], source.lateness_ms or 0)
+    newest = newest_events(spark, cfg, cut, batch, source, passage)
+    read = newest.filter(F.col("micro_batch") < cut.committed.micro_batch)
+    newest_ms = read.agg(F.max("newest_ms")).collect()[0][0]
+    return Reached(source.name, newest_ms, source.lateness_ms or 0, passage.moves_if)
 
 
 def _rows_until(windows: DataFrame, job: Job, until_ms: int) -> int:

@@ -15,6 +15,7 @@ from twinrun.results.cut import ForeignCommit, StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import (
     EXPECTED_CAUSES,
+    Arrival,
     Audit,
     CauseCount,
     Cut,
@@ -22,9 +23,11 @@ from twinrun.results.verdict import (
     LateEvent,
     MicroBatchPoint,
     Outcome,
+    PartitionPoint,
     QuarantineCount,
     RowSample,
     Verdict,
+    WatermarkOf,
     WindowPoint,
 )
 from twinrun.wording import plural, worded
@@ -32,7 +35,10 @@ from twinrun.wording import plural, worded
 
 @dataclass(frozen=True)
 class Checks:
-    """Everything that was measured, before it is judged."""
+    """Everything that was measured, before it is judged.
+
+    ``counted``: events of the cut that would have reached the result, where the job leaves some out; else None.
+    """
 
     comparison: Comparison
     totals: dict[str, int]
@@ -52,6 +58,7 @@ class Checks:
     sink: Foreign = NOBODY
     drops_late: bool = True
     unnamed: tuple[str, ...] = ()
+    counted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ class Shown:
     timeline: tuple[WindowPoint, ...]
     micro_batches: tuple[MicroBatchPoint, ...]
     quarantine: tuple[QuarantineCount, ...]
+    watermarks: tuple[WatermarkOf, ...] = ()
+    arrival: Arrival | None = None
+    partitions: tuple[PartitionPoint, ...] = ()
+    events_told: bool = True
 
 
 def judge(
@@ -179,10 +190,12 @@ def schema_drift(comparison: Comparison) -> tuple[str, ...]:
 
 def _over_limits(job: Job, checks: Checks, pinned: Cut) -> list[str]:
     problems = []
-    in_cut = sum(source.events_in_cut for source in pinned.sources)
+    in_cut, of_which = sum(source.events_in_cut for source in pinned.sources), "the events"
+    if checks.counted is not None:
+        in_cut, of_which = checks.counted, "the events that reach the result"
     if in_cut and checks.late_events / in_cut > job.max_late_share:
         share = checks.late_events / in_cut
-        problems.append(f"late events are {share:.2%} of the events; max_late_share is {job.max_late_share:.2%}")
+        problems.append(f"late events are {share:.2%} of {of_which}; max_late_share is {job.max_late_share:.2%}")
     records = sum(audit.bronze_rows for audit in checks.audits)
     refused = sum(audit.quarantined_rows for audit in checks.audits)
     if records and refused / records > job.max_quarantined_share:
@@ -238,6 +251,10 @@ def assemble(
         stream_lag_events=checks.lag_events,
         stream_age_ms=checks.age_ms,
         duration_ms=duration_ms,
+        watermarks=shown.watermarks,
+        arrival=shown.arrival,
+        partitions=shown.partitions,
+        events_told=shown.events_told,
     )
 
 
@@ -245,9 +262,9 @@ def _timed(job: Job) -> bool:
     return job.shape != "stateless" and any(source.lateness_ms is not None for source in job.sources)
 
 
-def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tuple[str, ...]:
+def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState, shown: Shown) -> tuple[str, ...]:
     """What a reader should know that is no problem."""
-    notes = []
+    notes = notes_on_lateness(checks.late_events, shown)
     if checks.late_events:
         notes.append(
             f"The stream dropped {plural(checks.late_events, 'late event')}. An event is judged by the watermark of "
@@ -283,3 +300,45 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState) -> tup
     if batch.static != cut.static:
         notes.append(f"Static versions differ: batch {batch.static}, stream {cut.static}.")
     return tuple(notes)
+
+
+def notes_on_lateness(late_events: int, shown: Shown) -> list[str]:
+    """What the watermark follows where that is not every event, and which late events were read late."""
+    notes = []
+    for each in shown.watermarks:
+        if each.only_if:
+            notes.append(
+                f"The watermark of {each.source} follows only the events with {each.only_if}: Spark applies this "
+                "filter of the job before the watermark. Windows close no earlier than by all events, and no more "
+                "events are late."
+            )
+        elif not each.told:
+            notes.append(f"The plan does not say which events of {each.source} move its watermark: not all of them do.")
+    if late_events and not shown.events_told:
+        notes.append(
+            "How many of the late events the function would have used cannot be told from its plan: those that are "
+            "counted are all that came too late, and some of them may make no difference."
+        )
+    if shown.arrival is not None and shown.arrival.read_late:
+        notes.append(read_late(shown.arrival))
+    return notes
+
+
+def read_late(arrival: Arrival) -> str:
+    """The sentence on events that lay in Kafka in time: which partitions were behind, since when, and what helps."""
+    late = plural(arrival.read_late, "late event")
+    total = arrival.read_late + arrival.arrived_late + arrival.not_told
+    of = f"{arrival.read_late} of {total} late events lay" if total > arrival.read_late else f"{late} lay"
+    told = []
+    for each in arrival.behind:
+        since = "" if each.since_micro_batch is None else f" since micro-batch {each.since_micro_batch}"
+        far = "" if each.behind_ms is None else f", up to {human(each.behind_ms)} behind the newest event of the topic"
+        told.append(f"partition {each.partition} of {each.topic}{since}{far} ({plural(each.events, 'event')})")
+    behind = f" What was read behind the others: {'; '.join(told)}." if told else ""
+    whose = "its" if arrival.read_late == 1 else "their"
+    return (
+        f"{of} in Kafka before anything that moved the watermark past the end of {whose} window, and "
+        f"{'was' if arrival.read_late == 1 else 'were'} read late.{behind} A longer lateness is not the remedy: spread "
+        "the records evenly over the partitions, or read more of them per trigger (stream.max_offsets_per_trigger), so "
+        "that all partitions keep up with each other."
+    )

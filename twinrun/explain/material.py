@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -15,6 +17,7 @@ from twinrun.explain.sides import Sides
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
 from twinrun.job.lineage import unchanged_fields
+from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import TimeRange, events_of
@@ -68,6 +71,7 @@ def gather(
         Statics(batch_static, read_static(spark, cfg, cut.static), bool(job.tables) and cut.static != batch.static),
         sides,
         ranges,
+        flow.passages,
     )
 
 
@@ -87,6 +91,7 @@ def material_of(
     statics: Statics,
     sides: Sides,
     ranges: list[TimeRange],
+    passages: Mapping[str, Passage] = MappingProxyType({}),
 ) -> Material:
     """Put together what stands on marked events; lazy but for sessions, which are materialised."""
     batch_static = statics.batch
@@ -98,7 +103,9 @@ def material_of(
         # Materialised: Spark pushes filters, and even a distinct, below the merging of sessions, which undoes it.
         whole = whole.localCheckpoint()
     place = place_of(job, fields, whole)
-    evidence = tuple(count_causes(marked[s.name], job, s, rules[s.name], place) for s in job.sources)
+    evidence = tuple(
+        count_causes(marked[s.name], job, s, rules[s.name], place, passages.get(s.name, EVERY)) for s in job.sources
+    )
     return Material(
         marked=marked,
         ranges=ranges,

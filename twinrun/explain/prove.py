@@ -8,7 +8,9 @@ watermark is what made the difference; where it does not, the logic itself depen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -22,6 +24,7 @@ from twinrun.explain.recording import Recorded, Segment, segments
 from twinrun.explain.replay import NUMBER, emitted, new_replay, play, play_each, stage, watermarks
 from twinrun.explain.watermarks import first_impossible, first_that_differs, reached_by
 from twinrun.job.job import Job
+from twinrun.job.passing import Passage
 from twinrun.tables.static import Pins
 from twinrun.wording import plural
 
@@ -54,7 +57,13 @@ class Withdrawn:
 
 
 def replay_recorded(
-    spark: SparkSession, cfg: Config, job: Job, marked: dict[str, DataFrame], record: list[Recorded], folder: str
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    marked: dict[str, DataFrame],
+    record: list[Recorded],
+    folder: str,
+    passages: Mapping[str, Passage] = MappingProxyType({}),
 ) -> Played | Withdrawn:
     """Repeat the recording, then push the watermark beyond all events to see what was still waiting.
 
@@ -67,7 +76,7 @@ def replay_recorded(
     flush = flush_rows(job, used, last + 2) if waits(job) else None
     stage(again, used if flush is None else {key: used[key].unionByName(flush[key].rows) for key in used})
     parts = segments(record)
-    if _needs_each(job, used, record, parts):
+    if _needs_each(job, used, record, parts, passages):
         play_each(again, record)
     else:
         play(again, parts)
@@ -126,18 +135,24 @@ def replay_in_order(
     return _as_table(job, rows)
 
 
-def _needs_each(job: Job, used: dict[str, DataFrame], record: list[Recorded], parts: list[Segment]) -> bool:
+def _needs_each(
+    job: Job,
+    used: dict[str, DataFrame],
+    record: list[Recorded],
+    parts: list[Segment],
+    passages: Mapping[str, Passage],
+) -> bool:
     """Whether only micro-batches run one by one can show the recorded watermarks.
 
-    False where those are not what Spark's rule gives for all events: a filter that Spark moves below the watermark, a
-    function with a watermark of its own, or a false record. The replay then shows whether it comes to the same.
+    False where those are not what Spark's rule gives for the events that move the watermark: a function with a
+    watermark of its own, or a false record. The replay then shows whether it comes to the same.
     """
     # A start without files makes no micro-batch, so that one without data needs one with data before it.
     starts = [part.data[0] for part in parts if part.data]
     lacks_data = len(starts) < len(parts)
     if not lacks_data and sum(source.lateness_ms is not None for source in job.sources) < 2:
         return False  # a start forgets nothing that counts: the query's watermark is its one source's
-    reached = reached_by(job, used)
+    reached = reached_by(job, used, passages)
     if first_impossible(job, record, reached) is not None:
         return False
     return lacks_data or first_that_differs(job, record, reached, starts) is not None

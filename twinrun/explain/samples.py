@@ -16,11 +16,17 @@ EVENTS_PER_CAUSE = 5
 """Named events per row and cause; the counts are complete."""
 
 
-def row_samples(explained: Explained, limit: int) -> tuple[RowSample, ...]:
-    """Differing rows side by side, unexplained ones first, each with a few of its blamed events. Two Spark jobs."""
+def row_samples(explained: Explained, limit: int, late: DataFrame | None = None) -> tuple[RowSample, ...]:
+    """Differing rows side by side, unexplained ones first, each with a few of its blamed events. Two Spark jobs.
+
+    Parameters
+    ----------
+    late : DataFrame, optional
+        The late events by name (`twinrun.explain.tables.late_events`): how each came to be late.
+    """
     order = F.when(F.col("verdict") == "explained", 1).otherwise(0)
     rows = explained.rows.orderBy(order, "window_start", "key_id", "copy").limit(limit).collect()
-    named = _named(explained.blamed, [row["key_id"] for row in rows if row["verdict"] == "explained"])
+    named = _named(explained.blamed, late, [row["key_id"] for row in rows if row["verdict"] == "explained"])
     keys = [row["key_id"] for row in rows]
     commits, emitted = _commits(explained.foreign, keys), _emitted(explained.foreign, keys)
     return tuple(
@@ -63,7 +69,7 @@ def _emitted(foreign: Foreign, keys: list[str]) -> dict[str, dict[str, Any] | No
     return {row[KEY_ID]: _cells(row["emitted"]) for row in rows}
 
 
-def _named(blamed: DataFrame | None, keys: list[str]) -> dict[str, list[BlamedEvent]]:
+def _named(blamed: DataFrame | None, late: DataFrame | None, keys: list[str]) -> dict[str, list[BlamedEvent]]:
     """The latest events of each cause, by row; at most `EVENTS_PER_CAUSE` each."""
     if blamed is None or not keys:
         return {}
@@ -78,11 +84,22 @@ def _named(blamed: DataFrame | None, keys: list[str]) -> dict[str, list[BlamedEv
     )
     order = Window.partitionBy(KEY_ID, "_why").orderBy(F.col("_late_by").desc_nulls_last(), "_partition", "_offset")
     few = once.withColumn("_rank", F.row_number().over(order)).filter(F.col("_rank") <= EVENTS_PER_CAUSE)
-    known = few.withColumn("_known_ms", F.unix_millis("_kafka_timestamp"))
+    known = _with_arrival(few, late).withColumn("_known_ms", F.unix_millis("_kafka_timestamp"))
     found: dict[str, list[BlamedEvent]] = {}
     for row in known.orderBy("_why", "_rank").collect():
         found.setdefault(row[KEY_ID], []).append(_event(row))
     return found
+
+
+def _with_arrival(few: DataFrame, late: DataFrame | None) -> DataFrame:
+    """Add ``arrival`` and ``passed_at_ms`` of the window that the event came too late for; null for other causes."""
+    if late is None or "arrival" not in late.columns:
+        nothing = {"arrival": F.lit(None).cast("string"), "passed_at_ms": F.lit(None).cast("bigint")}
+        return few.withColumns(nothing)
+    places = [F.col(name).alias(f"_{name}") for name in ("topic", "partition", "offset")]
+    how = late.select(*places, F.col("window_end_ms").alias("_end_ms"), "arrival", "passed_at_ms")
+    how = how.withColumn("_why", F.lit("late_dropped")).dropDuplicates(["_topic", "_partition", "_offset", "_end_ms"])
+    return few.join(how, ["_why", "_topic", "_partition", "_offset", "_end_ms"], "left")
 
 
 def _event(row: Row) -> BlamedEvent:
@@ -99,4 +116,6 @@ def _event(row: Row) -> BlamedEvent:
         watermark_ms=row["_late_ms"],
         end_ms=row["_end_ms"],
         late_ms=row["_late_by"],
+        arrival=row["arrival"],
+        passed_at_ms=row["passed_at_ms"],
     )

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.events.source import Source
-from twinrun.explain.counterfactual import USED
+from twinrun.explain.arrival import Read, with_arrival
 from twinrun.explain.evidence import mark_events
 from twinrun.explain.late import event_id, late_rows
 from twinrun.explain.material import requeued
@@ -25,29 +25,67 @@ from twinrun.tables.offsets import at_or_after, before
 
 
 def write_late_events(
-    spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    complete: bool = True,
 ) -> int:
     """Name the events that the micro-batches since the last verify dropped; returns late (event, window) pairs so far.
 
-    A rerun replaces what an interrupted one wrote. About four Spark jobs; reads only the new micro-batches' events.
+    Only those that would have reached the result, and whether each arrived late or was read late. A rerun replaces what
+    an interrupted one wrote. About four Spark jobs over the new micro-batches' events; where one of them was late, a
+    few more over all events.
+
+    Parameters
+    ----------
+    complete : bool
+        No events of the sources expired or were erased, so that older rows of the table can be made anew.
     """
     if not flow.drops_late or cut.committed.micro_batch < 0 or cut.missing:
         return 0
     ref = cfg.table("late_events")
-    last = _last_verified(spark, cfg, job, cut) if table_exists(spark, ref) else -1
+    last = _named_up_to(spark, cfg, job, cut, complete) if table_exists(spark, ref) else -1
     if last < cut.committed.micro_batch:
+        reads = reads_of(spark, cfg, job, flow, cut, batch)
         parts = []
-        for source in job.sources:
-            events = read_events(spark, cfg, source.name, batch)
-            inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
-            topic = cfg.source(source.name).topic
-            # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
-            read = mark_events(inside, requeued(spark, cfg, source.name), source.name, cut, topic).filter(F.col(USED))
-            new = read.filter(F.col("_micro_batch") > last)
-            parts.append(late_rows(new, job.job_name, source, flow.rules[source.name], cut.query_id))
-        rows = reduce(DataFrame.unionByName, parts)
-        replace_part(rows, ref, f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}")
+        for read in reads:
+            new = read.passage.reaching(read.events.filter(F.col("_micro_batch") > last))
+            parts.append(late_rows(new, job.job_name, read.source, flow.rules[read.source.name], cut.query_id))
+        rows = with_arrival(reduce(DataFrame.unionByName, parts), reads)
+        where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
+        replace_part(rows, ref, where, evolve=True)
     return late_events(spark, cfg, job, cut).count()
+
+
+def reads_of(
+    spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState
+) -> list[Read]:
+    """The events of each source that the stream used, with the micro-batch that read them. Lazy."""
+    reads = []
+    for source in job.sources:
+        events = read_events(spark, cfg, source.name, batch)
+        inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
+        topic = cfg.source(source.name).topic
+        # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
+        marked = mark_events(inside, requeued(spark, cfg, source.name), source.name, cut, topic)
+        reads.append(Read(source, topic, marked, flow.passage(source.name)))
+    return reads
+
+
+def _named_up_to(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, complete: bool) -> int:
+    """The newest micro-batch up to which late events are named as they are named now; -1: none.
+
+    An older twinrun named events that the job filters away, and did not say how they came to be late. It is done anew
+    as long as all events are there.
+    """
+    if complete and "arrival" not in read_table(spark, cfg.table("late_events")).columns:
+        return -1
+    if complete and late_events(spark, cfg, job, cut).filter(F.col("arrival").isNull()).limit(1).count():
+        return -1
+    return _last_verified(spark, cfg, job, cut)
 
 
 def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
@@ -90,6 +128,8 @@ def late_samples(frame: DataFrame, limit: int) -> tuple[LateEvent, ...]:
             watermark_ms=row["watermark_ms"],
             micro_batch=row["micro_batch"],
             late_ms=row["late_ms"],
+            arrival=row["arrival"] if "arrival" in frame.columns else None,
+            passed_at_ms=row["passed_at_ms"] if "passed_at_ms" in frame.columns else None,
         )
         for row in rows
     )

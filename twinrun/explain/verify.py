@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.config.model import Config
+from twinrun.explain.arrival import arrival_of, events_that_count, partition_points
 from twinrun.explain.assign import newest_events
 from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
-from twinrun.explain.lost import uncounted
+from twinrun.explain.lost import anything, uncounted
 from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, unread, with_lost
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, compare_sides
@@ -27,18 +29,30 @@ from twinrun.explain.summary import (
 from twinrun.explain.tables import (
     late_events,
     late_samples,
+    reads_of,
     write_duplicate_events,
     write_late_events,
     write_ledger,
 )
-from twinrun.job.dataflow import dataflow
+from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
+from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, check_ledger
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import without_lineage
 from twinrun.results.state import BatchState, batch_state
-from twinrun.results.verdict import Audit, Cut, MicroBatchPoint, SourceCut, Verdict, WindowPoint
+from twinrun.results.verdict import (
+    Arrival,
+    Audit,
+    Cut,
+    MicroBatchPoint,
+    PartitionPoint,
+    SourceCut,
+    Verdict,
+    WatermarkOf,
+    WindowPoint,
+)
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
@@ -92,7 +106,9 @@ def verify(
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = _covered(cut, batch, job)
-        flow = dataflow(spark, job, {n: frame.schema for n, frame in read_static(spark, cfg, batch.static).items()})
+        static = read_static(spark, cfg, batch.static)
+        flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
+        flow = replace(flow, passages=passages(spark, job, {**static, **read_static(spark, cfg, cut.static)}))
         reach = with_lost(reach_of(spark, cfg, job), cut)
         sides = _whole_sides(spark, batch, cut)
         say("comparing")
@@ -104,7 +120,7 @@ def verify(
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             judged = explain(spark, cfg, job, flow, cut, batch, ready, Found(verify_id, differences, reach.gone))
         say("naming late and duplicate events")
-        late_pairs = write_late_events(spark, cfg, job, flow, cut, batch) if covered else 0
+        late = _name_late(spark, cfg, job, flow, cut, batch, covered=covered, complete=not anything(reach.gone))
         duplicates = write_duplicate_events(spark, cfg, job, batch)
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None).localCheckpoint()
@@ -119,7 +135,8 @@ def verify(
             totals=counts,
             early_rows=counts["early_rows"],
             causes=() if judged is None else cause_counts(judged),
-            late_events=_distinct_late(spark, cfg, job, cut) if late_pairs else 0,
+            late_events=late.events,
+            counted=late.counted,
             drops_late=flow.drops_late,
             unnamed=flow.unnamed,
             duplicates=duplicates,
@@ -135,32 +152,12 @@ def verify(
             uncounted=uncounted(spark, cfg, job, batch, reach.gone),
         )
         pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
-        shown = _shown(spark, cfg, job, cut, batch, judged, timeline(job, windows, counts), named_late=late_pairs > 0)
+        shown = _shown(spark, cfg, job, flow, cut, batch, judged, late, timeline(job, windows, counts))
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
-        notes = notes_of(job, cut, checks, batch) + notes_on_reach(cfg, job, reach) + (judged.notes if judged else ())
-        notes += notes_on_sources(spark, cfg, job, cut, batch, windows, checks)
+        notes = notes_of(job, cut, checks, batch, shown) + notes_on_reach(cfg, job, reach)
+        notes += judged.notes if judged else ()
+        notes += notes_on_sources(spark, cfg, job, flow, cut, batch, windows, checks)
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
-
-
-def _shown(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    cut: StreamCut,
-    batch: BatchState,
-    judged: Explained | None,
-    points: tuple[WindowPoint, ...],
-    *,
-    named_late: bool,
-) -> Shown:
-    """What the report shows besides the counts. About five small Spark jobs."""
-    return Shown(
-        late=late_samples(late_events(spark, cfg, job, cut), cfg.verify.max_late_samples) if named_late else (),
-        samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows),
-        timeline=points,
-        micro_batches=_progress(spark, cfg, job, cut, batch),
-        quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
-    )
 
 
 def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:
@@ -216,8 +213,68 @@ def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Rea
     )
 
 
-def _distinct_late(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
-    return late_events(spark, cfg, job, cut).select("topic", "partition", "offset").distinct().count()
+@dataclass(frozen=True)
+class _Late:
+    """The late events by name, how they came to be late, and what they are a share of."""
+
+    frame: DataFrame | None
+    events: int
+    counted: int | None
+    arrival: Arrival | None
+    partitions: tuple[PartitionPoint, ...]
+
+
+def _name_late(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    *,
+    covered: bool,
+    complete: bool,
+) -> _Late:
+    """Write the table of late events, and ask it; none are named before the batch covers the cut."""
+    reads = reads_of(spark, cfg, job, flow, cut, batch)
+    if not covered or not write_late_events(spark, cfg, job, flow, cut, batch, complete):
+        return _Late(None, 0, None, None, partition_points(reads[0], cut, ()))
+    frame = late_events(spark, cfg, job, cut)
+    events = frame.select("topic", "partition", "offset").distinct().count()
+    counted = events_that_count(reads) if job.max_late_share < 1 else None
+    arrival = arrival_of(frame, reads, cut)
+    return _Late(frame, events, counted, arrival, partition_points(reads[0], cut, arrival.behind))
+
+
+def _shown(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    judged: Explained | None,
+    late: _Late,
+    points: tuple[WindowPoint, ...],
+) -> Shown:
+    """What the report shows besides the counts. A few small Spark jobs."""
+    return Shown(
+        late=() if late.frame is None else late_samples(late.frame, cfg.verify.max_late_samples),
+        samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows, late.frame),
+        timeline=points,
+        micro_batches=_progress(spark, cfg, job, cut, batch),
+        quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
+        watermarks=_watermarks(job, flow),
+        arrival=late.arrival,
+        partitions=late.partitions,
+        events_told=all(each.told for each in flow.passages.values()),
+    )
+
+
+def _watermarks(job: Job, flow: Dataflow) -> tuple[WatermarkOf, ...]:
+    """What the watermark of each source follows, where the job drops or holds back anything by it."""
+    timed = [(s.name, s.lateness_ms, flow.passage(s.name)) for s in job.sources if s.lateness_ms is not None]
+    return tuple(WatermarkOf(name, ms, each.moves_if, each.moves_told) for name, ms, each in timed)
 
 
 def _progress(

@@ -4,8 +4,9 @@ Each source's watermark is its newest event time so far, less its lateness; 0 be
 the least of them, and never falls back. A start begins with the query's watermark and forgets those of the sources, so
 that a source which then stays silent holds it where it is (Spark: WatermarkTracker).
 
-Spark may move a filter of the function below the watermark; then fewer events count than are looked at here, and a true
-recording may look impossible. So this never refutes one: it only says where a replay may be handed its watermarks.
+Spark moves filters of the function below the watermark: only the events that pass them count (`twinrun.job.passing`).
+Where that cannot be told, more events are looked at than count, and a true recording may look impossible. So this never
+refutes one: it only says where a replay may be handed its watermarks.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from pyspark.sql import functions as F
 from twinrun.events.json_ import quoted
 from twinrun.explain.recording import Recorded
 from twinrun.job.job import Job
+from twinrun.job.passing import EVERY, Passage
 
 Reached = dict[int, dict[str, int]]
 """By micro-batch and source: the newest event time (epoch ms) less the source's lateness."""
 _State = tuple[int, ...]
 
 
-def reached_by(job: Job, used: Mapping[str, DataFrame]) -> Reached:
+def reached_by(job: Job, used: Mapping[str, DataFrame], passages: Mapping[str, Passage]) -> Reached:
     """What each micro-batch's events alone would move each source's watermark to. One Spark job per source.
 
     Parameters
@@ -37,7 +39,8 @@ def reached_by(job: Job, used: Mapping[str, DataFrame]) -> Reached:
         if source.lateness_ms is None:
             continue
         moment = F.unix_millis(F.col(quoted(source.event_time)))
-        newest = used[source.name].groupBy("_micro_batch").agg(F.max(moment).alias("newest"))
+        moving = passages.get(source.name, EVERY).moving(used[source.name])
+        newest = moving.groupBy("_micro_batch").agg(F.max(moment).alias("newest"))
         for row in newest.collect():
             found.setdefault(row["_micro_batch"], {})[source.name] = row["newest"] - source.lateness_ms
     return found

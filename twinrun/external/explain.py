@@ -178,7 +178,8 @@ def _world(
     marked = {name: frame.localCheckpoint() for name, frame in marked.items()}
     single = without_copies(job, case.sides.stream) if case.appended else case.sides.stream
     statics = Statics(case.statics, case.statics)
-    material = material_of(twin, rules_of(job, flow, by_rule), marked, statics, Sides(case.sides.batch, single), ranges)
+    sides = Sides(case.sides.batch, single)
+    material = material_of(twin, rules_of(job, flow, by_rule), marked, statics, sides, ranges, flow.passages)
     return World(twin, flow.closed_form, material), ranges
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
@@ -17,6 +18,7 @@ from twinrun.external.explain import Case
 from twinrun.external.side import External, aligned, compared_job, less, read_external
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
+from twinrun.job.passing import passages
 from twinrun.results.state import BatchState, batch_state, read_events
 from twinrun.results.verdict import Audit, Cut, SourceCut
 from twinrun.tables.delta import read_table
@@ -46,9 +48,10 @@ def read_case(
     events = {s.name: read_events(spark, cfg, s.name, batch) for s in job.sources}
     watermark_ms = declared_watermark(job, binding, batch, events)
     ready_ms = EVERYTHING_READY if watermark_ms is None else watermark_ms
+    flow = dataflow(spark, job, {name: frame.schema for name, frame in statics.items()})
     case = Case(
         job=used,
-        flow=dataflow(spark, job, {name: frame.schema for name, frame in statics.items()}),
+        flow=replace(flow, passages=passages(spark, job, statics)),
         binding=binding,
         cut=declared_cut(spark, job, binding, batch, ready_ms, external.version),
         events=events,

@@ -18,6 +18,7 @@ from twinrun.job.grain import find_windows
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import Expr, Plan, has_jvm, read_plan
 from twinrun.job.marks import Op, clock_sources, optimised_plan, probe_stream, probe_table
+from twinrun.job.passing import EVERY, Passage
 from twinrun.job.plan import seen_schema
 
 LateKind = Literal["window", "session", "time", "none", "unknown"]
@@ -70,12 +71,20 @@ class Dataflow:
         Sides (``left``, ``right``) of outer joins of streams that lose rows: a part of the condition looks at the side
         alone whose rows the join keeps. Spark 4.2 then pads those that fail it at once, and never emits those that pass
         it and find no partner (tried).
+    passages : dict
+        Which events of each source count and which move the watermark; read by `twinrun.job.passing.passages`, since
+        that needs the static tables themselves.
     """
 
     operators: tuple[str, ...] = ()
     rules: dict[str, LateRule] = field(default_factory=dict)
     closed_form: bool = True
     unpadded: tuple[str, ...] = ()
+    passages: dict[str, Passage] = field(default_factory=dict)
+
+    def passage(self, source: str) -> Passage:
+        """The way of a source's events; one that is not known lets every event through."""
+        return self.passages.get(source, EVERY)
 
     @property
     def opaque(self) -> bool:

@@ -9,8 +9,8 @@ def _differs(number: int, title: str, why: str, instead: str, shown: Shown = "ru
     return Rule(f"TR{number}", title, "differs", why, instead, shown)
 
 
-def _note(number: int, title: str, why: str, instead: str, shown: Shown = "plan") -> Rule:
-    return Rule(f"TR{number}", title, "note", why, instead, shown)
+def _note(number: int, title: str, why: str, instead: str, shown: Shown = "plan", *, first_run: bool = False) -> Rule:
+    return Rule(f"TR{number}", title, "note", why, instead, shown, first_run)
 
 
 TIME: tuple[Rule, ...] = (
@@ -30,10 +30,12 @@ TIME: tuple[Rule, ...] = (
     ),
     _note(
         203,
-        "filter that holds the watermark back",
-        "Spark moves it in front of the watermark, so that events it removes cannot close windows.",
-        "aggregate all events and count those that matter with F.count_if, or accept later results",
+        "filter that Spark moves before the watermark",
+        "Only the events that it leaves move the watermark: it decides which events are late and when windows close.",
+        "aggregate all events and count those that matter with F.count_if; or accept it: results come later, and fewer "
+        "events are late",
         "run",
+        first_run=True,
     ),
     _differs(
         204,
@@ -87,6 +89,14 @@ TIME: tuple[Rule, ...] = (
         "clock or random number of Python",
         "Python evaluates it once when a run starts: a stream keeps its value for weeks, each batch has another.",
         "a constant of the job file, or a column of the event",
+    ),
+    _note(
+        212,
+        "records per trigger, shared out among partitions",
+        "Spark shares stream.max_offsets_per_trigger out by the size of each backlog, not by time: where backlogs span "
+        "different times one partition runs ahead, and its watermark drops what the others still hold.",
+        "records spread evenly over the partitions, or a first run without the limit; verify says which were read_late",
+        first_run=True,
     ),
 )
 PYTHON: tuple[Rule, ...] = (

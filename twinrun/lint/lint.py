@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
@@ -15,6 +16,7 @@ from twinrun.job.check import check_definition, job_error
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm, read_plan
+from twinrun.job.passing import passages
 from twinrun.job.plan import check_plan, quiet_spark, seen_schema, stream_frame
 from twinrun.job.problem import Problem
 from twinrun.lint.calls import Calls, Stopped, calls_of, watched
@@ -23,14 +25,24 @@ from twinrun.lint.refused import Found, empty_sessions, refusal_rule, refused_in
 from twinrun.lint.result import Finding, LintResult
 from twinrun.lint.rows import losses, rows_that_differ
 from twinrun.lint.rules import RULES
-from twinrun.lint.tree import given, read_tree
+from twinrun.lint.tree import Tree, given, read_tree
 from twinrun.lint.values import Judged, values_that_differ
 
 _AT_LINE = re.compile(r" line (\d+): (.*)", re.DOTALL)
 _ORDER = {"refused": 0, "differs": 1, "note": 2}
 
 
-def lint_job(spark: SparkSession, job: Job, tables: Mapping[str, StructType]) -> LintResult:
+@dataclass(frozen=True)
+class Reading:
+    """How the stream will read: records per micro-batch, and how many wait by source and partition, where known."""
+
+    per_trigger: int
+    backlog: Mapping[str, Mapping[int, int]] | None = None
+
+
+def lint_job(
+    spark: SparkSession, job: Job, tables: Mapping[str, StructType], reading: Reading | None = None
+) -> LintResult:
     """Say what one mode refuses of a job and what can differ between the modes.
 
     Starts no query and, unless the function reads a table by itself, no Spark job: its actions are noted, not run.
@@ -40,6 +52,8 @@ def lint_job(spark: SparkSession, job: Job, tables: Mapping[str, StructType]) ->
     ----------
     tables : mapping of str to StructType
         Schema of every static table of the job, by name.
+    reading : Reading, optional
+        None: a micro-batch reads all that waits.
 
     Returns
     -------
@@ -63,6 +77,8 @@ def lint_job(spark: SparkSession, job: Job, tables: Mapping[str, StructType]) ->
         with quiet_spark():
             of_plan, left_out = _of_plan(spark, job, tables, calls)
         found += of_plan
+    if reading is not None and any(each.rule == "TR201" for each, _ in found):
+        found += [(each, None) for each in _uneven(job, reading, calls)]
     findings = _findings(found, calls.def_line)
     if not any(finding.severity == "refused" for finding in findings):
         _, problems = check_plan(job, spark, tables)
@@ -95,7 +111,10 @@ def _of_plan(
         found += [(each, None) for each in refused_in_streaming(spark, tree, calls, mode)]
     found += [(each, None) for each in refused_in_batch(spark, batch, tree)]
     found += [(each, None) for each in empty_sessions(tree, read_plan(batch if stream is None else stream))]
-    found += [(each, None) for each in rows_that_differ(job, tree, mode)]
+    differing = list(rows_that_differ(job, tree, mode))
+    if stream is not None and job.shape != "stateless":
+        differing = _with_conditions(differing, _conditions(spark, job, static, calls), tree)
+    found += [(each, None) for each in differing]
     found += values_that_differ(job, tree, calls, spark.conf.get("spark.sql.session.timeZone") or "")
     if stream is not None and not any(RULES[each.rule].severity == "refused" for each, _ in found):
         found += [(each, None) for each in losses(job, dataflow(spark, job, dict(tables)), tree)]
@@ -111,6 +130,41 @@ def _built(
             return call_logic(job, frames, streaming=streaming)
     except Stopped:
         return None, []
+
+
+def _conditions(spark: SparkSession, job: Job, static: Mapping[str, DataFrame], calls: Calls) -> list[str]:
+    """What Spark applies before the watermark of each source; nothing where its optimiser cannot be asked."""
+    try:
+        with watched(spark, calls):
+            found = passages(spark, job, static)
+    except Exception:
+        return []
+    return [f"source {name}: {each.moves_if}" for name, each in found.items() if each.moves_if]
+
+
+def _with_conditions(found: list[Found], conditions: list[str], tree: Tree) -> list[Found]:
+    """The findings of filters with the conditions; one where it is no filter of the function that makes them."""
+    detail = "; ".join(conditions)
+    filters = [each for each in found if each.rule == "TR203"]
+    if not detail:
+        return found
+    if not filters:
+        line = next((node.line for node in tree.root.own() if node.kind in ("Generate", "Join")), tree.root.line)
+        return [*found, Found("TR203", line, detail)]
+    return [replace(each, detail=detail) if each in filters else each for each in found]
+
+
+def _uneven(job: Job, reading: Reading, calls: Calls) -> Iterable[Found]:
+    """Sources of which a trigger reads a part, from several partitions as far as that is known."""
+    for source in job.sources:
+        detail = f"source {source.name}, {reading.per_trigger} per trigger"
+        if reading.backlog is not None:
+            waiting = [count for count in reading.backlog.get(source.name, {}).values() if count]
+            if len(waiting) < 2 or sum(waiting) <= reading.per_trigger:
+                continue
+            detail += f", {sum(waiting)} records wait on {len(waiting)} partitions"
+        if source.lateness is not None:
+            yield Found("TR212", calls.def_line, detail)
 
 
 def _refused_while_building(problem: Problem, calls: Calls) -> Found:

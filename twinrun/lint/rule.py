@@ -30,6 +30,8 @@ class Rule:
         What to write.
     shown : {"spark", "run", "plan"}
         How a test shows it.
+    first_run : bool
+        A note that is told before a first run all the same, since it moves what is late.
     """
 
     id: str
@@ -38,3 +40,4 @@ class Rule:
     why: str
     instead: str
     shown: Shown
+    first_run: bool = False

@@ -1,4 +1,4 @@
-"""The two charts of the report as static SVG: no script, no network, no text from data."""
+"""The charts of a verify as static SVG: no script, no network, no text from data."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from twinrun.report.chart_style import (
     time_axis,
     upright_time_axis,
 )
+from twinrun.report.past_roles import partition_roles
 from twinrun.report.svg import data_uri, to_svg
-from twinrun.results.verdict import LateEvent
+from twinrun.results.verdict import LateEvent, MicroBatchPoint, PartitionPoint
 
 _VERDICTS = ("equal", "explained", "unexplained", "pending")
 _LAG_UNITS = ((86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes"), (1_000, "seconds"), (1, "ms"))
@@ -63,6 +64,13 @@ def progress_picture(
 ) -> Picture:
     """Watermark, newest event and dropped events over micro-batches; below them the lag and the event counts."""
     return drawn(_progress(wide, late, WIDE), _progress(narrow, late, NARROW), words)
+
+
+def partitions_picture(
+    points: Sequence[PartitionPoint], micro_batches: Sequence[MicroBatchPoint], words: Words
+) -> Picture:
+    """Newest event time of each partition and the watermark over micro-batches."""
+    return drawn(_partitions(points, micro_batches, WIDE), _partitions(points, micro_batches, NARROW), words)
 
 
 def drawn(wide: dict[str, Any], narrow: dict[str, Any], words: Words) -> Picture:
@@ -130,6 +138,30 @@ def _progress(points: Sequence[Progress], late: Sequence[LateEvent], width: int)
     inner = width - LEFT - 26
     stack = alt.vconcat(*(panel.properties(width=inner) for panel in panels), spacing=16)
     return configured(stack.resolve_scale(x="shared"))
+
+
+def _partitions(
+    points: Sequence[PartitionPoint], micro_batches: Sequence[MicroBatchPoint], width: int
+) -> dict[str, Any]:
+    first, last = (pick(point.micro_batch for point in points) for pick in (min, max))
+    x = alt.X(
+        "n:Q",
+        scale=alt.Scale(nice=False, zero=False, domain=[first, last + 1]),
+        axis=alt.Axis(title="micro-batch", format="~d", tickMinStep=1, tickCount=ticks(width)),
+    )
+    lines = [
+        (role, _dots((each.micro_batch, each.newest_event_ms) for each in points if each.partition == number))
+        for role, number in partition_roles(points)
+    ]
+    watermark = _dots((each.micro_batch, each.watermark_ms or None) for each in micro_batches)
+    watermark = [dot for dot in watermark if first <= dot["n"] <= last]
+    instants = [dot["t"] for dots in (watermark, *(dots for _, dots in lines)) for dot in dots]
+    axis = upright_time_axis(min(instants, default=0), max(instants, default=0), width)
+    y = alt.Y("t:T", scale=alt.Scale(type="utc", nice=False, zero=False), axis=axis, title=None)
+    layers = [_line(dots, x, y, role, interpolate="linear", strokeWidth=1.8) for role, dots in lines]
+    layers.append(_line(watermark, x, y, "ink", interpolate="step-after", strokeWidth=1.6, strokeDash=[5, 3]))
+    panel: alt.LayerChart = alt.LayerChart(layer=layers)
+    return configured(panel.properties(width=width - LEFT - 26, height=210))
 
 
 def _lag(points: Sequence[Progress], x: alt.X) -> alt.Chart:

@@ -9,13 +9,14 @@ from twinrun.report.cells import NONE, duration, instant, joined, number, plural
 from twinrun.report.figures import causes
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
-from twinrun.report.words import cause_sentence, cause_title
-from twinrun.results.verdict import LateEvent, Verdict
+from twinrun.report.words import arrivals, cause_sentence, cause_title, clock
+from twinrun.results.verdict import CauseCount, LateEvent, Verdict
 
 MAX_BINS = 200
 MAX_LATE_EVENTS = 200
 OPEN_ROWS = 15
 _TABLE_BINS = 24
+_HOW = {"arrived_late": "arrived late", "read_late": "read late"}
 
 
 def timeline(verdict: Verdict) -> Section:
@@ -89,7 +90,7 @@ def causes_section(verdict: Verdict) -> Section:
             number(cause.windows),
             number(cause.rows),
             number(cause.events),
-            f"{cause_title(cause.cause)}. {cause_sentence(cause)}",
+            f"{cause_title(cause.cause)}. {_said(verdict, cause)}",
             cause.proof,
         )
         for cause in found
@@ -101,6 +102,12 @@ def causes_section(verdict: Verdict) -> Section:
     intro = "Every row that differs is counted under the cause that was proven for it, or as unexplained."
     grid = Grid("Causes of the differing rows", head, tuple(rows), numeric=(1, 2, 3), narrow="stack")
     return Section("causes", "Why it differs", intro=intro, grids=(grid,))
+
+
+def _said(verdict: Verdict, cause: CauseCount) -> str:
+    """What the cause did; of late events also how they came to be late."""
+    told = cause_sentence(cause)
+    return " ".join(filter(None, (told, arrivals(verdict)))) if cause.cause == "late_dropped" else told
 
 
 def _events_of(late: Sequence[LateEvent]) -> int:
@@ -116,12 +123,14 @@ def dropped(verdict: Verdict) -> Section:
     if not total:
         return Section("dropped", title, empty="No dropped event is known.")
     shown = verdict.late_events[:MAX_LATE_EVENTS]
-    lateness = f" (the newest event time seen, less {duration(verdict.lateness_ms)})" if verdict.lateness_ms else ""
-    of_whom = "the stream's watermark" if verdict.external is None else "the declared watermark of its partition"
-    intro = (
-        f"Each became known only after {of_whom}{lateness} had passed the end of its window, "
-        "so the stream left it out of that window's row. All times are UTC."
-    )
+    if verdict.external is None:
+        intro = f"Each was read only after the stream's watermark ({clock(verdict)}) had passed the end of its window, "
+    else:
+        lateness = f" (the newest event time seen, less {duration(verdict.lateness_ms)})" if verdict.lateness_ms else ""
+        intro = (
+            f"Each came only after the declared watermark of its partition{lateness} had passed the end of its window, "
+        )
+    intro += "so the stream left it out of that window's row. All times are UTC."
     listed = _events_of(shown)
     notes = [f"{plural(total, 'event')} in all; {worded(listed, 'is', 'are')} listed here."] if total > listed else []
     if verdict.external is None:
@@ -129,15 +138,21 @@ def dropped(verdict: Verdict) -> Section:
     if shown:
         worst = max(shown, key=lambda event: event.late_ms)
         notes.insert(0, f"The latest one listed is {_event_name(worst).text}: {duration(worst.late_ms)} late.")
+    if arrivals(verdict):
+        notes.insert(0, arrivals(verdict))
+    if not verdict.events_told:
+        notes.append("Which of them the job would have used its plan does not say: there are at most so many.")
     grids = (_late_grid(shown),) if shown else ()
     return Section("dropped", title, intro=intro, grids=grids, notes=tuple(notes))
 
 
 def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
     names = list(dict.fromkeys(name for event in events for name in event.id))
+    how = any(event.arrival in _HOW for event in events)
     head = (
         " · ".join(names) or "Event",
         "How late",
+        *(["Arrived or read late"] if how else []),
         "Window it belongs to",
         "Event time",
         "Known when",
@@ -149,6 +164,7 @@ def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
         row(
             _event_name(event),
             Cell(duration(event.late_ms), "time"),
+            *([_HOW.get(event.arrival or "", NONE)] if how else []),
             Cell(span(event.window_start_ms, event.window_end_ms), "time"),
             Cell(instant(event.event_time_ms), "time"),
             Cell(instant(event.known_at_ms), "time"),
@@ -158,7 +174,7 @@ def _late_grid(events: tuple[LateEvent, ...]) -> Grid:
         )
         for event in events
     )
-    return Grid("Dropped events, all times UTC", head, rows, numeric=(6,), open_rows=OPEN_ROWS)
+    return Grid("Dropped events, all times UTC", head, rows, numeric=(7 if how else 6,), open_rows=OPEN_ROWS)
 
 
 def _event_name(event: LateEvent) -> Cell:

@@ -12,12 +12,12 @@ from markupsafe import Markup
 
 from twinrun.report import evidence, surroundings
 from twinrun.report.binning import bin_progress, bin_windows
-from twinrun.report.charts import Picture, Words, progress_picture, timeline_picture
+from twinrun.report.charts import Picture, Words, partitions_picture, progress_picture, timeline_picture
 from twinrun.report.history import history_section, history_text
 from twinrun.report.neutral import neutral
 from twinrun.report.page import Page, build_page
 from twinrun.report.past_chart import past_picture
-from twinrun.report.words import GLOSSARY
+from twinrun.report.words import glossary
 from twinrun.results.past import History
 from twinrun.results.verdict import Verdict
 
@@ -41,7 +41,7 @@ def page_html(templates: Environment, page: Page) -> str:
     return templates.get_template("report.html.j2").render(
         page=page,
         pictures=_pictures(page.verdict),
-        glossary=GLOSSARY,
+        glossary=glossary(page.verdict),
         css=Markup(css),  # our own file, no data in it; escaping would break its selectors
         css_hash=_csp_hash(css),
     )
@@ -97,6 +97,9 @@ def _pictures(verdict: Verdict) -> dict[str, Picture]:
         notes = (surroundings.group_sentence(steps), surroundings.group_sentence(few))
         words = Words(surroundings.progress_text(verdict), *notes)
         pictures["progress"] = progress_picture(steps, few, late, words)
+    if verdict.partitions:
+        words = Words(surroundings.partitions_text(verdict), "", "")
+        pictures["partitions"] = partitions_picture(verdict.partitions, verdict.micro_batches, words)
     return {**pictures, **_past_picture(verdict.history)}
 
 

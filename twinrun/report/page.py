@@ -65,6 +65,7 @@ def build_page(verdict: Verdict) -> Page:
             stories(clean),
             evidence.dropped(clean),
             external_section(clean) if clean.external is not None else surroundings.progress(clean),
+            *([surroundings.partitions(clean)] if clean.partitions else []),
             past(clean),
             surroundings.cut(clean),
             surroundings.quarantine(clean),

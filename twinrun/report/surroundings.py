@@ -8,7 +8,10 @@ from twinrun.report.binning import Progress, bin_progress
 from twinrun.report.cells import NONE, duration, instant, number, plural
 from twinrun.report.external import stream_place
 from twinrun.report.grid import Cell, Grid, Section, row
-from twinrun.results.verdict import Audit, SourceCut, Verdict
+from twinrun.report.neutral import shorten
+from twinrun.report.past_roles import partition_roles
+from twinrun.report.words import clock
+from twinrun.results.verdict import Audit, PartitionBehind, SourceCut, Verdict
 
 MAX_GROUPS = 200
 MAX_PARTITIONS = 64
@@ -30,10 +33,9 @@ def progress(verdict: Verdict) -> Section:
         notes.append(f"Events that the stream had not read yet: {number(verdict.stream_lag_events)}.")
     if verdict.stream_age_ms is not None:
         notes.append(f"Age of its last micro-batch: {duration(verdict.stream_age_ms)}.")
-    lateness = f", less {duration(verdict.lateness_ms)}" if verdict.lateness_ms is not None else ""
     intro = (
-        f"The watermark follows the newest event time seen{lateness}. An event whose window has ended before "
-        "the watermark comes too late for the stream. Event time is UTC."
+        f"The watermark is {clock(verdict)}. An event whose window has ended before the watermark comes too late for "
+        "the stream. Event time is UTC."
     )
     return Section(
         "progress",
@@ -44,6 +46,50 @@ def progress(verdict: Verdict) -> Section:
         folded_title="The same as a table",
         notes=tuple(notes),
     )
+
+
+def partitions(verdict: Verdict) -> Section:
+    """How far each partition had been read, in event time: whether they were read evenly."""
+    title = "How evenly the partitions were read"
+    if not verdict.partitions:
+        return Section("partitions", title, empty="There is nothing to compare: one partition, or none was read.")
+    topic = shorten(verdict.partitions[0].topic, 60)
+    roles = partition_roles(verdict.partitions)
+    behind = {each.partition: each for each in (verdict.arrival.behind if verdict.arrival else ())}
+    named = [(role, f"partition {number}{' (behind)' if number in behind else ''}") for role, number in roles[:4]]
+    others = [("cause5", f"{plural(len(roles) - 4, 'more partition')}")] if len(roles) > 4 else []
+    rows = tuple(_behind(each) for each in behind.values())
+    head = ("Partition", "Events read late", "Behind since micro-batch", "By up to")
+    grids = (Grid("Partitions of which events were read late", head, rows, numeric=(1, 2)),) if rows else ()
+    notes = []
+    if rows:
+        notes.append(
+            "These events would have been in time had the partitions been read evenly. What helps is not a longer "
+            "lateness, but records that are spread evenly, or more of them per trigger "
+            "(stream.max_offsets_per_trigger)."
+        )
+    return Section(
+        "partitions",
+        title,
+        intro=f"The newest event time read so far from each partition of {topic}. Where the lines run apart by more "
+        "than the lateness, the watermark passes windows whose events still lie unread in Kafka.",
+        chart="partitions",
+        legend=(*named, *others, ("watermark", "watermark")),
+        grids=grids,
+        notes=tuple(notes),
+    )
+
+
+def _behind(each: PartitionBehind) -> tuple[Cell, ...]:
+    since = NONE if each.since_micro_batch is None else str(each.since_micro_batch)
+    far = "nothing of it had been read" if each.behind_ms is None else duration(each.behind_ms)
+    return row(f"{shorten(each.topic, 60)}-{each.partition}", number(each.events), since, Cell(far, "time"))
+
+
+def partitions_text(verdict: Verdict) -> str:
+    """What the chart of partitions shows, for who cannot see it."""
+    count = len({point.partition for point in verdict.partitions})
+    return f"Newest event time of {plural(count, 'partition')} and the watermark, over micro-batches."
 
 
 def group_sentence(groups: Sequence[Progress]) -> str:

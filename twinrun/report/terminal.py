@@ -49,6 +49,10 @@ def render_summary(verdict: Verdict, *, path: str | None) -> list[str]:
         f"  {'events seen':<{_NAME_WIDTH}} {_pair(counts.events_batch, counts.events_stream)}",
         f"  {'rows seen':<{_NAME_WIDTH}} {_pair(clean.rows_batch, clean.rows_stream)}",
     ]
+    if clean.arrival is not None and clean.arrival.read_late:
+        late = clean.arrival.arrived_late + clean.arrival.read_late + clean.arrival.not_told
+        of = f"of {plural(late, 'late event', _COMMA)}, though they lay in Kafka in time (see the notes)"
+        lines.insert(5, _line("    read late", clean.arrival.read_late, of))
     lines = [fit(line.rstrip(), MAX_COLUMNS) for line in lines]
     lines[2:2] = _problems(clean.problems)
     if path is not None:

@@ -13,6 +13,7 @@ from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.told_external import tell_external
 from twinrun.report.told_fixed import FIXED, LOST, Told
+from twinrun.report.words import clock as watermark_of
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
 
 _WINDOWED = ("tumbling", "sliding")
@@ -101,9 +102,7 @@ def _closed(verdict: Verdict, sample: RowSample) -> str:
         return ""
     if end_ms <= 0:
         return f"This window ends at {instant(end_ms)}: not after {_BEGINS}. The stream never kept anything of it."
-    clock = "watermark"
-    if verdict.lateness_ms is not None and len(verdict.cut.sources) == 1:
-        clock += f" (the newest event time read so far, less the allowed lateness of {duration(verdict.lateness_ms)})"
+    clock = f"watermark ({watermark_of(verdict)})"
     found = _passing(verdict.micro_batches, end_ms)
     if found is None:
         return f"The stream's {clock} had passed the end of this window, {instant(end_ms)}."
@@ -141,7 +140,24 @@ def _how_late(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
     if event.late_ms is None:
         return f"{text}, and dropped."
     late = f"{duration(event.late_ms)} after" if event.late_ms else "exactly"
-    return f"{text}: {late} {_what_ended(verdict, sample, event)}. So the stream dropped it."
+    return f"{text}: {late} {_what_ended(verdict, sample, event)}. So the stream dropped it.{_why_late(verdict, event)}"
+
+
+def _why_late(verdict: Verdict, event: BlamedEvent) -> str:
+    """Whether the event arrived late or was read late, with the evidence; empty where it is not known."""
+    if event.passed_at_ms is None:
+        return ""
+    past = f"the first event that moves the watermark past that ({instant(event.passed_at_ms)})"
+    if event.arrival == "arrived_late":
+        return f" It arrived late: Kafka had got {past} before it."
+    found = verdict.arrival.behind if verdict.arrival else ()
+    behind = next((p for p in found if (p.topic, p.partition) == (event.topic, event.partition)), None)
+    text = f" It was read late: it lay in Kafka before {past}."
+    if behind is None or behind.since_micro_batch is None:
+        return text
+    far = "" if behind.behind_ms is None else f", by up to {duration(behind.behind_ms)} of event time"
+    since = f"since micro-batch {behind.since_micro_batch}{far}"
+    return f"{text} Its partition {event.partition} was read behind the others {since}."
 
 
 def _what_ended(verdict: Verdict, sample: RowSample, event: BlamedEvent) -> str:
@@ -180,13 +196,24 @@ def _more_lateness(verdict: Verdict, sample: RowSample, events: tuple[BlamedEven
             "a date is often a wrong unit or a missing value. Where it is right, the batch's row is the one to use."
         )
     sizes = "Larger micro-batches drop fewer too: an event is judged by the watermark of the one before its own."
+    read_late = [event for event in events if event.arrival == "read_late"]
+    if read_late:
+        which = "every event that is named here" if len(read_late) == len(events) else "those that were read late"
+        even = (
+            f"Read evenly, {which} would have been in time: spread the records evenly over the partitions, or read "
+            "more of them per trigger (stream.max_offsets_per_trigger). A longer lateness would only cover it up."
+        )
+        if len(read_late) == len(events):
+            return even
+        events = tuple(event for event in events if event.arrival != "read_late")
+        sizes = f"{sizes} {even}"
     latest = max((event.late_ms for event in events if event.late_ms is not None), default=None)
     if latest is None or verdict.lateness_ms is None or len(verdict.cut.sources) != 1:
         return f"A longer lateness keeps more late events and delays every result by as much. {sizes}"
     need = duration(enough_ms(latest + verdict.lateness_ms))
     return (
-        f"A lateness of {need} (now {duration(verdict.lateness_ms)}) would have kept every event of this row; every "
-        f"result then comes that much later. {sizes}"
+        f"A lateness of {need} (now {duration(verdict.lateness_ms)}) would have kept every event of this row"
+        f"{' that arrived late' if read_late else ''}; every result then comes that much later. {sizes}"
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twinrun.report.cells import duration, number, plural
+from twinrun.report.cells import duration, number, plural, worded
 from twinrun.report.figures import Figures, causes
-from twinrun.results.verdict import CauseCount, Verdict
+from twinrun.report.neutral import shorten
+from twinrun.results.verdict import CauseCount, Verdict, WatermarkOf
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,59 @@ def story(verdict: Verdict, counts: Figures) -> str:
 
 _SIGNS = {"agree": "=", "explained": "≈", "differ": "≠"}
 
-GLOSSARY = (
+_GLOSSARY = (
     ("Window", "The stretch of event time that one result row sums up, such as an hour."),
     ("Event time", "When something was due or happened, as the event itself says; not when it arrived."),
     ("Known when", "When the event could first be read: its timestamp in Kafka."),
-    ("Watermark", "The stream's clock: the newest event time seen so far, less the allowed lateness."),
+    ("Watermark", "The stream's clock: {clock}."),
     ("Closed", "The watermark has passed the window's end; the stream takes no more events for it."),
     ("Pending", "A window that the stream has not closed yet. It is left out of the comparison until it is final."),
     ("Micro-batch", "One small step of the stream."),
     ("Cut", "The exact events and table versions that this comparison covers, so that it can be repeated."),
 )
+
+
+def glossary(verdict: Verdict) -> tuple[tuple[str, str], ...]:
+    """The words of a report and what they mean in it."""
+    said = clock(verdict)
+    return tuple((word, meaning.replace("{clock}", said)) for word, meaning in _GLOSSARY)
+
+
+def clock(verdict: Verdict) -> str:
+    """What the stream's watermark is in this very job, as part of a sentence."""
+    found = verdict.watermarks
+    if len(found) > 1:
+        each = "; ".join(f"of {shorten(one.source, 60)} {_clock_of(one)}" for one in found)
+        return f"the least of the watermarks of its sources ({each})"
+    if found:
+        return _clock_of(found[0])
+    if verdict.lateness_ms is None or len(verdict.cut.sources) > 1:
+        return "the newest event time read so far, less the allowed lateness"
+    return f"the newest event time read so far, less the allowed lateness of {duration(verdict.lateness_ms)}"
+
+
+def _clock_of(one: WatermarkOf) -> str:
+    of = ""
+    if one.only_if:
+        of = f" of the events with {shorten(one.only_if, 120)}, a filter that Spark applies before the watermark"
+    elif not one.told:
+        of = " of some of the events: the plan does not say of which"
+    return f"the newest event time read so far{of}, less the allowed lateness of {duration(one.lateness_ms)}"
+
+
+def arrivals(verdict: Verdict) -> str:
+    """How the late events came to be late, in a sentence or two; empty where it is not known."""
+    found = verdict.arrival
+    if found is None:
+        return ""
+    said = []
+    if found.arrived_late:
+        came = worded(found.arrived_late, "event arrived late", "events arrived late")
+        said.append(f"{came}: Kafka already held what moves the watermark past the window.")
+    if found.read_late:
+        lay = worded(found.read_late, "event was read late", "events were read late")
+        held = "it" if found.read_late == 1 else "they"
+        said.append(f"{lay}: {held} lay in Kafka before any of that, on a partition that was read behind the others.")
+    if found.not_told:
+        said.append(f"Of {plural(found.not_told, 'event')} it is not known which.")
+    return " ".join(said)

@@ -71,8 +71,65 @@ class CauseCount:
 
 
 @dataclass(frozen=True)
+class PartitionBehind:
+    """A partition of which events were read late: how many, since which micro-batch it was behind, and how far.
+
+    ``behind_ms``: its newest event time against that of the whole topic, at most, when the events were judged; null
+    where nothing of it had been read. ``since_micro_batch`` is null where it was within the lateness of the newest.
+    """
+
+    topic: str
+    partition: int
+    events: int
+    since_micro_batch: int | None
+    behind_ms: int | None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How the late events came to be late, by the order in which Kafka got them; each event counts once.
+
+    ``arrived_late``: Kafka held what moved the watermark past their window before it held them. ``read_late``: they lay
+    in Kafka before that. ``not_told``: named by an older twinrun, or no such event is left.
+    """
+
+    arrived_late: int
+    read_late: int
+    not_told: int
+    behind: tuple[PartitionBehind, ...] = ()
+
+
+@dataclass(frozen=True)
+class WatermarkOf:
+    """What the watermark of a source follows: its newest event, less the lateness.
+
+    ``only_if``: of those events alone that this condition holds for, since Spark applies it before the watermark; empty
+    where every event counts. ``told``: False where the plan does not say which events count.
+    """
+
+    source: str
+    lateness_ms: int
+    only_if: str = ""
+    told: bool = True
+
+
+@dataclass(frozen=True)
+class PartitionPoint:
+    """How far a partition had been read after a micro-batch: the newest event time of it so far."""
+
+    topic: str
+    partition: int
+    micro_batch: int
+    newest_event_ms: int
+
+
+@dataclass(frozen=True)
 class LateEvent:
-    """One event that the stream dropped: a row of evidence."""
+    """One event that the stream dropped: a row of evidence.
+
+    ``arrival``: arrived_late, read_late or not_told, see `Arrival`. ``passed_at_ms``: the Kafka timestamp of the first
+    event that moves the watermark past its window.
+    """
 
     id: dict[str, Any]
     topic: str
@@ -85,6 +142,8 @@ class LateEvent:
     watermark_ms: int
     micro_batch: int
     late_ms: int
+    arrival: str | None = None
+    passed_at_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +151,8 @@ class BlamedEvent:
     """One event that a proven cause of a row is about.
 
     ``micro_batch`` and ``watermark_ms`` (the one that it was judged by) are null where the stream never read the event;
-    ``end_ms`` (of the window, session or event that it came too late for) and ``late_ms`` where it was not dropped.
+    ``end_ms`` (of the window, session or event that it came too late for), ``late_ms``, ``arrival`` and
+    ``passed_at_ms`` (see `LateEvent`) where it was not dropped.
     """
 
     cause: str
@@ -107,6 +167,8 @@ class BlamedEvent:
     watermark_ms: int | None
     end_ms: int | None
     late_ms: int | None
+    arrival: str | None = None
+    passed_at_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -232,7 +294,11 @@ class ExternalSide:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one verify found. ``problems`` are the sentences that make the exit code 1; ``history`` is the ledger's."""
+    """What one verify found. ``problems`` are the sentences that make the exit code 1; ``history`` is the ledger's.
+
+    ``events_told``: False where the function does not show which events it leaves out, so that the events that causes
+    blame are at most so many.
+    """
 
     job: str
     outcome: Outcome
@@ -269,6 +335,10 @@ class Verdict:
     duration_ms: int
     history: History | None = None
     external: ExternalSide | None = None
+    watermarks: tuple[WatermarkOf, ...] = ()
+    arrival: Arrival | None = None
+    partitions: tuple[PartitionPoint, ...] = ()
+    events_told: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with its schema version first."""

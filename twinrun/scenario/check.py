@@ -28,6 +28,7 @@ class Observed:
     late_pairs: frozenset[tuple[str, int | None]] = frozenset()
     quarantined: Mapping[int, str] = field(default_factory=dict)
     duplicates: Mapping[str, int] = field(default_factory=dict)
+    read_late: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _facets(expected: Expectation, seen: Observed) -> Iterable[tuple[str, object
             got |= {row: (each.kind, each.causes[cause]) for row, each in others.items() if row not in rows}
         yield cause, rows, got
     yield "late (event, window) pairs", expected.late_pairs, seen.late_pairs
+    yield "events read late", expected.read_late, seen.read_late
     for rule in sorted(set(expected.quarantined.values())):
         plan_places = {place for place, name in expected.quarantined.items() if name == rule}
         yield f"quarantined by {rule}", plan_places, {place for place, name in seen.quarantined.items() if name == rule}
@@ -127,6 +129,8 @@ def _false_claims(expected: Expectation, seen: Observed) -> list[str]:
         if plan is None and not got.causes and got.verdict == "explained":
             said.append(f"no cause, yet explained: {row}")
     said += [f"late {pair}" for pair in sorted(seen.late_pairs - expected.late_pairs, key=str)]
+    if expected.read_late is not None:
+        said += [f"read late {name}" for name in sorted(seen.read_late - expected.read_late)]
     places = seen.quarantined.items() - expected.quarantined.items()
     said += [f"record {place} quarantined by {rule}" for place, rule in sorted(places)]
     said += [f"duplicate {name}" for name in sorted(set(seen.duplicates) - set(expected.duplicates))]

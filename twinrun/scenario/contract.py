@@ -71,6 +71,8 @@ class Contract:
         The source drops further copies of an id: the batch all of them, the stream those that it remembers.
     joined : Joined or None
         The second source, where the job joins two streams.
+    away : str or None
+        The job filters away events whose key ends in this.
     """
 
     name: str
@@ -92,6 +94,11 @@ class Contract:
     gap_ms: int | None = None
     distinct: bool = False
     joined: Joined | None = None
+    away: str | None = None
+
+    def counts(self, key: str) -> bool:
+        """Whether the job lets events of this key through to its result."""
+        return self.away is None or not key.endswith(self.away)
 
     @property
     def step_ms(self) -> int:
@@ -217,6 +224,7 @@ BUILT_IN: dict[str, Contract] = {
         _TUMBLING, name="session", shape="session", window_ms=None, slide_ms=None, late_by="gap", gap_ms=10_000
     ),
     "distinct": replace(_TUMBLING, name="distinct", late_by="time", distinct=True),
+    "filtered": replace(_TUMBLING, name="filtered", away=".away"),
     "latest": replace(
         _TUMBLING, name="latest", shape="latest", emit="updates", window_ms=None, slide_ms=None, lateness_ms=None
     ),

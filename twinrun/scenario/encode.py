@@ -18,6 +18,8 @@ KNOWN_FIELD = "twinrun_known_ms"
 TO_FIELD = "twinrun_key"
 """Field of every record for ``twinrun produce --key-field``: one value, so that one partition gets all in order."""
 TO = "one"
+BEHIND = "two"
+"""The key of the records that go to another partition than `TO`, of two to five."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = ("tinyint", "smallint", "int", "bigint", "decimal")
 _Fields = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.faults import sink_faults
 from twinrun.scenario.model import Planned, Scenario, prefix_in
-from twinrun.scenario.outcome import Outcome, RowKey, outcome_of, row_keys
+from twinrun.scenario.outcome import Outcome, RowKey, outcome_of, read_late, row_keys
 from twinrun.scenario.plants import SINK
 
 MAY_BE_PROVEN = {"sink_delete": "sink_missing", "sink_double": "sink_duplicate", "sink_change": "sink_changed"}
@@ -55,6 +55,8 @@ class Expectation:
         Event id to copies, of ids that stand at several offsets.
     blamed : mapping of str to int
         By cause that is about events: how many of them the rows blame, each once.
+    read_late : frozenset of str or None
+        Ids of the dropped events that lay in Kafka in time; null where that is not worked out (joins of streams).
     """
 
     scenario: str
@@ -64,6 +66,7 @@ class Expectation:
     quarantined: Mapping[int, str] = field(default_factory=dict)
     duplicates: Mapping[str, int] = field(default_factory=dict)
     blamed: Mapping[str, int] = field(default_factory=dict)
+    read_late: frozenset[str] | None = frozenset()
 
     @property
     def late_events(self) -> int:
@@ -84,6 +87,8 @@ class Expectation:
             late = by_cause.get("late_dropped", {})
             pairs = len(self.late_pairs)
             by_cause["late_dropped"] = {"events": self.late_events, **late, "event_window_pairs": pairs}
+            if self.read_late:
+                by_cause["late_dropped"]["events_read_late"] = len(self.read_late)
         return {
             "differing_rows": len(self.rows),
             "causes": by_cause,
@@ -109,6 +114,9 @@ def expect(
     """
     done = outcome_of(lines, contract, second)
     rows, blamed = _rows_by_scenario(done)
+    slow: dict[str, set[str]] = defaultdict(set)
+    for line in read_late(lines, contract) if contract.joined is None else ():
+        slow[line.scenario].add(line.event.event_id if line.event else "")
     pairs: dict[str, set[tuple[str, int | None]]] = defaultdict(set)
     for scenario, name, start in done.late:
         pairs[scenario].add((name, start))
@@ -130,6 +138,7 @@ def expect(
             quarantined=quarantined[prefix],
             duplicates={name: count for name, count in copies[prefix].items() if count > 1},
             blamed=blamed[prefix],
+            read_late=None if contract.joined else frozenset(slow[prefix]),
         )
         for prefix in list(rows)
     }

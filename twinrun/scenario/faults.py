@@ -32,10 +32,10 @@ def sink_faults(scenario: Scenario, contract: Contract) -> tuple[SinkFault, ...]
 
 def candidates(scenario: Scenario, contract: Contract) -> list[RowKey]:
     """Rows that the stream has for certain, and that nothing else makes differ: in order."""
-    done = outcome_of(scenario.lines, contract, scenario.second)
+    done = outcome_of(scenario.both, contract, scenario.second)
     touched: set[RowKey] = set()
     events: Counter[RowKey] = Counter()
-    for line in scenario.lines:
+    for line in scenario.both:
         rows = row_keys(line, contract)
         events.update(rows)
         if line.event and line.event.key in scenario.static_keys:

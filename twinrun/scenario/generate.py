@@ -32,6 +32,8 @@ _MIXED_MOST = {
     "split": 3,
     "copies": 4,
     "unanswered": 4,
+    "filtered": 6,
+    "read_late": 3,
     "sink_delete": 1,
     "sink_double": 1,
     "sink_change": 1,
@@ -82,7 +84,8 @@ def generate(
     )
     static_keys = _static_keys(plants, draws, prefix, contract)
     second = lay_answers(laying, lines) if contract.joined else ()
-    scenario = Scenario(name, seed, plants, contract, size, when, lines, gaps, static_keys, second)
+    behind = tuple(laying.behind)
+    scenario = Scenario(name, seed, plants, contract, size, when, lines, gaps, static_keys, second, behind)
     refuse_too_many(scenario)
     return scenario
 

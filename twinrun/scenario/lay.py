@@ -34,6 +34,23 @@ def lay_all(laying: Laying, plants: tuple[Plant, ...]) -> None:
             laying.add("ordinary", f"{label}-{number}", micro_batch, event_ms, laying.key(label, number))
 
 
+def _filtered(laying: Laying, plant: Plant, number: int) -> None:
+    """As late as any, on a key that the job does not want to know of."""
+    micro_batch = laying.place(plant, number, 2)
+    closed_ms = dropped_before(laying.timeline.dropping_ms(micro_batch), laying.contract)
+    back_ms = 1 + laying.draws.below(2 * laying.contract.step_ms, "filtered", number)
+    key = f"{laying.prefix}{laying.contract.away}"
+    laying.add("filtered", f"filtered{number}", micro_batch, closed_ms - back_ms, key)
+
+
+def _read_late(laying: Laying, plant: Plant, number: int) -> None:
+    """On the slow partition: known when it happened, and read when its window is closed by the other one's events."""
+    micro_batch = 2 + (number + laying.draws.below(laying.last, "read_late/first")) % (laying.last - 1)
+    closed_ms = dropped_before(laying.timeline.dropping_ms(micro_batch), laying.contract)
+    back_ms = 1 + laying.draws.below(laying.contract.step_ms, "read_late", number)
+    laying.add_behind(f"behind{number}", micro_batch, closed_ms - back_ms, laying.key("read_late", number))
+
+
 def _late(laying: Laying, plant: Plant, number: int) -> None:
     """Before the end of the youngest window (or step of one) that is closed for its micro-batch."""
     micro_batch = laying.place(plant, number, 2)
@@ -114,6 +131,8 @@ def _newer(laying: Laying, plant: Plant, number: int) -> None:
 
 _LAY: dict[str, Callable[[Laying, Plant, int], None]] = {
     "late": _late,
+    "filtered": _filtered,
+    "read_late": _read_late,
     "duplicates": _duplicate,
     "disorder": _disorder,
     "hot_keys": _hot,

@@ -10,7 +10,7 @@ from twinrun.scenario.arithmetic import Event, late_before
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.counter import Draws
 from twinrun.scenario.encode import as_bytes, event_fields
-from twinrun.scenario.model import Planned, key_names
+from twinrun.scenario.model import Planned, behind, key_names
 from twinrun.scenario.plants import Plant
 from twinrun.scenario.timeline import Timeline
 
@@ -28,6 +28,9 @@ class Laying:
     made: list[list[Planned]] = field(default_factory=list)
     owed: list[tuple[int, int, str]] = field(default_factory=list)
     """Records of the second source that are late: micro-batch, event time, and the id that each refers to."""
+
+    behind: list[Planned] = field(default_factory=list)
+    """Records of a second partition, which is read behind the first."""
 
     def __post_init__(self) -> None:
         self.made = [[] for _ in self.timeline.newest_ms]
@@ -77,6 +80,11 @@ class Laying:
         event = Event(event_id, key, event_ms, micro_batch)
         self.made[micro_batch].append(Planned(value, micro_batch, self.prefix, kind, event))
         return self.made[micro_batch][-1]
+
+    def add_behind(self, name: str, micro_batch: int, event_ms: int, key: str) -> None:
+        """A valid event on the partition that is read behind; it is known when it happens."""
+        event = Event(f"{self.prefix}.{name}", key, event_ms, micro_batch)
+        self.behind.append(behind(self.contract, self.draws, self.prefix, "read_late", event))
 
     def refuse(self, kind: str, micro_batch: int, value: bytes, rule: str) -> None:
         """A record that goes to quarantine."""

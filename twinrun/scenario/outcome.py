@@ -5,9 +5,11 @@ Whole numbers only; none of the product's code takes part.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from twinrun.scenario.arithmetic import Event, dropping_watermarks, lost, windows_of
 from twinrun.scenario.contract import Contract
@@ -74,7 +76,7 @@ def row_keys(line: Planned, contract: Contract) -> list[RowKey]:
 
 def outcome_of(lines: Sequence[Planned], contract: Contract, second: Sequence[Planned] = ()) -> Outcome:
     """What both modes make of a whole log, and of the second one where the job joins two."""
-    events = _events(lines)
+    events = {place: event for place, event in _events(lines).items() if contract.counts(event.key)}
     dropping = dropping_watermarks(events.values(), contract.lateness_ms)
     if contract.joined is not None:
         return _of_join(lines, second, contract)
@@ -179,3 +181,36 @@ def _of_join(lines: Sequence[Planned], second: Sequence[Planned], contract: Cont
         if gone[name] and (name not in kept or kept[name] != every[name]):
             done.blame((name, None), "late_dropped", gone[name])
     return done
+
+
+def read_late(lines: Sequence[Planned], contract: Contract) -> list[Planned]:
+    """The dropped events that lay in Kafka before anything that moves the watermark past what they came too late for.
+
+    An event lay there from its Kafka timestamp on, but not before what was read earlier from its own partition.
+    """
+    events = {place: event for place, event in _events(lines).items() if contract.counts(event.key)}
+    dropping = dropping_watermarks(events.values(), contract.lateness_ms)
+    length_ms = contract.inner_ms or contract.window_ms or 0
+    late = {}
+    for place, event in events.items():
+        named = lost(event, dropping[event.micro_batch], contract).named
+        if named:
+            own = event.event_ms + (contract.gap_ms or 0)
+            by_window = contract.late_by == "window" and contract.gap_ms is None
+            late[place] = [start + length_ms if by_window and start is not None else own for start in named]
+    known = {place: lines[place].known_ms for place in _events(lines)} if late else {}
+    newest: dict[tuple[int, int], int] = defaultdict(int)
+    for place, at in known.items():
+        where = lines[place].partition, lines[place].micro_batch
+        newest[where] = max(newest[where], at)
+    by_time = sorted((event.event_ms, known[place]) for place, event in events.items()) if late else []
+    firsts = [*accumulate((at for _, at in reversed(by_time)), min)][::-1]
+    found = []
+    for place, ends in late.items():
+        line = lines[place]
+        before = [at for (part, number), at in newest.items() if part == line.partition and number < line.micro_batch]
+        came = max([known[place], *before])
+        firsts_of = [bisect_left(by_time, (end + (contract.lateness_ms or 0),)) for end in ends]
+        if any(came < firsts[first] for first in firsts_of if first < len(firsts)):
+            found.append(line)
+    return found

@@ -72,7 +72,7 @@ def plan_of(scenario: Scenario, place: list[str]) -> dict[str, Any]:
 
 def expectation_of(scenario: Scenario) -> Expectation:
     """What the scenario alone must lead to in its own job."""
-    return expect(scenario.lines, [scenario], scenario.contract, scenario.second)[scenario.prefix]
+    return expect(scenario.both, [scenario], scenario.contract, scenario.second)[scenario.prefix]
 
 
 def details_of(scenario: Scenario) -> dict[str, Any]:

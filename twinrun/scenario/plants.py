@@ -40,6 +40,11 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "late": Kind("events read after their window closed", "late_dropped", ("tail", "edge", "hours")),
+    "filtered": Kind("late events that the job filters away", "no difference; not named as late"),
+    "read_late": Kind(
+        "events that lay in Kafka in time, on a partition that is read behind another",
+        "late_dropped, told as read late",
+    ),
     "duplicates": Kind("events that come a second time", "no difference; named in duplicate_events"),
     "disorder": Kind("events out of order, but in time", "no difference"),
     "hot_keys": Kind("events more on one key", "no difference"),
@@ -83,6 +88,7 @@ PRESETS: dict[str, tuple[Plant, ...]] = {
     "late_tail": (Plant("late", 12, "tail"), Plant("disorder", 12)),
     "late_edge": (Plant("late", 12, "edge"), Plant("disorder", 12)),
     "late_hours": (Plant("late", 6, "hours"),),
+    "filtered_away": (Plant("filtered", 12), Plant("late", 3, "edge")),
     "duplicates": (Plant("duplicates", 8),),
     "disorder": (Plant("disorder", 40),),
     "hot_key": (Plant("hot_keys", 60), Plant("late", 4, "tail")),
@@ -196,6 +202,10 @@ def _reason(plant: Plant, plants: tuple[Plant, ...], contract: Contract) -> str:
         return "it has no watermark, so nothing is late"
     if plant.kind == "late" and not contract.drops_late:
         return "it has no windows, so its stream drops nothing"
+    if plant.kind == "filtered" and contract.away is None:
+        return "it filters nothing away"
+    if plant.kind == "read_late" and (contract.joined is not None or not contract.drops_late):
+        return "it joins two streams" if contract.joined is not None else "its stream drops nothing"
     if plant.kind == "duplicates" and contract.row_per_event:
         return "a result row is one event, so a second copy would repeat its key"
     if plant.kind == "split" and (contract.gap_ms is None or not contract.drops_late):

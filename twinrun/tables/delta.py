@@ -107,23 +107,29 @@ def replace(
     where: str | None = None,
     commit: Commit | None = None,
     partition_by: Sequence[str] = (),
+    evolve: bool = False,
 ) -> None:
-    """Replace the rows for which ``where`` holds, or the whole table with its schema, in one transaction."""
+    """Replace the rows for which ``where`` holds, or the whole table with its schema, in one transaction.
+
+    ``evolve``: columns that the table lacks are added to it; they are null in the rows that stay.
+    """
     writer = df.write.mode("overwrite")
+    writer = writer.option("mergeSchema", "true") if evolve else writer
     writer = writer.option("replaceWhere", where) if where else writer.option("overwriteSchema", "true")
     _save(_writer(writer, commit, partition_by), ref)
 
 
-def replace_part(df: DataFrame, ref: str, where: str) -> None:
+def replace_part(df: DataFrame, ref: str, where: str, *, evolve: bool = False) -> None:
     """Put rows in the place of those for which ``where`` holds, in a table to which others write at the same time.
 
     They write other rows, so a commit of theirs in between is no reason to fail: the same is tried again. For the
     result table of one job use `replace`, where another writer is a fault. The table is created by the first write.
+    ``evolve``: see `replace`.
     """
 
     def write() -> None:
         if table_exists(df.sparkSession, ref):
-            replace(df, ref, where=where)
+            replace(df, ref, where=where, evolve=evolve)
         else:
             _save(_writer(df.write.mode("append"), None, ()), ref)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -11,11 +11,15 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import JobError, TableError
+from twinrun.explain.arrival import READ, with_arrival
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.evidence import mark_events
+from twinrun.explain.late import late_rows
 from twinrun.explain.material import requeued
+from twinrun.explain.tables import reads_of
 from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
+from twinrun.job.passing import passages
 from twinrun.results.cut import StreamCut, both_states, stream_cut
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import window_starts
@@ -62,9 +66,12 @@ class WhatIf:
     Attributes
     ----------
     events : int
-        Events that the stream used.
+        Events that the stream used and that reach the result; what the job filters away cannot be lost.
     recorded_ms, recorded_lost : int
         The lateness of the run, and the events that it dropped.
+    read_late : int
+        Those of them that lay in Kafka before anything that moved the watermark past their window: what they need is
+        not a longer lateness but partitions that are read evenly.
     points : tuple of Point
         By lateness, the recorded one among them.
     keep : float
@@ -80,6 +87,7 @@ class WhatIf:
     events: int
     recorded_ms: int
     recorded_lost: int
+    read_late: int
     points: tuple[Point, ...]
     keep: float
     enough_ms: int | None
@@ -107,6 +115,7 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     stream, batch = both_states(spark, cfg, job)
     static = read_static(spark, cfg, batch.static)
     flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
+    flow = replace(flow, passages=passages(spark, job, static))
     if not flow.drops_late or len(lateness) != 1:
         why = "its sources have different latenesses" if flow.drops_late else "its stream drops no late events"
         raise JobError(f"there is no other lateness to try for {job.job_name}: {why}.")
@@ -119,7 +128,7 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     counts = [F.count_if(F.col("_need_ms") >= F.lit(at)).alias(f"l{at}") for at in grid]
     never = F.count_if(F.col("_need_ms") == F.lit(NO_LATENESS_MS)).alias("never")
     row = needs.agg(F.count("*").alias("events"), never, *counts).collect()[0]
-    waiting = _waiting(spark, cfg, job, cut, batch, grid, recorded_ms) if job.windowed else {}
+    waiting = _waiting(spark, cfg, job, flow, cut, batch, grid, recorded_ms) if job.windowed else {}
     nothing = (None, None)
     return WhatIf(
         job=job.job_name,
@@ -127,6 +136,7 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
         events=row["events"],
         recorded_ms=recorded_ms,
         recorded_lost=row[f"l{recorded_ms}"],
+        read_late=_read_late(spark, cfg, job, flow, cut, batch) if row[f"l{recorded_ms}"] else 0,
         points=tuple(Point(at, row[f"l{at}"], *waiting.get(at, nothing)) for at in grid),
         keep=keep,
         enough_ms=smallest(needs, row["events"], keep),
@@ -135,15 +145,29 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
 
 
 def _needs(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState) -> DataFrame:
-    """``_need_ms`` of every event that the stream used."""
+    """``_need_ms`` of every event that the stream used and that would have reached the result."""
     parts = []
     for source in job.sources:
         events = read_events(spark, cfg, source.name, batch)
         topic = cfg.source(source.name).topic
         marked = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
         used = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
+        used = flow.passage(source.name).reaching(used)
         parts.append(with_need(used, source, flow.rules[source.name]).select("_need_ms"))
     return reduce(DataFrame.unionByName, parts)
+
+
+def _read_late(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState) -> int:
+    """How many of the dropped events were read late. A few Spark jobs."""
+    reads = reads_of(spark, cfg, job, flow, cut, batch)
+    parts = [
+        late_rows(
+            read.passage.reaching(read.events), job.job_name, read.source, flow.rules[read.source.name], cut.query_id
+        )
+        for read in reads
+    ]
+    rows = with_arrival(reduce(DataFrame.unionByName, parts), reads).filter(F.col("arrival") == READ)
+    return rows.select("topic", "partition", "offset").distinct().count()
 
 
 def smallest(needs: DataFrame, events: int, keep: float) -> int | None:
@@ -174,13 +198,21 @@ def _emitted_at(lateness_ms: int) -> Column:
 
 
 def _waiting(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, grid: list[int], recorded_ms: int
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    grid: list[int],
+    recorded_ms: int,
 ) -> dict[int, tuple[int | None, float | None]]:
     """By lateness: mean delay of a window, and mean result rows held. One row is collected."""
     source = job.sources[0]
     events = read_events(spark, cfg, source.name, batch)
     topic = cfg.source(source.name).topic
     marked = mark_events(events, None, source.name, cut, topic).filter(F.col("_micro_batch").isNotNull())
+    marked = flow.passage(source.name).reaching(marked)
     windows = (
         marked.select("_micro_batch", F.explode(window_starts(job, source.event_time)).alias("_start_ms"))
         .groupBy("_start_ms")

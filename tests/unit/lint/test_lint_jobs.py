@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from lint_base import Case, linted, marked_line, of_rule
-from lint_differs_jobs import DIFFERS_CASES
+from lint_base import HOURLY, Case, hour, hourly, linted, marked_line, of_rule
+from lint_differs_jobs import DIFFERS_CASES, UNMARKED_HOURS, marked_count, of_one_kind
 from lint_joins_jobs import JOIN_CASES
 from lint_order_jobs import ORDER_CASES
 from lint_refused_jobs import REFUSED_CASES
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from twinrun import Job, Table
+from twinrun.lint.lint import Reading, lint_job
 from twinrun.lint.result import LintResult
 from twinrun.lint.rules import RULES
 
@@ -21,6 +25,8 @@ CASES = [*REFUSED_CASES, *JOIN_CASES, *DIFFERS_CASES, *ORDER_CASES]
 SOUND: dict[Any, LintResult] = {}
 """What was linted already: many rules share a sound job."""
 
+OF_SETTINGS = {"TR212"}
+"""What the configuration decides, and no function."""
 UNREACHED = {"TR199"}
 """What Spark 4.2 refuses has a rule of its own; this one is for sentences of later versions."""
 
@@ -69,4 +75,31 @@ def test_what_is_near_it_and_sound_is_not_blamed(spark_session: SparkSession, ca
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {case.rule for case in CASES} | UNREACHED == set(RULES)
+    assert {case.rule for case in CASES} | UNREACHED | OF_SETTINGS == set(RULES)
+
+
+def test_records_per_trigger_are_told_of_where_they_come_from_several_partitions(spark_session: SparkSession) -> None:
+    def details(reading: Reading | None, base: Job = HOURLY) -> list[str]:
+        job = replace(base, logic=marked_count)
+        return [each.detail for each in of_rule(lint_job(spark_session, job, {}, reading), "TR212")]
+
+    assert details(Reading(6)) == ["source events, 6 per trigger"]
+    assert details(Reading(6, {"events": {0: 5, 1: 4}})) == [
+        "source events, 6 per trigger, 9 records wait on 2 partitions"
+    ]
+    assert details(Reading(9, {"events": {0: 5, 1: 4}})) == []
+    assert details(Reading(6, {"events": {0: 9, 1: 0}})) == []
+    assert details(None) == []
+    assert details(Reading(6), UNMARKED_HOURS) == []
+
+
+def test_what_spark_applies_before_the_watermark_is_named(spark_session: SparkSession) -> None:
+    def at_shops(events: DataFrame, shops: DataFrame) -> DataFrame:
+        known = events.join(shops.select("name"), F.col("dest") == F.col("name"))  # here
+        return hourly(known.groupBy("kind", hour()).agg(F.count(F.lit(1)).alias("n")), "n")
+
+    (filtered,) = of_rule(linted(spark_session, HOURLY, of_one_kind), "TR203")
+    (implied,) = of_rule(linted(spark_session, replace(HOURLY, tables=[Table("shops")]), at_shops), "TR203")
+
+    assert filtered.detail == "source events: (n + 1) > 3"
+    assert (implied.line, implied.detail) == (marked_line(at_shops), "source events: dest IS NOT NULL")

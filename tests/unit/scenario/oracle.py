@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from twinrun.produce.records import Record
 from twinrun.scenario.contract import Contract
+from twinrun.scenario.encode import records_of
+from twinrun.scenario.model import Planned
 
-ONLY_IN = {"static_change": "stateless", "split_visits": "session", "copies": "distinct"}
+ONLY_IN = {
+    "static_change": "stateless",
+    "split_visits": "session",
+    "copies": "distinct",
+    "filtered_away": "filtered",
+}
 """The shape of each preset that does not fit windows."""
 Row = tuple[str, int | None]
+Slow = dict[int, list[Record]]
 Visit = tuple[str, int, int, int]
 
 
@@ -26,6 +35,21 @@ class Outcome:
     refused: dict[int, str] = field(default_factory=dict)
     copies: Counter[str] = field(default_factory=Counter)
     further: Counter[Row] = field(default_factory=Counter)
+    read: list[tuple[str, int, int, int, int]] = field(default_factory=list)
+    """Of each event that counts: id, event time, Kafka timestamp, partition and micro-batch."""
+
+    def read_late(self, contract: Contract) -> set[str]:
+        """Ids of dropped events that Kafka held before any that moves the watermark past them; each by itself."""
+        lateness, found = contract.lateness_ms or 0, set()
+        for name, at, known, partition, micro_batch in self.read:
+            earlier = [k for _, _, k, p, b in self.read if p == partition and b < micro_batch]
+            for _, window in (each for each in self.dropped if each[0] == name):
+                length = contract.inner_ms or contract.window_ms or 0
+                end = at if window is None else window + length
+                first = min(k for _, moment, k, _, _ in self.read if moment >= end + lateness)
+                if max([known, *earlier]) < first:
+                    found.add(name)
+        return found
 
 
 def rule_of(record: Record, contract: Contract) -> str | dict[str, Any]:
@@ -58,21 +82,34 @@ def rule_of(record: Record, contract: Contract) -> str | dict[str, Any]:
     return "out_of_range" if amount < 0 else fields
 
 
-def simulate(records: list[Record], size: int, contract: Contract, lag: int = 2) -> Outcome:
+def slow_of(lines: Iterable[Planned]) -> Slow:
+    """The records of the partition that is read behind, by the micro-batch that reads them."""
+    found: Slow = defaultdict(list)
+    for line in lines:
+        found[line.micro_batch] += records_of([line.value])
+    return found
+
+
+def simulate(records: list[Record], size: int, contract: Contract, lag: int = 2, slow: Slow | None = None) -> Outcome:
     """Run the log in micro-batches of ``size``; a micro-batch drops by what was newest ``lag`` micro-batches before."""
+    slow = slow or {}
     done = Outcome()
     state: Counter[Row] = Counter()
     memory: dict[str, tuple[int, int]] = {}
     newest, known, lateness = 0, [0] * lag, contract.lateness_ms
     for start in range(0, len(records), size):
         previous = max(0, known[-lag] - lateness) if lateness is not None else 0
-        for offset in range(start, min(start + size, len(records))):
-            fields = rule_of(records[offset], contract)
+        behind = [(None, record) for record in slow.get(start // size, [])]
+        for offset, record in [*enumerate(records[start : start + size], start), *behind]:
+            fields = rule_of(record, contract)
             if isinstance(fields, str):
-                done.refused[offset] = fields
+                done.refused[-1 if offset is None else offset] = fields
                 continue
-            newest = max(newest, fields["at"])
             done.copies[fields["id"]] += 1
+            if contract.away is not None and fields["page"].endswith(contract.away):
+                continue  # it reaches neither the watermark nor the window
+            newest = max(newest, fields["at"])
+            done.read.append((fields["id"], fields["at"], record.timestamp_ms or 0, int(offset is None), start // size))
             name = fields["id"] if contract.shape == "stateless" else fields["page"]
             late = _late(fields["at"], previous, contract)
             done.dropped |= {(fields["id"], window) for window in late}
@@ -106,7 +143,9 @@ def _copy(
     return done.copies[fields["id"]] == 1, taken
 
 
-def visits(records: list[Record], size: int, contract: Contract) -> tuple[set[Visit], set[Visit], set[str]]:
+def visits(
+    records: list[Record], size: int, contract: Contract, slow: Slow | None = None
+) -> tuple[set[Visit], set[Visit], set[str]]:
     """Sessions of both sides by first time, end and number of events, and the ids that the stream drops."""
     gap, lateness = contract.gap_ms or 0, contract.lateness_ms or 0
     everything: dict[str, list[int]] = defaultdict(list)
@@ -114,7 +153,7 @@ def visits(records: list[Record], size: int, contract: Contract) -> tuple[set[Vi
     stream, dropped, newest, emits_by = set(), set(), 0, 0
     for start in range(0, len(records) + 1, size):
         drops_by, emits_by = emits_by, max(0, newest - lateness)
-        for record in records[start : start + size]:
+        for record in [*records[start : start + size], *(slow or {}).get(start // size, [])]:
             fields = rule_of(record, contract)
             if isinstance(fields, str):
                 continue

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.scenario.oracle import ONLY_IN, differing, simulate, visits
+from tests.unit.scenario.oracle import ONLY_IN, differing, simulate, slow_of, visits
 from twinrun.errors import InputError
 from twinrun.scenario.contract import BUILT_IN, Contract, Joined
 from twinrun.scenario.expect import Expectation
@@ -51,11 +51,12 @@ def late_rows(plan: Expectation) -> dict[object, tuple[str, int]]:
 def test_the_plan_equals_a_simulation_over_the_bytes(name: str, seed: int, contract: Contract) -> None:
     scenario = made(name, seed, contract)
     plan = expectation_of(scenario)
-    done = simulate(scenario.records(), scenario.size, contract)
+    done = simulate(scenario.records(), scenario.size, contract, slow=slow_of(scenario.behind))
     if contract.gap_ms is None:
         assert late_rows(plan) == differing(done).get(scenario.prefix, {})
         assert plan.late_pairs == done.dropped
         assert caused(plan, "duplicate_event") == {row: n for row, n in done.further.items() if n}
+        assert plan.read_late == done.read_late(contract)
     assert plan.quarantined == done.refused
     assert plan.duplicates == {name: count for name, count in done.copies.items() if count > 1}
 
@@ -69,13 +70,13 @@ def caused(plan: Expectation, cause: str) -> dict[object, int]:
 def test_sessions_equal_a_simulation_over_the_bytes(name: str, seed: int, gap_s: int) -> None:
     contract = replace(BUILT_IN["session"], gap_ms=gap_s * 1_000)
     scenario = made(name, seed, contract)
-    done, plan = outcome_of(scenario.lines, contract), expectation_of(scenario)
-    batch, stream, dropped = visits(scenario.records(), scenario.size, contract)
+    done, plan = outcome_of(scenario.both, contract), expectation_of(scenario)
+    batch, stream, dropped = visits(scenario.records(), scenario.size, contract, slow_of(scenario.behind))
     assert {(key, s.start_ms, s.end_ms, len(s.events)) for (key, _), s in done.batch.items()} == batch
     assert {(key, s.start_ms, s.end_ms, len(s.events)) for (key, _), s in done.stream.items()} == stream
     assert {name for name, _ in plan.late_pairs} == dropped
     planted = Counter({plant.kind: plant.count for plant in scenario.plants})
-    assert len(dropped) == planted["late"]
+    assert len(dropped) == planted["late"] + planted["read_late"]
     splits = caused(plan, "late_split")
     assert (len(splits), set(splits.values())) == (2 * planted["split"], {1} if planted["split"] else set())
     # What differs by number of events has a cause, and nothing else has one.
@@ -114,7 +115,9 @@ def test_planted_counts_are_exact(name: str, seed: int, contract: Contract) -> N
     lines = Counter(line.plant for line in scenario.lines)
     refused = Counter(line.plant for line in scenario.lines if line.event is None)
     counts = Counter({plant.kind: plant.count for plant in scenario.plants})
-    assert plan.late_events == counts["late"] == lines["late"]
+    assert plan.late_events == counts["late"] + counts["read_late"]
+    assert (lines["late"], lines["filtered"]) == (counts["late"], counts["filtered"])
+    assert len(plan.read_late or ()) == counts["read_late"] == len(scenario.behind)
     assert len(plan.duplicates) == counts["duplicates"] + counts["copies"]
     assert lines["duplicates"] == 2 * counts["duplicates"]
     assert [lines[kind] for kind in ("disorder", "hot_keys")] == [counts[kind] for kind in ("disorder", "hot_keys")]
@@ -163,8 +166,9 @@ def test_a_scenario_means_the_same_alone_and_among_others(seeds: list[int]) -> N
             own = expectation_of(replace(scenario, contract=contract))
             theirs = together[scenario.prefix]
             assert (own.rows, own.late_pairs, own.duplicates) == (theirs.rows, theirs.late_pairs, theirs.duplicates)
+            assert own.read_late == theirs.read_late
             assert sorted(own.quarantined.values()) == sorted(theirs.quarantined.values())
-        done = simulate(suite.records(), suite.size, contract)
+        done = simulate(suite.records()[: len(suite.lines)], suite.size, contract, slow=slow_of(suite.behind))
         assert {row for plan in together.values() for row in late_rows(plan)} == {
             row for rows in differing(done).values() for row in rows
         }
@@ -182,6 +186,17 @@ def test_edges_lie_on_both_sides_of_the_watermark() -> None:
                 distances.add((line.plant, end_ms - scenario.timeline.dropping_ms(line.micro_batch)))
     assert {("late", 0), ("late", -1)} <= distances
     assert {("disorder", 59_999), ("disorder", 1)} <= distances
+
+
+def test_what_lies_on_the_slow_partition_is_read_late_and_nothing_else_is() -> None:
+    plants = (Plant("read_late", 9), Plant("late", 12, "edge"))
+    scenarios = [generate("own", seed, BUILT_IN["tumbling"], plants) for seed in (3, 4, SEEDS_PER_TRACK)]
+    suite = suite_of(scenarios)
+    for plan in suite.expect(BUILT_IN["tumbling"]).values():
+        assert plan.read_late == {f"{plan.scenario}.behind{number}" for number in range(9)}
+        assert plan.late_events == 21
+    assert len(suite.behind) == suite.behind_size * suite.micro_batches
+    assert suite.partitions == 2
 
 
 @pytest.mark.parametrize("lag", [1, 3])

@@ -1,0 +1,218 @@
+"""How a late event came to be late: it arrived late, or it lay in Kafka in time and was read late.
+
+An event is late by the watermark, and the watermark was moved by other events. The evidence is the order in which
+Kafka got them. **Arrived late**: when the event came, Kafka already held what moves the watermark past its window, so
+that no reader could have been in time who reads in the order of arrival. **Read late**: the event lay in Kafka before
+any of that did; its partition was read behind the others.
+
+An event came when its Kafka timestamp says, but not before those that were read earlier from its own partition: a
+producer may stamp records as it likes, and a partition has one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from twinrun.events.json_ import quoted
+from twinrun.events.source import Source
+from twinrun.explain.counterfactual import USED
+from twinrun.job.passing import EVERY, Passage
+from twinrun.results.cut import StreamCut
+from twinrun.results.verdict import Arrival, PartitionBehind, PartitionPoint
+from twinrun.tables.offsets import total
+
+ARRIVED, READ, NOT_TOLD = "arrived_late", "read_late", "not_told"
+MOST_PARTITIONS = 8
+MOST_STEPS = 200
+_BUCKETS = 10_000
+
+
+@dataclass(frozen=True)
+class Read:
+    """Events of one source that the stream used, with ``_micro_batch``, and which of them move the watermark."""
+
+    source: Source
+    topic: str
+    marked: DataFrame
+    passage: Passage = EVERY
+
+    @property
+    def events(self) -> DataFrame:
+        """Those that the stream read and did not refuse."""
+        return self.marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
+
+    @property
+    def moment(self) -> Column:
+        """The event time in epoch milliseconds."""
+        return F.unix_millis(F.col(quoted(self.source.event_time)))
+
+
+def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
+    """Add ``arrival`` (`ARRIVED`, `READ` or `NOT_TOLD`) and ``passed_at_ms`` to `twinrun.explain.late.late_rows`.
+
+    ``passed_at_ms``: the Kafka timestamp of the first event that moves the watermark past the window's end, of the
+    slowest source; null where none is found. Two Spark jobs, and one pass over the events where rows are late.
+
+    Parameters
+    ----------
+    reads : sequence of Read
+        All sources of the job.
+    """
+    rows = rows.localCheckpoint()
+    bounds = rows.agg(F.min("window_end_ms"), F.max("window_end_ms")).collect()[0]
+    timed = [read for read in reads if read.source.lateness_ms is not None]
+    if bounds[0] is None or not timed:
+        nothing = {"arrival": F.lit(NOT_TOLD), "passed_at_ms": F.lit(None).cast("bigint")}
+        return rows.withColumns(nothing)
+    ends = rows.select("window_end_ms").distinct()
+    for place, read in enumerate(timed):
+        first = _first_past(ends.select("window_end_ms"), read, bounds[0], bounds[1])
+        ends = ends.join(first.withColumnRenamed("passed_ms", f"_passed_{place}"), "window_end_ms", "left")
+    # The watermark of several sources is the least of theirs: it has passed when the last of them has.
+    passed, *others = [F.col(f"_passed_{place}") for place in range(len(timed))]
+    for one in others:
+        passed = F.when(passed.isNull() | one.isNull(), F.lit(None)).otherwise(F.greatest(passed, one))
+    ends = ends.select("window_end_ms", passed.cast("bigint").alias("passed_at_ms"))
+    came = _before(reads)
+    joined = rows.join(F.broadcast(ends), "window_end_ms", "left")
+    joined = joined.join(came, ["topic", "partition", "micro_batch"], "left")
+    came_ms = F.greatest("known_at_ms", F.coalesce("_before_ms", "known_at_ms"))
+    # Before 1970 no event moves a watermark past anything: it begins there.
+    not_told = F.col("passed_at_ms").isNull() | (F.col("window_end_ms") <= 0)
+    joined = joined.withColumn("passed_at_ms", F.when(~not_told, F.col("passed_at_ms")))
+    arrival = F.when(F.col("passed_at_ms").isNull(), NOT_TOLD).when(came_ms >= F.col("passed_at_ms"), ARRIVED)
+    return joined.withColumn("arrival", arrival.otherwise(READ)).select(*rows.columns, "arrival", "passed_at_ms")
+
+
+def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int) -> DataFrame:
+    """By end of a window: when Kafka first held an event that moves the source's watermark to it. Lazy.
+
+    A least value over all that is newer. The events are put into buckets by their time; the buckets above an end count
+    as a whole, and the events of its own bucket one by one.
+    """
+    lateness = read.source.lateness_ms or 0
+    low, high = low_ms + lateness, high_ms + lateness
+    width = (high - low) // _BUCKETS + 1
+
+    def bucket(at: Column) -> Column:
+        return F.floor((F.least(at, F.lit(high)) - F.lit(low)) / F.lit(width))
+
+    movers = read.passage.moving(read.events).filter(read.moment >= low)
+    movers = movers.select(read.moment.alias("_at"), F.unix_millis("_kafka_timestamp").alias("_known"))
+    movers = movers.withColumn("_bucket", bucket(F.col("_at")))
+    reached = (F.col("window_end_ms") + F.lit(lateness)).alias("_needed")
+    marks = ends.select("window_end_ms", reached).withColumn("_bucket", bucket(F.col("_needed")))
+    firsts = movers.groupBy("_bucket").agg(F.min("_known").alias("_first"))
+    places = firsts.unionByName(marks.select("_bucket", F.lit(None).cast("bigint").alias("_first")))
+    above = Window.orderBy(F.col("_bucket").desc()).rowsBetween(Window.unboundedPreceding, -1)
+    later = places.groupBy("_bucket").agg(F.min("_first").alias("_first"))
+    later = later.select("_bucket", F.min("_first").over(above).alias("_above"))
+    inside = movers.join(F.broadcast(marks), "_bucket").filter(F.col("_at") >= F.col("_needed"))
+    inside = inside.groupBy("window_end_ms").agg(F.min("_known").alias("_within"))
+    found = marks.join(later, "_bucket", "left").join(inside, "window_end_ms", "left")
+    return found.select("window_end_ms", F.least("_above", "_within").alias("passed_ms"))
+
+
+def _before(reads: Sequence[Read]) -> DataFrame:
+    """By partition and micro-batch: the newest Kafka timestamp that was read from it earlier, ``_before_ms``. Lazy."""
+    parts = None
+    for read in reads:
+        newest = F.max(F.unix_millis("_kafka_timestamp")).alias("_newest")
+        keys = [F.col(f"_{name}").alias(name) for name in ("topic", "partition", "micro_batch")]
+        one = read.events.groupBy(*keys).agg(newest)
+        parts = one if parts is None else parts.unionByName(one)
+    assert parts is not None
+    earlier = Window.partitionBy("topic", "partition").orderBy("micro_batch")
+    earlier = earlier.rowsBetween(Window.unboundedPreceding, -1)
+    return parts.withColumn("_before_ms", F.max("_newest").over(earlier)).drop("_newest")
+
+
+def events_that_count(reads: Sequence[Read]) -> int | None:
+    """How many events the stream used that would have reached the result; None where all do, or it cannot be told.
+
+    One Spark job per source of a job that filters, else none.
+    """
+    passages = [read.passage for read in reads]
+    if not all(each.told for each in passages) or all(each.all_reach for each in passages):
+        return None
+    return sum(read.passage.reaching(read.events).count() for read in reads)
+
+
+def by_partition(read: Read, cut: StreamCut) -> DataFrame:
+    """How far each partition had been read after each micro-batch, in event time. Lazy.
+
+    Columns ``topic``, ``partition``, ``micro_batch``, ``newest_ms`` (newest event time so far, null before the first),
+    ``overall_ms`` (of all partitions of the topic), ``since`` (first micro-batch of those, up to this one, in which it
+    was more than the lateness behind the newest; null where it is not).
+    """
+    newest = F.max(read.moment).alias("_newest")
+    keys = [F.col(f"_{name}").alias(name) for name in ("topic", "partition", "micro_batch")]
+    seen = read.events.groupBy(*keys).agg(newest)
+    partitions = seen.select("topic", "partition").distinct()
+    grid = cut.micro_batches.select("micro_batch").crossJoin(F.broadcast(partitions))
+    upto = Window.partitionBy("topic", "partition").orderBy("micro_batch")
+    upto = upto.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    each = grid.join(seen, ["topic", "partition", "micro_batch"], "left")
+    each = each.withColumn("newest_ms", F.max("_newest").over(upto))
+    overall = F.max("newest_ms").over(Window.partitionBy("topic", "micro_batch"))
+    each = each.withColumn("overall_ms", overall)
+    lateness = F.lit(read.source.lateness_ms or 0)
+    behind = F.coalesce(F.col("newest_ms") + lateness < F.col("overall_ms"), F.col("overall_ms").isNotNull())
+    level = F.max(F.when(~behind, F.col("micro_batch"))).over(upto)
+    since = F.when(behind, F.coalesce(level + 1, F.lit(0)))
+    return each.select("topic", "partition", "micro_batch", "newest_ms", "overall_ms", since.alias("since"))
+
+
+def arrival_of(late: DataFrame, reads: Sequence[Read], cut: StreamCut) -> Arrival:
+    """How many late events arrived late and how many were read late, and which partitions were behind.
+
+    An event that is late for several windows was read late if it was so for one. One Spark job; one more per source
+    where an event was read late.
+    """
+    if "arrival" not in late.columns:  # all of it was named by an older twinrun, and cannot be made anew
+        late = late.withColumn("arrival", F.lit(None).cast("string"))
+    found = F.col("arrival")
+    rank = F.when(found == READ, 2).when(found == ARRIVED, 1).otherwise(0)
+    events = late.groupBy("topic", "partition", "offset").agg(F.max(rank).alias("rank"))
+    counts = [F.count_if(F.col("rank") == place) for place in range(3)]
+    not_told, arrived, read_late = events.agg(*counts).collect()[0]
+    behind: list[PartitionBehind] = []
+    for read in reads if read_late else []:
+        mine = late.filter((found == READ) & (F.col("topic") == read.topic))
+        # What was known to the stream when it was judged: up to the micro-batch before its own.
+        mine = mine.select("partition", "offset", (F.col("micro_batch") - 1).alias("micro_batch"))
+        placed = mine.join(by_partition(read, cut).drop("topic"), ["partition", "micro_batch"], "left")
+        rows = placed.groupBy("partition").agg(
+            F.count_distinct("offset").alias("events"),
+            F.min("since").alias("since"),
+            F.max(F.when(F.col("since").isNotNull(), F.col("overall_ms") - F.col("newest_ms"))).alias("behind"),
+        )
+        behind += [
+            PartitionBehind(read.topic, row["partition"], row["events"], row["since"], row["behind"])
+            for row in rows.orderBy(F.col("events").desc(), "partition").collect()
+        ]
+    return Arrival(arrived, read_late, not_told, tuple(behind))
+
+
+def partition_points(read: Read, cut: StreamCut, behind: Sequence[PartitionBehind]) -> tuple[PartitionPoint, ...]:
+    """Progress of the partitions of a source, thinned to `MOST_STEPS` micro-batches and `MOST_PARTITIONS` partitions.
+
+    Those that were behind come first. Empty where fewer than two partitions were read. Two Spark jobs.
+    """
+    if len(cut.end.get(read.source.name, {})) < 2 or total(cut.end) == total(cut.start):
+        return ()
+    step = max(1, -(-(cut.committed.micro_batch + 1) // MOST_STEPS))
+    progress = by_partition(read, cut)
+    numbers = [row["partition"] for row in progress.select("partition").distinct().orderBy("partition").collect()]
+    if len(numbers) < 2:
+        return ()
+    late = [each.partition for each in behind if each.topic == read.topic]
+    chosen = [*late, *[number for number in numbers if number not in late]][:MOST_PARTITIONS]
+    last = F.col("micro_batch") == cut.committed.micro_batch
+    few = progress.filter(F.col("partition").isin(chosen) & ((F.col("micro_batch") % step == 0) | last))
+    rows = few.filter(F.col("newest_ms").isNotNull()).orderBy("partition", "micro_batch").collect()
+    return tuple(PartitionPoint(row["topic"], row["partition"], row["micro_batch"], row["newest_ms"]) for row in rows)
