@@ -73,9 +73,11 @@ def test_a_file_gives_the_same_records_as_the_scenario(name: str, tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "log.plan.json"]
 
 
-def test_all_records_of_a_suite_go_to_one_partition_in_order() -> None:
+def test_all_records_of_a_suite_go_to_one_partition_in_order_and_those_read_behind_it_to_another() -> None:
     suite = suite_of(generate(MIXED, seed, BUILT_IN["tumbling"]) for seed in range(45))
-    records = suite.records()
+    records, behind = suite.records()[: len(suite.lines)], suite.records()[len(suite.lines) :]
+    assert {record.key for record in behind} == {b"two"}
+    assert [record.value for record in behind] == [line.value for line in suite.behind]
     assert {record.key for record in records} == {b"one"}
     assert [record.value for record in records] == [line.value for line in suite.lines]
     times = [record.timestamp_ms or 0 for record in records]
