@@ -246,12 +246,17 @@ def test_a_row_that_meets_a_condition_on_its_own_side_and_finds_no_partner_never
 
         def logic(events: DataFrame) -> DataFrame:
             pairs = events.alias("a").join(events.alias("b"), F.expr(near), "left")
-            return pairs.select("a.id", "a.n").filter("id LIKE 'alone%'")
+            return pairs.select("a.id", "a.n")
 
         return logic
 
-    batch, stream = both.rows(joined(""))
-    assert stream == batch == [("alone-1", 1), ("alone-9", 9)]
-    assert both.rows(joined(" AND a.n > 5")) == (batch, [("alone-1", 1)])
-    assert both.rows(joined(" AND b.n > 5")) == (batch, batch)
-    assert both.rows(joined(" AND a.n + b.n > 5")) == (batch, batch)
+    def alone(condition: str) -> tuple[list[str], list[str]]:
+        """Not by a filter of the function: Spark would move it below the watermark, which then stands still."""
+        batch, stream = both.rows(joined(condition))
+        return [row[0] for row in batch if row[0] != "last"], [row[0] for row in stream if row[0] != "last"]
+
+    whole = ["alone-1", "alone-9"]
+    assert alone("") == (whole, whole)
+    assert alone(" AND a.n > 5") == (whole, ["alone-1"])
+    assert alone(" AND b.n > 5") == (whole, whole)
+    assert alone(" AND a.n + b.n > 5") == (whole, whole)
