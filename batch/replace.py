@@ -15,6 +15,7 @@ from twinrun.job.dataflow import dataflow
 from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
 from twinrun.job.lineage import unchanged_fields
+from twinrun.results.refusals import differing, reached
 from twinrun.results.state import BatchState
 from twinrun.results.touched import (
     TimeRange,
@@ -164,6 +165,8 @@ def _why_full(job: Job, last: BatchState | None, now: BatchState, fresh: str | N
         return f"everything was recomputed, since this changed: {', '.join(changed)}"
     if last.static != now.static:
         return "everything was recomputed, since a static table has a new version"
+    if reached(differing(last.refused, now.refused), last.ends):
+        return "everything was recomputed, since other records are left out (twinrun quarantine)"
     if not incremental_by(job):
         return _CANNOT_TELL
     return None

@@ -15,9 +15,12 @@ from twinrun.batch.replace import Work, plan_work, write_work
 from twinrun.config.model import Config
 from twinrun.events.decode import event_schema
 from twinrun.events.distinct import distinct_in_batch
+from twinrun.events.json_ import quoted
 from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
+from twinrun.results.culprit import Frames, record_named
+from twinrun.results.refusals import left_out, refusals_of
 from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
 from twinrun.results.state import BatchState, batch_state, read_events, save_batch_state
 from twinrun.results.submit import submitted
@@ -85,6 +88,7 @@ def run(
             static=pins,
             run_id=run_id,
             finished_at_ms=0,
+            refused=left_out(cfg, job, refusals_of(spark, cfg, job.job_name)[0]),
         )
         with plain_errors(f"the batch run of {job.job_name}"):
             inputs = read_inputs(spark, cfg, job, pins, state)
@@ -92,7 +96,8 @@ def run(
             since_ms = max(gone_of(spark, cfg, source.name).before_ms for source in job.sources)
             anew = _made_anew(spark, last, decoded)
             work = plan_work(job, inputs, last, state, fresh, unfinished, anew, since_ms)
-            finished = write_results(spark, cfg, job, inputs, state, work)
+            with record_named(spark, job, f"the batch run of {job.job_name}", lambda: _computed(job, inputs, work)):
+                finished = write_results(spark, cfg, job, inputs, state, work)
     return RunSummary(
         mode="batch",
         name=job.job_name,
@@ -141,6 +146,13 @@ def as_declared(events: DataFrame, job: Job, name: str) -> DataFrame:
     """Exactly what the job's function sees: the declared fields and the coordinates, copies dropped if so declared."""
     source = next(source for source in job.sources if source.name == name)
     return distinct_in_batch(events.select(*[F.col(f"`{field.name}`") for field in event_schema(source)]), source)
+
+
+def _computed(job: Job, inputs: dict[str, DataFrame], work: Work) -> Frames:
+    """What the function was being given: the events by source, copies included, and the static tables."""
+    events = {s.name: work.events.get(s.name, inputs[s.name]) for s in job.sources}
+    seen = {s.name: events[s.name].select(*[F.col(quoted(f.name)) for f in event_schema(s)]) for s in job.sources}
+    return seen, {table.name: inputs[table.name] for table in job.tables}
 
 
 def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState | None, run_id: str) -> bool:

@@ -42,10 +42,10 @@ def departures_per_hour(flights: DataFrame, weather: DataFrame) -> DataFrame:
         F.count_if("cancelled").alias("cancelled"),
         F.avg("dep_delay").alias("mean_delay"),
         F.max("dep_delay").alias("max_delay"),
-        F.try_divide(delayed, left).cast("decimal(5,4)").alias("share_delayed_15"),
+        F.try_divide(delayed, left).try_cast("decimal(5,4)").alias("share_delayed_15"),
         F.sum("distance").alias("total_distance"),
         F.max("wind_speed").alias("wind"),
-        F.max("precip").cast("decimal(5,2)").alias("rain"),
+        F.max("precip").try_cast("decimal(5,2)").alias("rain"),
     )
     return per_hour.select(
         "origin",

@@ -21,6 +21,8 @@ from twinrun.events.distinct import distinct_in_stream
 from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
+from twinrun.results.culprit import Frames, record_named
+from twinrun.results.refusals import check_unused, left_out, refusals_of, without
 from twinrun.results.run import OnProgress, Progress, RunSummary, new_run_id, with_lineage
 from twinrun.results.state import (
     StreamState,
@@ -34,8 +36,9 @@ from twinrun.results.state import (
 )
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
+from twinrun.tables.checkpoint import open_micro_batch
 from twinrun.tables.delta import append, latest_version, table_exists
-from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_stream, stream_reader
+from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
 from twinrun.tables.lease import Lease, held_lease
 from twinrun.tables.micro_batches import RunFacts, flush
 from twinrun.tables.static import Pins, pin_tables, read_static
@@ -97,7 +100,7 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
     frames = read_static(spark, cfg, pins)
     for source in job.sources:
         raw = kafka_stream(spark, cfg, cfg.source(source.name), cfg.stream.max_offsets_per_trigger, state.starting)
-        events = valid_events(decode(raw, source), source)
+        events = without(valid_events(decode(raw, source), source), state.refused, source.name)
         if source.lateness_ms is not None:
             events = events.withWatermark(source.event_time, spark_interval(source.lateness_ms))
             events = distinct_in_stream(events, source)
@@ -131,7 +134,8 @@ def _follow_one(
     facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)
     inputs = read_inputs(spark, cfg, job, state.static, state)
     results = with_lineage(job.apply(inputs), state.run_id)
-    with plain_errors(f"the stream of {job.job_name}"):
+    doing = f"the stream of {job.job_name}"
+    with plain_errors(doing), record_named(spark, job, doing, lambda: _computed(spark, cfg, job, state)):
         query = write_results(spark, cfg, job, results, state)
         owner = str(query.id)
         if state.query_id is None:
@@ -141,6 +145,18 @@ def _follow_one(
         return follow(query, cfg, lease, log, pause, on_progress), owner
 
 
+def _computed(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> Frames:
+    """What the function was being given: the events of the micro-batch that is not committed, and the static tables."""
+    starts, ends = open_micro_batch(spark, state.checkpoint)
+    events = {}
+    for source in job.sources:
+        binding = cfg.source(source.name)
+        raw = kafka_range(spark, cfg, binding, starts.get(binding.topic, {}), ends.get(binding.topic, {}))
+        read = without(valid_events(decode(raw, source), source), state.refused, source.name)
+        events[source.name] = read.persist()
+    return events, read_static(spark, cfg, state.static)
+
+
 def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> StreamState:
     """Check the definition against the checkpoint, pin the static tables, and bring the log up to date."""
     pins = pin_tables(spark, cfg, job)
@@ -148,11 +164,13 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
     schema = check_job(spark, job, {name: frame.schema for name, frame in static.items()})
     meaning = fingerprint(spark, job, {name: frame.schema for name, frame in static.items()})
     last = stream_state(spark, cfg, job.job_name)
+    entries, _ = refusals_of(spark, cfg, job.job_name)
     if last is None or fresh is not None:
         starting = fresh or cfg.source(job.sources[0].name).starting_offsets
         state = next_stream_version(cfg, job.job_name, last, starting)
     else:
         state = check_continues(spark, job.job_name, last, meaning)
+        check_unused(job.job_name, entries, state.query_id)
     for source in job.sources:
         guard_topic(spark, cfg, source.name, stream_reader(job.job_name, state.version))
     if state.query_id is not None:
@@ -170,7 +188,9 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
             empty.withColumn("_micro_batch", F.lit(0).cast("bigint")) if job.emit == "updates" else empty, state.table
         )
     decoders = {source.name: decoder_fingerprint(source) for source in job.sources}
-    state = replace(state, fingerprint=meaning, static=pins, decoders=decoders, run_id=new_run_id())
+    # Not as of the open micro-batch, as the tables are: it may be the one that failed on what is left out now.
+    refused = left_out(cfg, job, entries)
+    state = replace(state, fingerprint=meaning, static=pins, decoders=decoders, run_id=new_run_id(), refused=refused)
     save_stream_state(spark, cfg, job.job_name, state)
     return state
 

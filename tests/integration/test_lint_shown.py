@@ -6,15 +6,18 @@ on arrival or on micro-batches comes out different, and what the lint recommends
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tests.integration.both_modes import ARRIVALS, Both
+from twinrun.session.plain import data_failure
+from twinrun.session.spark import _quiet_pyspark
 
 
 @pytest.fixture
@@ -88,3 +91,28 @@ def test_rows_that_are_chosen_tr260_tr261(both: Both) -> None:
 
     assert both.rows(limited) == ([(3,)], [(1,)])
     assert both.rows(deduplicated) == ([(3,)], [(1,)])
+
+
+FAILING: dict[str, Callable[[], tuple[Column, Column]]] = {
+    "tr301": lambda: (F.col("n") / (F.col("n") - 2), F.try_divide(F.col("n"), F.col("n") - 2)),
+    "tr302": lambda: (F.col("id").cast("int"), F.col("id").try_cast("int")),
+    "tr303": lambda: (F.element_at(F.split("id", "-"), 2), F.try_element_at(F.split("id", "-"), F.lit(2))),
+    "tr304": lambda: (F.to_timestamp("id", "yyyy"), F.try_to_timestamp("id", F.lit("yyyy"))),
+    "tr305": lambda: ((F.col("n") * 700_000_000) * F.col("n"), F.try_multiply(F.col("n") * 700_000_000, F.col("n"))),
+    "tr306": lambda: (F.when(F.col("n") == 2, F.raise_error(F.lit("two"))), F.when(F.col("n") == 2, F.lit("two"))),
+}
+
+
+@pytest.mark.parametrize("rule", FAILING)
+def test_what_can_fail_ends_both_modes_and_what_to_write_instead_does_not(both: Both, rule: str) -> None:
+    fails, instead = FAILING[rule]()
+    _quiet_pyspark()
+    for mode in (both.batch, both.stream):
+        with pytest.raises(PySparkException) as raised:
+            mode(lambda events: events.select(fails.cast("string")))
+        assert data_failure(raised.value) is not None
+
+    batch, stream = both.rows(lambda events: events.select("n", instead.cast("string")))
+
+    assert batch == stream
+    assert batch[1][1] in (None, "two")

@@ -26,6 +26,7 @@ from twinrun.cli import (
     maintain,
     produce,
     project,
+    quarantine,
     runs,
     scenario,
     verify,
@@ -48,7 +49,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (doctor, project, produce, scenario, lint, runs, verify, history, whatif, heal, compare, jobs, demo):
+for each in (
+    doctor,
+    project,
+    produce,
+    scenario,
+    lint,
+    runs,
+    quarantine,
+    verify,
+    history,
+    whatif,
+    heal,
+    compare,
+    jobs,
+    demo,
+):
     app.add_typer(each.commands)
 app.add_typer(broker.commands, name="broker", help="The development broker: a real Kafka on this machine.")
 app.add_typer(maintain.commands, name="maintain", help="Compact tables, remove old files and rows, erase a key.")

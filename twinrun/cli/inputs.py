@@ -145,6 +145,32 @@ def need_table(cfg: Config | None, ref: str, *, fix: str) -> None:
         raise TableError(f"there is no table at {ref}.", expected="a Delta or Parquet table", fix=fix)
 
 
+def record_place(text: str, topics: Iterable[str], job: str) -> tuple[str, int, int]:
+    """Topic, partition and offset of ``TOPIC:PARTITION:OFFSET``.
+
+    Raises
+    ------
+    InputError
+        It is not of that form, or no source of the job reads the topic.
+    """
+    parts = text.split(":")
+    numbers = [part for part in parts[1:] if part.isascii() and part.isdigit()]
+    if len(parts) != 3 or len(numbers) != 2 or not parts[0]:
+        raise InputError(f"{text!r} names no record.", expected="TOPIC:PARTITION:OFFSET, such as orders:0:17")
+    known = sorted(set(topics))
+    if parts[0] not in known:
+        match = nearest(parts[0], known)
+        raise InputError(
+            f"{job} does not read the topic {parts[0]!r}.",
+            expected=f"one of {listed(known)}",
+            fix=f"write {match}" if match else "",
+        )
+    partition, offset = (int(number) for number in numbers)
+    if partition >= 2**31 or offset >= 2**63:
+        raise InputError(f"{text!r} names no record.", expected="a partition below 2^31 and an offset below 2^63")
+    return parts[0], partition, offset
+
+
 def local_path(cfg: Config | None, ref: str) -> Path | None:
     """The folder on this machine that a table reference means; None for a catalog name or another file system."""
     if "/" not in ref:

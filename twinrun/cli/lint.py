@@ -18,6 +18,7 @@ from twinrun.config.model import Config
 from twinrun.errors import BrokerError
 from twinrun.job.job import Job
 from twinrun.lint.result import Finding, LintResult
+from twinrun.lint.rule import Severity
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from twinrun.lint.lint import Reading
 
 commands = typer.Typer()
-_WORDS = {"refused": "refused", "differs": "can differ", "note": "note"}
+_WORDS: dict[Severity, str] = {"refused": "refused", "fails": "can fail", "differs": "can differ", "note": "note"}
 
 
 @command(commands, "lint", "twinrun lint departures_per_hour --strict")
@@ -34,10 +35,10 @@ def lint(
     call: Call,
     name: Annotated[str, typer.Argument(metavar="JOB", help="A job's name in the configuration, or its file.")],
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 also for what can differ; notes never count. For CI.")
+        bool, typer.Option("--strict", help="Exit 1 also for what can fail or differ; notes never count. For CI.")
     ] = False,
 ) -> int:
-    """Say what one mode refuses and what can differ between both, by line of the job file; nothing is run.
+    """Say what one mode refuses, what can fail and what can differ, by line of the job file; nothing is run.
 
     The exit code is 1 when something is refused, and 2 when the job cannot be used at all.
     """
@@ -126,7 +127,7 @@ def lines(found: LintResult) -> Iterator[str]:
         yield f"    instead: {finding.rule.instead}"
     for sentence in found.not_looked_at:
         yield f"not looked at: {sentence}"
-    counts = [f"{found.count('refused')} refused", f"{found.count('differs')} can differ"]
+    counts = [f"{found.count(severity)} {_WORDS[severity]}" for severity in _WORDS if severity != "note"]
     notes = found.count("note")
     yield f"{found.job}: {', '.join([*counts, '1 note' if notes == 1 else f'{notes} notes'])}"
 
@@ -148,7 +149,7 @@ def payload(found: LintResult) -> dict[str, Any]:
             }
             for finding in found.findings
         ],
-        "counts": {severity: found.count(severity) for severity in ("refused", "differs", "note")},
+        "counts": {severity: found.count(severity) for severity in _WORDS},
         "not_looked_at": found.not_looked_at,
     }
 

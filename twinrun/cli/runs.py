@@ -20,6 +20,7 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError, TwinrunError
 from twinrun.events.rules import RULES
 from twinrun.job.job import Job
+from twinrun.results.refusals import RULE
 from twinrun.results.run import RunSummary
 from twinrun.wording import plural
 
@@ -144,6 +145,11 @@ def requeue(
     rule: Annotated[str, typer.Option("--rule", metavar="RULE", help="The rule whose records are decoded again.")],
 ) -> int:
     """Decode quarantined records again, after a change of the source's declaration; a second time changes nothing."""
+    if rule == RULE:
+        raise InputError(
+            f"{rule} is no rule of a decoder: the records are valid, and a job leaves them out.",
+            fix="take them back: twinrun quarantine JOB --remove TOPIC:PARTITION:OFFSET",
+        )
     if rule not in RULES:
         match = nearest(rule, RULES)
         raise InputError(

@@ -19,10 +19,13 @@ from twinrun.job.job import Job
 from twinrun.job.lineage import unchanged_fields
 from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
+from twinrun.results.refusals import refusals_of, unused_by
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import TimeRange, events_of
 from twinrun.tables.delta import read_table, table_exists
 from twinrun.tables.static import read_static
+
+_NEVER_MS = 253_402_300_799_000  # the last second of the year 9999
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def gather(
             events = events_of(events, job, ranges)
         topic = cfg.source(source.name).topic
         # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
-        read = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
+        read = mark_events(events, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
         marked[source.name] = with_copies(read, source).localCheckpoint()
     batch_static = read_static(spark, cfg, batch.static)
     return material_of(
@@ -117,6 +120,27 @@ def material_of(
         evidence=evidence,
         sides=sides,
     )
+
+
+def refused_by_stream(spark: SparkSession, cfg: Config, job: Job, source: str, cut: StreamCut) -> DataFrame | None:
+    """What the stream did not use though it read it: `requeued`, and what the job left out when it was read.
+
+    Of the latter ``_requeued_at`` lies after every micro-batch, whenever the user took it back: an entry that was not
+    passed by this query is not among them. Lazy but for one small Spark job.
+    """
+    found = requeued(spark, cfg, source)
+    entries, _ = refusals_of(spark, cfg, job.job_name)
+    places = unused_by(cfg, job, entries, cut.query_id).get(source, [])
+    if not places:
+        return found
+    topic = cfg.source(source).topic
+    rows = [(topic, partition, offset) for partition, offset in places]
+    frame = spark.createDataFrame(rows, "_topic STRING, _partition INT, _offset BIGINT")
+    mine = frame.withColumn("_requeued_at", F.timestamp_millis(F.lit(_NEVER_MS)))
+    if found is None:
+        return mine
+    both = found.select(*mine.columns).unionByName(mine)
+    return both.groupBy("_topic", "_partition", "_offset").agg(F.max("_requeued_at").alias("_requeued_at"))
 
 
 def requeued(spark: SparkSession, cfg: Config, source: str) -> DataFrame | None:

@@ -95,6 +95,7 @@ def audits_of(
             landed=reach.landed[name],
             gone=reach.gone[name],
             stream=(cut.start.get(name, {}), cut.end.get(name, {})),
+            left_out=batch.refused.get(name, []),
         )
         audit = audit_source(spark, cfg, source, covered, reach.topics[name])
         reader = stream_reader(job.job_name, cut.state.version)

@@ -14,7 +14,7 @@ from twinrun.events.source import Source
 from twinrun.explain.arrival import Read, with_arrival
 from twinrun.explain.evidence import mark_events
 from twinrun.explain.late import event_id, late_rows
-from twinrun.explain.material import requeued
+from twinrun.explain.material import refused_by_stream
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
@@ -70,7 +70,7 @@ def reads_of(
         inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
         topic = cfg.source(source.name).topic
         # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
-        marked = mark_events(inside, requeued(spark, cfg, source.name), source.name, cut, topic)
+        marked = mark_events(inside, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
         reads.append(Read(source, topic, marked, flow.passage(source.name)))
     return reads
 

@@ -263,7 +263,7 @@ def _shown(
         samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows, late.frame),
         timeline=points,
         micro_batches=_progress(spark, cfg, job, cut, batch),
-        quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
+        quarantine=quarantine_counts(spark, cfg, job, batch),
         watermarks=_watermarks(job, flow),
         arrival=late.arrival,
         partitions=late.partitions,

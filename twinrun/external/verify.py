@@ -117,7 +117,7 @@ def verify_external(
             samples=() if kept is None else row_samples(kept, cfg.verify.sample_rows),
             timeline=timeline(job, windows, counts),
             micro_batches=(),
-            quarantine=tuple(q for s in job.sources for q in quarantine_counts(spark, cfg, s)),
+            quarantine=quarantine_counts(spark, cfg, job, batch),
         )
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted

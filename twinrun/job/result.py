@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pyspark.errors import AnalysisException
@@ -12,6 +13,7 @@ from pyspark.sql.types import (
     BooleanType,
     DataType,
     MapType,
+    NullType,
     NumericType,
     StructType,
     TimestampType,
@@ -22,6 +24,10 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.job.calls import plain_sentence
 from twinrun.job.job import Job
 from twinrun.job.problem import Problem
+
+_REFUSED_SIGNS = " ,;{}()\n\t="
+_SIGN_NAMES = {" ": "a space", "\n": "a line feed", "\t": "a tab"}
+_NO_WORD = r"\W+"
 
 
 def result_problems(job: Job, result: DataFrame) -> list[Problem]:
@@ -44,9 +50,41 @@ def _names(schema: StructType) -> Iterator[Problem]:
     for name in sorted({name for name in lowered if lowered.count(name) > 1}):
         found = f"the result has the column {name!r} more than once (upper and lower case count as equal)"
         yield Problem(found, "one column per name", "end the function in a select with aliases")
+    yield from _unstorable(schema)
     for name in schema.names:
         if name.startswith("_"):
             yield Problem(f"the result column {name!r} begins with '_', which is kept for twinrun", change="rename it")
+
+
+def _unstorable(schema: StructType) -> Iterator[Problem]:
+    """What Delta does not take: certain signs in a name, also of a nested field, and columns without a type."""
+    for field in schema:
+        for path, kind in _fields(field.name, field.dataType):
+            signs = [sign for sign in _REFUSED_SIGNS if sign in path[-1]]
+            column = ".".join(path)
+            if signs:
+                named = ", ".join(_SIGN_NAMES.get(sign, f"'{sign}'") for sign in signs)
+                found = f"the result column {column!r} has {named} in its name, which Delta refuses"
+                change = f"end the function in .alias({re.sub(_NO_WORD, '_', path[-1]).strip('_')!r})"
+                yield Problem(found, "letters, digits and '_'", change)
+            if isinstance(kind, NullType):
+                found = f"the result column {column!r} is void: it has no type, and Delta cannot keep it"
+                yield Problem(found, "a typed column", "F.lit(None).cast('string'), or the type that is meant")
+
+
+def _fields(name: str, kind: DataType, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], DataType]]:
+    """A column and every field within it, by path; elements of arrays and maps have the name of their column."""
+    path = (*above, name)
+    yield path, kind
+    inner: list[tuple[str, DataType]] = []
+    if isinstance(kind, StructType):
+        inner = [(field.name, field.dataType) for field in kind]
+    elif isinstance(kind, ArrayType):
+        inner = [("element", kind.elementType)]
+    elif isinstance(kind, MapType):
+        inner = [("key", kind.keyType), ("value", kind.valueType)]
+    for each, of in inner:
+        yield from _fields(each, of, path)
 
 
 def _absent(what: str, name: str, schema: StructType) -> Problem:

@@ -36,6 +36,7 @@ _EMPTY: dict[str, Callable[[Any], Any]] = {
 _STOP = ("head", "toPandas", "toArrow", "approxQuantile", "corr", "cov", "crosstab")
 _KEPT = ("cache", "persist", "unpersist", "checkpoint", "localCheckpoint")
 _WRITE = ("writeTo", "mergeInto")
+_NO_EXPRESSION = ("__init__", "__new__", "__iter__", "__nonzero__", "__bool__", "__repr__", "__getnewargs__")
 _PROPERTIES = {"rdd": "TR131", "write": "TR132", "writeStream": "TR132"}
 
 
@@ -139,6 +140,7 @@ class _Watch:
 
 def _install(watch: _Watch) -> list[tuple[Any, str, Any]]:
     from pyspark.sql import group
+    from pyspark.sql.classic.column import Column
     from pyspark.sql.classic.dataframe import DataFrame as Classic
     from pyspark.sql.functions import builtin
     from pyspark.sql.pandas.group_ops import PandasCogroupedOps
@@ -162,6 +164,9 @@ def _install(watch: _Watch) -> list[tuple[Any, str, Any]]:
     put(Classic, "isStreaming", _mode(watch, vars(Classic)["isStreaming"]))
     put(group.GroupedData, "pivot", _pivot(watch, group.GroupedData.pivot))
     put(builtin, "_invoke_function", _with_origin(watch, builtin._invoke_function))
+    for name, method in list(vars(Column).items()):
+        if inspect.isfunction(method) and name not in _NO_EXPRESSION:
+            put(Column, name, _with_origin_of(watch, method))
     return undo
 
 
@@ -223,6 +228,23 @@ def _pivot(watch: _Watch, method: Callable[..., Any]) -> Callable[..., Any]:
             watch.calls.note("TR107", f"pivot({pivot_col!r}) without values")
             raise Stopped("pivot")
         return method(grouped, pivot_col, values)
+
+    return call
+
+
+def _with_origin_of(watch: _Watch, method: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_with_origin`, for an operator or method of a column; pyspark does so too, where its debugging is on."""
+
+    @functools.wraps(method)
+    def call(*given: Any, **named: Any) -> Any:
+        if threading.get_ident() != watch.thread:
+            return method(*given, **named)
+        origin = getattr(watch.spark._jvm, "org.apache.spark.sql.catalyst.trees.PySparkCurrentOrigin")
+        origin.set(method.__name__, f"{watch.calls.file}:{watch.calls.here()}")
+        try:
+            return method(*given, **named)
+        finally:
+            origin.clear()
 
     return call
 

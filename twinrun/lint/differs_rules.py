@@ -1,4 +1,4 @@
-"""Rules TR2..: what both modes run, and what can come out different."""
+"""Rules TR2.. and TR3..: what both modes run, and what can come out different or fail."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ ORDER: tuple[Rule, ...] = (
         231,
         "list in the order of arrival",
         "collect_list, collect_set and listagg keep the order in which rows meet.",
-        "F.sort_array(F.collect_list(..)), or F.size(F.collect_set(..)) where only the number counts",
+        "F.sort_array around collect_list or collect_set, F.array_join of that for listagg; F.size(F.collect_set(..)) "
+        "where only the number of distinct values counts",
     ),
     _differs(
         232,
@@ -230,3 +231,48 @@ ROWS: tuple[Rule, ...] = (
     ),
 )
 DIFFERS = (*TIME, *PYTHON, *ORDER, *ROWS)
+
+
+def _fails(number: int, title: str, why: str, instead: str) -> Rule:
+    return Rule(f"TR{number}", title, "fails", why, instead, "run")
+
+
+FAILS: tuple[Rule, ...] = (
+    _fails(
+        301,
+        "division by a value that may be 0",
+        "One event with 0 there ends both modes at every start.",
+        "F.try_divide(a, b), F.try_mod(a, b) or a / F.nullif(b, F.lit(0)): null there; or ranges of the source "
+        "without 0",
+    ),
+    _fails(
+        302,
+        "conversion that a value may not fit",
+        "One event whose value has no form in that type ends both modes at every start.",
+        "column.try_cast(type), F.try_to_number or F.try_parse_url: null there",
+    ),
+    _fails(
+        303,
+        "index beyond an array",
+        "One event with a shorter array ends both modes at every start.",
+        "F.get(array, index), counted from 0, or F.try_element_at(array, index), from 1: null there",
+    ),
+    _fails(
+        304,
+        "text or numbers that may be no time",
+        "One event with another text or number ends both modes at every start.",
+        "F.try_to_date, F.try_to_timestamp or F.try_make_timestamp: null there",
+    ),
+    _fails(
+        305,
+        "overflow",
+        "One event, or a sum of few, beyond the largest value of the type ends both modes at every start.",
+        "a wider type, ranges of the source, or F.try_add, F.try_multiply and F.try_sum: null there",
+    ),
+    _fails(
+        306,
+        "error on purpose",
+        "raise_error and assert_true end both modes at every start, for one event.",
+        "a filter, or an expectation of the job, which is reported and stops nothing",
+    ),
+)

@@ -21,6 +21,7 @@ from twinrun.job.plan import check_plan, quiet_spark, seen_schema, stream_frame
 from twinrun.job.problem import Problem
 from twinrun.lint.calls import Calls, Stopped, calls_of, watched
 from twinrun.lint.clock import clocks
+from twinrun.lint.fails import values_that_fail
 from twinrun.lint.refused import Found, empty_sessions, refusal_rule, refused_in_batch, refused_in_streaming
 from twinrun.lint.result import Finding, LintResult
 from twinrun.lint.rows import losses, rows_that_differ
@@ -29,7 +30,7 @@ from twinrun.lint.tree import Tree, given, read_tree
 from twinrun.lint.values import Judged, values_that_differ
 
 _AT_LINE = re.compile(r" line (\d+): (.*)", re.DOTALL)
-_ORDER = {"refused": 0, "differs": 1, "note": 2}
+_ORDER = {"refused": 0, "fails": 1, "differs": 2, "note": 3}
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def _of_plan(
     if stream is not None and job.shape != "stateless":
         differing = _with_conditions(differing, _conditions(spark, job, static, calls), tree)
     found += [(each, None) for each in differing]
+    found += values_that_fail(job, tree, calls)
     found += values_that_differ(job, tree, calls, spark.conf.get("spark.sql.session.timeZone") or "")
     if stream is not None and not any(RULES[each.rule].severity == "refused" for each, _ in found):
         found += [(each, None) for each in losses(job, dataflow(spark, job, dict(tables)), tree)]

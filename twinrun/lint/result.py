@@ -17,7 +17,7 @@ class Finding:
         Line of the job file, from 1; that of the function where no better one is known.
     detail : str
         What exactly: a column, an operation, a sentence of Spark. May be empty.
-    severity : {"refused", "differs", "note"}
+    severity : {"refused", "fails", "differs", "note"}
         That of the rule, or milder.
     """
 
@@ -49,5 +49,5 @@ class LintResult:
         return sum(finding.severity == severity for finding in self.findings)
 
     def exit_code(self, *, strict: bool = False) -> int:
-        """1 when something is refused, or when ``strict`` and something can differ; else 0."""
-        return int(self.count("refused") > 0 or (strict and self.count("differs") > 0))
+        """1 when something is refused, or when ``strict`` and something can fail or differ; else 0."""
+        return int(self.count("refused") > 0 or (strict and self.count("fails") + self.count("differs") > 0))

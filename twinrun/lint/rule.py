@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Severity = Literal["refused", "differs", "note"]
-"""``refused``: one mode does not run it. ``differs``: results can differ. ``note``: known and taken care of."""
+Severity = Literal["refused", "fails", "differs", "note"]
+"""``refused``: one mode does not run it. ``fails``: a valid event can stop both. ``differs``: results can differ.
+``note``: known and taken care of, or far from usual values."""
 
 Shown = Literal["spark", "run", "plan"]
 """How a rule is known to be true: Spark's own refusal, a run in both modes, or only the plan."""
@@ -19,10 +20,10 @@ class Rule:
     Attributes
     ----------
     id : str
-        ``TR1..``: refused in one mode. ``TR2..``: can differ.
+        ``TR1..``: refused in one mode. ``TR2..``: can differ. ``TR3..``: can fail.
     title : str
         What was found, in a few words.
-    severity : {"refused", "differs", "note"}
+    severity : {"refused", "fails", "differs", "note"}
         Of most of its findings; a finding may be milder, for instance where the column has a tolerance.
     why : str
         What happens in each mode, in one sentence.

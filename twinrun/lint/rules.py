@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from twinrun.lint.differs_rules import DIFFERS
+from twinrun.lint.differs_rules import DIFFERS, FAILS
 from twinrun.lint.refused_rules import REFUSED
 from twinrun.lint.rule import Rule
 
-RULES: dict[str, Rule] = {rule.id: rule for rule in (*REFUSED, *DIFFERS)}
+RULES: dict[str, Rule] = {rule.id: rule for rule in (*REFUSED, *DIFFERS, *FAILS)}

@@ -65,7 +65,11 @@ def values_that_differ(job: Job, tree: Tree, calls: Calls, zone: str) -> Iterato
     for each in reached(tree, lambda expr: expr.kind in _LISTS and not _is_ordered(expr), order_only=True):
         yield _found("TR231", each, calls), None
     for each in reached(tree, lambda expr: _is_tie(tree, expr)):
-        yield _found("TR232", each, calls), None
+        found = _found("TR232", each, calls)
+        if _by_offset(tree, each.expr):
+            yield replace(found, detail=f"{found.detail}, unless one partition holds all events of a group"), "note"
+        else:
+            yield found, None
     for each in reached(tree, _is_float_sum):
         found = _found("TR233", each, calls)
         if each.columns <= set(job.tolerances):
@@ -114,6 +118,11 @@ def _is_tie(tree: Tree, expr: Expr) -> bool:
     names = set(order.values())
     # The coordinates make every order total; and where the order holds the value itself, ties have equal values.
     return not (names >= _COORDINATES or (value and value.keys() <= order.keys()))
+
+
+def _by_offset(tree: Tree, expr: Expr) -> bool:
+    """Whether ties are broken by the offset: enough where the topic is keyed by what is grouped by."""
+    return expr.kind != "Mode" and "_offset" in _plain_columns(tree, expr.operands[1]).values()
 
 
 def _plain_columns(tree: Tree, expr: Expr) -> dict[int, str]:

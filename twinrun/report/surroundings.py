@@ -218,7 +218,8 @@ def quarantine(verdict: Verdict) -> Section:
     return Section(
         "quarantine",
         title,
-        intro="Events that could not be read as the job declares them. Neither mode computes with them.",
+        intro="Records that could not be read as the job declares them, or that the job leaves out by hand "
+        "(refused_by_logic). Neither mode computes with them.",
         grids=(grid,),
         notes=_more(len(verdict.quarantine)),
     )

@@ -320,10 +320,11 @@ _TELLERS: dict[str, Callable[[Verdict, RowSample, str], Told]] = {
         heals=False,
     ),
     "quarantined": _outside(
-        "refused by the stream's decoder (quarantine) and accepted later by a requeue, which only the batch sees.",
-        "The batch's row has the repaired events; the stream's row does not, and will not get them by itself.",
-        "A stream reads each offset once, so a requeue never reaches it: heal the row, or start a new checkpoint with "
-        "the corrected decoder.",
+        "refused when the stream read them (quarantine) and accepted later, by a requeue or by hand, which only the "
+        "batch sees.",
+        "The batch's row has these events; the stream's row does not, and will not get them by itself.",
+        "A stream reads each offset once, so what is accepted later never reaches it: heal the row, or start a new "
+        "checkpoint.",
         verbs=("was", "were"),
     ),
 }

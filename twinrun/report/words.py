@@ -39,7 +39,7 @@ _CAUSES = {
     "beyond_cut": ("Beyond the cut", "{events} were in the batch but not yet in the stream at the cut."),
     "quarantined": (
         "Refused events",
-        "{events} could not be decoded and went to quarantine in one of the two modes.",
+        "{events} went to quarantine at first and were accepted later, which only the batch sees.",
     ),
     "duplicate_event": (
         "Duplicate events",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.broker.topics import TopicInfo
 from twinrun.config.model import Config
 from twinrun.events.source import Source
+from twinrun.job.job import Job
+from twinrun.results.refusals import RULE, Refusal, is_left_out, refusals_of
+from twinrun.results.state import BatchState
 from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.delta import read_table
 from twinrun.tables.gone import Gone, Loss
@@ -34,12 +37,15 @@ class Covered:
         What bronze covers, and what is known of the offsets that hold no record.
     stream : (dict, dict)
         First and end offsets of the stream at the cut.
+    left_out : sequence of (int, int)
+        Partition and offset of valid records that the job leaves out: they count as quarantined.
     """
 
     ends: Offsets
     landed: Landed = UNKNOWN
     gone: Gone = NOTHING
     stream: tuple[Offsets, Offsets] = ({}, {})
+    left_out: Sequence[Sequence[int]] = ()
 
 
 def audit_source(spark: SparkSession, cfg: Config, source: Source, covered: Covered, topic: TopicInfo | None) -> Audit:
@@ -66,7 +72,8 @@ def audit_source(spark: SparkSession, cfg: Config, source: Source, covered: Cove
     events = read_table(spark, cfg.table("events", source=source.name)).filter(kept)
     refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(kept)
     still_refused = refused.filter(F.col("_requeued_seq").isNull())
-    marked = events.select(F.lit(True).alias("valid")).unionByName(still_refused.select(F.lit(False).alias("valid")))
+    valid_here = events.select((~is_left_out(covered.left_out)).alias("valid"))
+    marked = valid_here.unionByName(still_refused.select(F.lit(False).alias("valid")))
     valid, quarantined = marked.agg(F.count_if("valid"), F.count_if(~F.col("valid"))).collect()[0]
     allowed = gaps_allowed(source, topic)
     notes = []
@@ -160,24 +167,56 @@ def gaps_allowed(source: Source, topic: TopicInfo | None) -> bool:
     return any(word in policy for word in _GAPPY)
 
 
-def quarantine_counts(spark: SparkSession, cfg: Config, source: Source) -> tuple[QuarantineCount, ...]:
-    """Open quarantine by rule, each with one example. One Spark job; a row per rule is collected."""
-    place = F.concat_ws(
+def quarantine_counts(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> tuple[QuarantineCount, ...]:
+    """What the sources and the job refuse, by source and rule, each with one example.
+
+    One Spark job per source, one more where the job leaves records out; a row per rule is collected.
+    """
+    entries = refusals_of(spark, cfg, job.job_name)[0] if batch.refused else ()
+    counts: list[QuarantineCount] = []
+    for source in job.sources:
+        counts += _by_decoder(spark, cfg, source)
+        places = batch.refused.get(source.name, [])
+        if places:
+            counts += _by_logic(spark, cfg, source, places, entries)
+    return tuple(counts)
+
+
+def _place() -> Column:
+    return F.concat_ws(
         " ",
         F.col("_topic"),
         F.concat(F.lit("partition "), F.col("_partition")),
         F.concat(F.lit("offset "), F.col("_offset")),
     )
+
+
+def _by_decoder(spark: SparkSession, cfg: Config, source: Source) -> list[QuarantineCount]:
     rows = (
         read_table(spark, cfg.table("quarantine", source=source.name))
         .filter(F.col("_requeued_seq").isNull())
         .groupBy("_rule")
         .agg(
             F.count("*").alias("n"),
-            F.min_by(place, F.struct("_partition", "_offset")).alias("place"),
+            F.min_by(_place(), F.struct("_partition", "_offset")).alias("place"),
             F.min_by("_reason", F.struct("_partition", "_offset")).alias("reason"),
         )
         .orderBy("_rule")
         .collect()
     )
-    return tuple(QuarantineCount(source.name, r["_rule"], r["n"], r["place"], r["reason"] or "") for r in rows)
+    return [QuarantineCount(source.name, r["_rule"], r["n"], r["place"], r["reason"] or "") for r in rows]
+
+
+def _by_logic(
+    spark: SparkSession, cfg: Config, source: Source, places: Sequence[Sequence[int]], entries: Sequence[Refusal]
+) -> list[QuarantineCount]:
+    """Events that the job's list leaves out; those that have expired or were erased are not there any more."""
+    events = read_table(spark, cfg.table("events", source=source.name)).filter(is_left_out(places))
+    first = F.struct("_partition", "_offset")
+    row = events.agg(F.count("*").alias("n"), F.min(first).alias("first"), F.min_by(_place(), first).alias("place"))
+    found = row.collect()[0]
+    if not found["n"]:
+        return []
+    at = (found["first"]["_partition"], found["first"]["_offset"])
+    why = [e.why for e in entries if e.source == source.name and (e.partition, e.offset) == at]
+    return [QuarantineCount(source.name, RULE, found["n"], found["place"], why[-1] if why else "")]

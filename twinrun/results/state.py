@@ -6,7 +6,7 @@ new table, the old ones kept) and a full recomputation in the batch.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.job.fingerprint import changed_parts
+from twinrun.results.refusals import Places, without
 from twinrun.tables.checkpoint import last_committed, query_id
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import read_table
@@ -40,6 +41,8 @@ class StreamState:
         Spark's id of the query; None before its first start.
     static : dict
         Versions of the static tables that the last run used.
+    refused : dict
+        Records that the last run left out, see `twinrun.results.refusals`.
     """
 
     version: int
@@ -51,11 +54,12 @@ class StreamState:
     static: Pins
     decoders: dict[str, str]
     run_id: str
+    refused: Places = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BatchState:
-    """The last complete batch run of a job: what it read and where its result is."""
+    """The last complete batch run of a job: what it read, what of that it left out, and where its result is."""
 
     version: int
     table: str
@@ -67,6 +71,7 @@ class BatchState:
     static: Pins
     run_id: str
     finished_at_ms: int
+    refused: Places = field(default_factory=dict)
 
 
 def stream_state(spark: SparkSession, cfg: Config, job: str) -> StreamState | None:
@@ -96,7 +101,7 @@ def save_batch_state(spark: SparkSession, cfg: Config, job: str, state: BatchSta
 
 
 def read_events(spark: SparkSession, cfg: Config, source: str, state: BatchState) -> DataFrame:
-    """The typed events of a source exactly as that batch run read them; lazy.
+    """The typed events of a source exactly as that batch run read them, without what it left out; lazy.
 
     The version alone does not say so: a requeue that died may have left events of a decode that was never recorded.
 
@@ -106,7 +111,7 @@ def read_events(spark: SparkSession, cfg: Config, source: str, state: BatchState
         The table, or its version, is no longer there.
     """
     events = read_table(spark, cfg.table("events", source=source), state.events_version[source])
-    return events.filter(F.col("_decoded_seq") <= state.decoded_seq[source])
+    return without(events.filter(F.col("_decoded_seq") <= state.decoded_seq[source]), state.refused, source)
 
 
 def next_stream_version(cfg: Config, job: str, last: StreamState | None, starting: str) -> StreamState:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pyspark.errors import PySparkException
 
 from twinrun.errors import QueryError, TwinrunError
 
 _CAUSED = re.compile(r"(?:Caused by: |^)(?:[\w$]+\.)+([\w$]+(?:Exception|Error)[\w$]*): ?(.*)$", re.MULTILINE)
-_NOISE = re.compile(r"\s*SQLSTATE: \w+|\s*=== Streaming Query ===.*", re.DOTALL)
+_NOISE = re.compile(
+    r"\s*SQLSTATE: \w+|\s*=== Streaming Query ===.*"
+    # Spark's advice would turn what fails into a null in silence, everywhere.
+    r"|\s*If necessary set \S+ to \"false\" to bypass this error\.",
+    re.DOTALL,
+)
+_DATA = re.compile(
+    r"\[([A-Z][A-Z0-9_.]+)\] ((?:(?!\[[A-Z][A-Z0-9_.]+\] ).)*?)\s*SQLSTATE: (?:22\w{3}|P0001)", re.DOTALL
+)
+_ADVICE = re.compile(r"\.? (?:Use `try_|Correct the value as per).*")
+_RAISED = r"\n((?:\w+\.)*\w+(?:Error|Exception): .*?)(?:\n|$)"
+_PYTHON = re.compile(rf"api\.python\.PythonException: (?:Traceback|\[\w+\]).*?{_RAISED}", re.DOTALL)
 _KNOWN = (
     (
         r"No space left on device",
@@ -70,8 +82,44 @@ def plain_errors(doing: str) -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class DataFailure:
+    """Why a function failed on values that it was given: Spark's condition, such as DIVIDE_BY_ZERO, in plain words."""
+
+    condition: str
+    sentence: str
+
+
+def data_failure(error: BaseException) -> DataFailure | None:
+    """What values made a function fail, by Spark's own error class; None where something else failed.
+
+    Spark gives errors of values the SQLSTATE class 22 of the SQL standard (data exception), and ``raise_error`` and
+    ``assert_true`` the state P0001. What a Python function raises counts too.
+    """
+    text = "\n".join(_text_of(each) for each in _chain(error))
+    if any(re.search(pattern, text, re.DOTALL) for pattern, _, _ in _KNOWN):
+        return None
+    found = [each for each in _DATA.findall(text) if not each[0].startswith("KAFKA")]
+    if found:
+        condition, sentence = found[-1]
+        words = _ADVICE.sub("", " ".join(_NOISE.sub("", sentence).split())).rstrip(".;")
+        return DataFailure(condition, words[:_LONGEST])
+    raised = _PYTHON.findall(text)
+    return DataFailure("PYTHON", raised[-1].strip()[:_LONGEST]) if raised else None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and len(found) < 10:
+        found.append(current)
+        current = current.__cause__
+    return found
+
+
 def _text_of(error: BaseException) -> str:
-    java = getattr(error, "java_exception", None)
+    # A query's exception keeps what Java threw apart, with all of its causes.
+    java = getattr(error, "java_exception", None) or getattr(getattr(error, "_cause", None), "_origin", None)
     if java is not None:
         try:
             return f"{error}\n{_java_causes(java)}"

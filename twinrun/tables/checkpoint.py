@@ -67,6 +67,21 @@ def next_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
     return found
 
 
+def open_micro_batch(spark: SparkSession, checkpoint: str) -> tuple[dict[str, Offsets], dict[str, Offsets]]:
+    """First and exclusive end offsets by topic of the micro-batch that was planned and not committed.
+
+    Without one both are the same. Up to four small Spark jobs.
+    """
+    first = next_offsets(spark, checkpoint)
+    plan = planned_micro_batches(spark, checkpoint)
+    committed = last_committed(spark, checkpoint)
+    ends: dict[str, Offsets] = {}
+    for row in plan.filter(F.col("micro_batch") > F.lit(-1 if committed is None else committed)).collect():
+        for end in row["end_offsets"]:
+            ends.setdefault(end["topic"], {})[end["partition"]] = end["offset"]
+    return first, ends or first
+
+
 def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
     """One row per micro-batch whose offsets file is still there (Spark keeps the last 100): `PLANNED_SCHEMA`.
 

@@ -17,6 +17,7 @@ from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.offsets import Offsets
 
 KIND = "topic"
+_EARLIEST = -2  # as Spark writes it
 
 
 def kafka_stream(
@@ -46,6 +47,20 @@ def kafka_stream(
     if max_offsets is not None:
         reader = reader.option("maxOffsetsPerTrigger", str(max_offsets))
     return reader.load()
+
+
+def kafka_range(spark: SparkSession, cfg: Config, binding: SourceBinding, starts: Offsets, ends: Offsets) -> DataFrame:
+    """Records of a source's topic between offsets, as `kafka_stream` reads them; lazy.
+
+    Only the partitions of ``ends``, of which there must be one, are read; one without a start begins at its first.
+    """
+    first = {str(partition): starts.get(partition, _EARLIEST) for partition in ends}
+    reader = spark.read.format("kafka").option("includeHeaders", "true").options(**cfg.kafka.spark_options())
+    reader = reader.option("kafka.isolation.level", binding.isolation).option("failOnDataLoss", "true")
+    reader = reader.option("assign", json.dumps({binding.topic: sorted(ends)}))
+    reader = reader.option("startingOffsets", json.dumps({binding.topic: first}))
+    last = {str(partition): end for partition, end in ends.items()}
+    return reader.option("endingOffsets", json.dumps({binding.topic: last})).load()
 
 
 def topic_info(cfg: Config, topic: str) -> TopicInfo:

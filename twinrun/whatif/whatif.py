@@ -15,7 +15,7 @@ from twinrun.explain.arrival import READ, with_arrival
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.evidence import mark_events
 from twinrun.explain.late import late_rows
-from twinrun.explain.material import requeued
+from twinrun.explain.material import refused_by_stream
 from twinrun.explain.tables import reads_of
 from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
@@ -150,7 +150,7 @@ def _needs(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: Stre
     for source in job.sources:
         events = read_events(spark, cfg, source.name, batch)
         topic = cfg.source(source.name).topic
-        marked = mark_events(events, requeued(spark, cfg, source.name), source.name, cut, topic)
+        marked = mark_events(events, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
         used = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
         used = flow.passage(source.name).reaching(used)
         parts.append(with_need(used, source, flow.rules[source.name]).select("_need_ms"))

@@ -30,6 +30,7 @@ ALL = [
     "maintain expire",
     "maintain tidy",
     "produce",
+    "quarantine",
     "report",
     "requeue",
     "scenario",

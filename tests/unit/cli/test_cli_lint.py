@@ -49,7 +49,7 @@ def test_a_finding_has_its_place_its_reason_and_its_remedy(run: Any, findings: S
     ]
     assert "jobs/first_job.py:14 TR233 can differ, floating-point sum: column mean\n" in done.out
     assert "jobs/first_job.py:15 TR233 note, floating-point sum: column spread\n" in done.out
-    assert done.out.splitlines()[-1] == "first_job: 1 refused, 1 can differ, 1 note"
+    assert done.out.splitlines()[-1] == "first_job: 1 refused, 0 can fail, 1 can differ, 1 note"
 
 
 @pytest.mark.usefixtures("spark")
@@ -84,7 +84,7 @@ def test_json_has_the_same(run: Any, findings: SetFindings) -> None:
     payload = json.loads(run("lint", "first_job", "--json").out)
 
     assert payload["file"] == "jobs/first_job.py"
-    assert payload["counts"] == {"refused": 0, "differs": 1, "note": 0}
+    assert payload["counts"] == {"refused": 0, "fails": 0, "differs": 1, "note": 0}
     [finding] = payload["findings"]
     assert (finding["line"], finding["rule"], finding["severity"]) == (14, "TR233", "differs")
     assert finding["instead"] == RULES["TR233"].instead

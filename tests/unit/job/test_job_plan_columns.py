@@ -48,6 +48,22 @@ def reserved(flights: DataFrame) -> DataFrame:
     return hourly(flights).withColumn("_n", F.col("n"))
 
 
+def spaced(flights: DataFrame) -> DataFrame:
+    return hourly(flights).withColumnRenamed("mean", "mean delay")
+
+
+def nested_sign(flights: DataFrame) -> DataFrame:
+    return hourly(flights).withColumn("both", F.struct(F.col("n").alias("n;(m)"), "mean"))
+
+
+def void(flights: DataFrame) -> DataFrame:
+    return hourly(flights).withColumn("note", F.lit(None))
+
+
+def nested_void(flights: DataFrame) -> DataFrame:
+    return hourly(flights).withColumn("all", F.array())
+
+
 def text_mean(flights: DataFrame) -> DataFrame:
     return hourly(flights).withColumn("mean", F.col("mean").cast("string"))
 
@@ -103,6 +119,12 @@ def retyped_by_mode(flights: DataFrame) -> DataFrame:
         (replace(HOURLY, logic=window_end), "'window_start' holds the end of the window"),
         (replace(HOURLY, logic=twice), "the result has the column 'n' more than once"),
         (replace(HOURLY, logic=reserved), "the result column '_n' begins with '_'"),
+        (replace(HOURLY, logic=spaced), "the result column 'mean delay' has a space in its name, which Delta refuses"),
+        (replace(HOURLY, logic=spaced), "end the function in .alias('mean_delay')"),
+        (replace(HOURLY, logic=nested_sign), "the result column 'both.n;(m)' has ';', '(', ')' in its name"),
+        (replace(HOURLY, logic=void), "the result column 'note' is void: it has no type, and Delta cannot keep it"),
+        (replace(HOURLY, logic=void), "F.lit(None).cast('string')"),
+        (replace(HOURLY, logic=nested_void), "the result column 'all.element' is void"),
         (replace(HOURLY, tolerances={"meen": 1}), "the column with a tolerance, 'meen' is no column of the result"),
         (replace(HOURLY, logic=text_mean), "'mean' has a tolerance and is string; allowed: a numeric column"),
         (replace(STATELESS, logic=map_key, keys=["id", "tags"]), "the key 'tags' is array<map<string,int>>"),

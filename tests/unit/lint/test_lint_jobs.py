@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lint_base import HOURLY, Case, hour, hourly, linted, marked_line, of_rule
 from lint_differs_jobs import DIFFERS_CASES, UNMARKED_HOURS, marked_count, of_one_kind
+from lint_fails_jobs import FAILS_CASES
 from lint_joins_jobs import JOIN_CASES
 from lint_order_jobs import ORDER_CASES
 from lint_refused_jobs import REFUSED_CASES
@@ -21,7 +22,7 @@ from twinrun.lint.lint import Reading, lint_job
 from twinrun.lint.result import LintResult
 from twinrun.lint.rules import RULES
 
-CASES = [*REFUSED_CASES, *JOIN_CASES, *DIFFERS_CASES, *ORDER_CASES]
+CASES = [*REFUSED_CASES, *JOIN_CASES, *DIFFERS_CASES, *ORDER_CASES, *FAILS_CASES]
 SOUND: dict[Any, LintResult] = {}
 """What was linted already: many rules share a sound job."""
 

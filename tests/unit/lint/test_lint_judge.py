@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from lint_base import EVENTS, HOURLY, RECORDS, Logic, hour, hourly, linted, of_rule, plain
+from lint_fails_jobs import quotient
 from lint_refused_jobs import as_rdd, counting
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from twinrun import rel
 from twinrun.lint.calls import calls_of, watched
+from twinrun.lint.rules import RULES
 
 
 def three_faults(events: DataFrame) -> DataFrame:
@@ -74,6 +76,66 @@ def test_a_tolerance_turns_a_sum_into_a_note(
         ("column mean" + ", within a tolerance" * (expected[1] == "note"), expected[1]),
     ]
     assert result.exit_code(strict=True) == int("differs" in expected)
+
+
+def by_offset(events: DataFrame) -> DataFrame:
+    last = F.max_by("dest", F.struct("ts", "_offset"))
+    return hourly(events.groupBy("kind", hour()).agg(last.alias("dest")), "dest")
+
+
+def test_an_order_by_the_offset_is_a_note_since_the_topic_may_be_keyed_by_the_group(
+    spark_session: SparkSession,
+) -> None:
+    result = linted(spark_session, HOURLY, by_offset)
+
+    [finding] = of_rule(result, "TR232")
+    assert finding.severity == "note"
+    assert finding.detail == "column dest, unless one partition holds all events of a group"
+
+
+def test_sorting_a_set_is_what_the_rule_on_lists_advises(spark_session: SparkSession) -> None:
+    def sorted_set(events: DataFrame) -> DataFrame:
+        dests = F.sort_array(F.collect_set("dest"))
+        return hourly(events.groupBy("kind", hour()).agg(dests.alias("dests")), "dests")
+
+    assert of_rule(linted(spark_session, HOURLY, sorted_set), "TR231") == []
+    assert "collect_list or collect_set" in RULES["TR231"].instead
+
+
+def matched(events: DataFrame) -> DataFrame:
+    return events.select(
+        "id",
+        F.when(F.col("dest").rlike("^[0-9]{1,9}$"), F.col("dest").cast("int")).alias("n"),
+        F.when(F.size(F.split("dest", "-")) > 2, F.split("dest", "-")[2]).alias("third"),
+        (F.col("n") + 1).alias("next"),
+    )
+
+
+def test_what_a_condition_may_rule_out_and_what_is_far_from_usual_values_are_notes(spark_session: SparkSession) -> None:
+    result = linted(spark_session, RECORDS, matched)
+
+    found = {finding.rule.id: finding.severity for finding in result.findings}
+    assert found == {"TR302": "note", "TR303": "note", "TR305": "note"}
+    assert result.exit_code(strict=True) == 0
+
+
+def test_a_filter_below_a_union_guards_only_its_own_side(spark_session: SparkSession) -> None:
+    def united(events: DataFrame) -> DataFrame:
+        both = events.filter(F.col("n") > 0).unionByName(events)
+        return both.select("id", (F.col("x") / F.col("n")).alias("q"))
+
+    [finding] = of_rule(linted(spark_session, RECORDS, united), "TR301")
+    assert finding.severity == "fails"
+
+
+def test_without_ansi_nothing_can_fail(spark_session: SparkSession) -> None:
+    spark_session.conf.set("spark.sql.ansi.enabled", "false")
+    try:
+        result = linted(spark_session, RECORDS, quotient)
+    finally:
+        spark_session.conf.unset("spark.sql.ansi.enabled")
+
+    assert of_rule(result, "TR301") == []
 
 
 def test_what_the_framework_puts_on_a_source_is_not_blamed(spark_session: SparkSession) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from twinrun.lint.calls import Calls
 from twinrun.lint.clock import clocks
-from twinrun.lint.differs_rules import DIFFERS
+from twinrun.lint.differs_rules import DIFFERS, FAILS
 from twinrun.lint.refused import refusal_rule
 from twinrun.lint.refused_rules import REFUSED
 from twinrun.lint.rules import RULES
@@ -23,7 +23,7 @@ def documented(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def as_documented() -> dict[str, tuple[str, ...]]:
-    words = {"refused": "", "differs": "", "note": " (note)"}
+    words = {"refused": "", "fails": "", "differs": "", "note": " (note)"}
     return {r.id: (f"{r.title}{words[r.severity]}", r.why, r.instead) for r in RULES.values()}
 
 
@@ -40,12 +40,14 @@ def test_a_document_that_says_something_else_is_seen() -> None:
 
 
 def test_ids_are_unique_in_order_and_in_their_group() -> None:
-    ids = [rule.id for rule in (*REFUSED, *DIFFERS)]
+    ids = [rule.id for rule in (*REFUSED, *DIFFERS, *FAILS)]
     assert ids == sorted(set(ids))
     assert {rule.severity for rule in REFUSED} == {"refused"}
     assert all(rule.id.startswith("TR1") for rule in REFUSED)
     assert all(rule.id.startswith("TR2") for rule in DIFFERS)
     assert {rule.severity for rule in DIFFERS} == {"differs", "note"}
+    assert all(rule.id.startswith("TR3") for rule in FAILS)
+    assert {rule.severity for rule in FAILS} == {"fails"}
 
 
 def test_sentences_are_complete() -> None:

@@ -178,7 +178,7 @@ def test_several_causes_are_told_together() -> None:
     story = one(small(base))
     assert "all the events that are blamed here" in words(story)["How it is proven"]
     assert story.grids[1].head[1] == "Cause"
-    assert "(quarantine) and accepted later by a requeue" in words(story)["What happened"]
+    assert "(quarantine) and accepted later, by a requeue or by hand" in words(story)["What happened"]
 
 
 def test_a_key_that_the_function_works_out_claims_no_row_for_its_events() -> None:
