@@ -42,6 +42,29 @@ class Decoded:
     events_version: int
 
 
+@dataclass(frozen=True)
+class New:
+    """What a batch run found new in a source: valid events, and refused records by rule."""
+
+    valid: int
+    refused: dict[str, int]
+
+
+def new_since(spark: SparkSession, cfg: Config, done: Decoded, seq: int, starts: Offsets) -> New:
+    """What was decoded of a source after decode number ``seq``, which had come to ``starts``. Two small Spark jobs.
+
+    Events count by the decode that wrote them, so that those of a requeue are new too; refused records by offset, or
+    all of them where everything was decoded anew since.
+    """
+    events = read_table(spark, cfg.table("events", source=done.source), done.events_version)
+    refused = read_table(spark, cfg.table("quarantine", source=done.source)).filter(F.col("_requeued_seq").isNull())
+    known = {} if done.anew_seq > seq else starts
+    inside = before(done.ends) & at_or_after(known)
+    rules = refused.filter(inside).groupBy("_rule").count().orderBy("_rule").collect()
+    valid = events.filter(F.col("_decoded_seq") > F.lit(seq)).count()
+    return New(valid, {row["_rule"]: row["count"] for row in rules})
+
+
 def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = None) -> Decoded:
     """Decode what bronze has beyond the last decode; with ``fresh``, or after a change of decoder, everything anew.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import ExitStack
 
 from pyspark.sql import DataFrame, SparkSession
@@ -26,7 +27,7 @@ from twinrun.results.state import BatchState, batch_state, read_events, save_bat
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import latest_version, table_exists
+from twinrun.tables.delta import latest_version, rows_written, table_exists
 from twinrun.tables.gone import gone_of
 from twinrun.tables.landed import landing_notes
 from twinrun.tables.lease import held_lease
@@ -96,15 +97,20 @@ def run(
             since_ms = max(gone_of(spark, cfg, source.name).before_ms for source in job.sources)
             anew = _made_anew(spark, last, decoded)
             work = plan_work(job, inputs, last, state, fresh, unfinished, anew, since_ms)
+            before = latest_version(spark, state.table) if table_exists(spark, state.table) else None
             with record_named(spark, job, f"the batch run of {job.job_name}", lambda: _computed(job, inputs, work)):
                 finished = write_results(spark, cfg, job, inputs, state, work)
+            new = [_new_to_job(spark, cfg, done, last) for done in decoded.values()]
+            rows = rows_written(spark, state.table, before)
     return RunSummary(
         mode="batch",
         name=job.job_name,
         run_id=run_id,
-        events=sum(done.new_records for done in decoded.values()),
+        events=sum(each.valid for each in new),
         table=state.table,
         version=finished.table_version,
+        rows=rows,
+        quarantined=dict(sum((Counter(each.refused) for each in new), Counter())),
         notes=(*work.notes, *(note for source in job.sources for note in landing_notes(spark, cfg, source.name))),
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,
@@ -160,6 +166,12 @@ def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState |
     started = latest_record(spark, cfg, "batch_started", job.job_name)
     add_record(spark, cfg, "batch_started", job.job_name, {"run_id": run_id}, started)
     return started is not None and (last is None or started.payload["run_id"] != last.run_id)
+
+
+def _new_to_job(spark: SparkSession, cfg: Config, done: decode.Decoded, last: BatchState | None) -> decode.New:
+    """What this job had not seen of a source: another job may have decoded it before."""
+    seq = 0 if last is None else last.decoded_seq.get(done.source, 0)
+    return decode.new_since(spark, cfg, done, seq, {} if last is None else last.ends.get(done.source, {}))
 
 
 def _made_anew(spark: SparkSession, last: BatchState | None, decoded: dict[str, decode.Decoded]) -> str:

@@ -22,7 +22,7 @@ from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import last_committed, next_offsets, query_id
 from twinrun.tables.control import Record, add_record, latest_record
-from twinrun.tables.delta import latest_version, read_table, table_exists
+from twinrun.tables.delta import latest_version, read_table, rows_written, table_exists
 from twinrun.tables.gone import Loss
 from twinrun.tables.kafka import compacted, gone_offsets, guard_reads, guard_topic, ingest_reader, kafka_stream
 from twinrun.tables.landed import Landed, notes_on_landing, record_landing, record_loss, recorded_landing
@@ -71,6 +71,7 @@ def run(
         info = guard_topic(spark, cfg, source.name, ingest_reader(topic))
         gappy = compacted(info)
         place = open_checkpoint(spark, cfg, source.name, bronze, info, accept_loss)
+        before = latest_version(spark, bronze) if table_exists(spark, bronze) else None
         with plain_errors(f"the ingest of {topic}"):
             records = read_topic(spark, cfg, source.name, place.starting)
             query = write_bronze(records, cfg, bronze, place.checkpoint, f"ingest {topic}")
@@ -83,15 +84,18 @@ def run(
 
             state = follow(query, cfg, lease, log, stop or threading.Event(), on_progress)
         landed = recorded_landing(spark, cfg, topic)
-    version = latest_version(spark, bronze) if table_exists(spark, bronze) else None
+    there = table_exists(spark, bronze)
+    version = latest_version(spark, bronze) if there else None
+    rows = rows_written(spark, bronze, before) if there else 0
     return RunSummary(
         mode="ingest",
         name=topic,
         run_id=new_run_id(),
-        events=state.events,
+        events=state.events if rows is None else rows,
         table=bronze,
         version=version,
-        micro_batches=state.micro_batch + 1,
+        micro_batches=state.micro_batches,
+        rows=rows,
         notes=notes_on_landing(cfg, source.name, landed),
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,

@@ -1,15 +1,23 @@
-"""Watch a running query: keep the micro-batch log close behind it, stop on request, say what went wrong."""
+"""Watch a running query: keep the micro-batch log close behind it, stop on request, say what went wrong or is due."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from twinrun.broker.topics import cluster_id
 from twinrun.config.model import Config
-from twinrun.errors import CheckpointError
+from twinrun.errors import BrokerError, CheckpointError
+from twinrun.events.rules import RULES
 from twinrun.results.run import OnProgress, Progress
 from twinrun.session.plain import query_error
 from twinrun.tables.lease import Lease
@@ -19,9 +27,34 @@ POLL_S = 0.5
 STOP_BEHIND = RETAINED - 20
 """A log this many micro-batches behind stops the query, before the checkpoint forgets what was not logged."""
 
+QUIET_S = 10.0
+"""A query that says nothing for so long is either idle, at work, or waiting for Kafka: Kafka is asked."""
+
+_ASK_LIMIT_S = 2.0
+_OBSERVED = "decoded:"
+
 
 Flush = Callable[[dict[int, int]], int]
 """Write the log; takes durations by micro-batch, returns the newest micro-batch that is logged."""
+
+
+@dataclass
+class _Seen:
+    """What the query has reported, by micro-batch: each counts once, however often its progress is read."""
+
+    durations_ms: dict[int, int] = field(default_factory=dict)
+    records: dict[int, int] = field(default_factory=dict)
+    refused: dict[int, dict[str, int] | None] = field(default_factory=dict)
+    last: Any = None
+
+
+def observed(decoded: DataFrame, source: str) -> DataFrame:
+    """The decoded records, counted by rule as they pass; lazy, and the rows stay as they are.
+
+    The counts come with the progress of each micro-batch, see `follow`.
+    """
+    rules = [F.count_if(F.col("_rule") == rule).alias(rule) for rule in RULES]
+    return decoded.observe(f"{_OBSERVED}{source}", F.count("*").alias("_records"), *rules)
 
 
 def follow(
@@ -41,18 +74,17 @@ def follow(
     CheckpointError
         The lease was lost, or the log could not keep up.
     """
-    durations: dict[int, int] = {}
-    events: dict[int, int] = {}
+    seen, waiting = _Seen(), _Waiting(cfg)
     state = Progress(-1, 0, None)
     flushed, flushed_at = -1, time.monotonic()
     while not query.awaitTermination(POLL_S):  # type: ignore[arg-type]  # it takes fractions of seconds
-        state = _collect(query, durations, events, state)
+        state = replace(_collect(query, seen, state), waits=waiting.since(seen.last))
         if on_progress:
             on_progress(state)
         behind = state.micro_batch - flushed
         due = behind >= cfg.stream.log_flush_micro_batches or time.monotonic() - flushed_at > cfg.stream.log_flush_s
         if due and behind > 0:
-            flushed, flushed_at = flush(durations), time.monotonic()
+            flushed, flushed_at = flush(seen.durations_ms), time.monotonic()
         if flushed >= 0 and state.micro_batch - flushed > STOP_BEHIND:
             query.stop()
             raise CheckpointError(
@@ -66,8 +98,8 @@ def follow(
     failure = query.exception()
     if failure is not None:
         raise query_error(f"the query {query.name or ''}".strip(), failure) from failure
-    state = _collect(query, durations, events, state)
-    flush(durations)
+    state = _collect(query, seen, state)
+    flush(seen.durations_ms)
     if on_progress:
         on_progress(state)
     if lease.lost.is_set():
@@ -78,11 +110,98 @@ def follow(
     return state
 
 
-def _collect(query: StreamingQuery, durations: dict[int, int], events: dict[int, int], last: Progress) -> Progress:
-    """Read the recent progress (at most 100 entries); each micro-batch counts once."""
+class _Waiting:
+    """Whether a silent query waits for Kafka: Spark itself says nothing for a minute, and then fails."""
+
+    def __init__(self, cfg: Config) -> None:
+        self._cfg, self._last, self._changed, self._asked = cfg, None, time.monotonic(), time.monotonic()
+        self._text = ""
+
+    def since(self, last: Any) -> str:
+        """What it waits for and since when; empty while it moves, or while Kafka answers."""
+        now = time.monotonic()
+        if last != self._last:
+            self._last, self._changed, self._text = last, now, ""
+        if now - max(self._changed, self._asked) < QUIET_S:
+            return self._text
+        self._asked = now
+        silent = self._silent()
+        if not silent:
+            self._text = ""
+        elif not self._text:
+            began = datetime.now(UTC).timestamp() - (now - self._changed)
+            at = f"{datetime.fromtimestamp(began, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            self._text = f"waits for Kafka at {self._cfg.kafka.bootstrap_servers}, which does not answer; "
+            self._text += f"no micro-batch since {at}"
+        return self._text
+
+    def _silent(self) -> bool:
+        try:
+            cluster_id(self._cfg.kafka.bootstrap_servers, self._cfg.kafka.confluent_options(), limit_s=_ASK_LIMIT_S)
+        except BrokerError:
+            return True
+        return False
+
+
+def _collect(query: StreamingQuery, seen: _Seen, last: Progress) -> Progress:
+    """Read the recent progress (at most 100 entries); each micro-batch counts once, and idle triggers count as none."""
     for entry in query.recentProgress:
-        events[entry.batchId] = max(events.get(entry.batchId, 0), entry.numInputRows)
-        durations[entry.batchId] = int(entry.durationMs.get("triggerExecution", 0))
-    newest = max(events, default=last.micro_batch)
-    watermark = query.lastProgress.eventTime.get("watermark") if query.lastProgress else last.watermark
-    return Progress(newest, sum(events.values()), watermark)
+        seen.last = (entry.batchId, entry.timestamp)
+        if "addBatch" not in entry.durationMs:
+            continue
+        seen.durations_ms[entry.batchId] = int(entry.durationMs.get("triggerExecution", 0))
+        records = _records(entry)
+        seen.records[entry.batchId] = max(seen.records.get(entry.batchId, 0), records)
+        seen.refused[entry.batchId] = _refused(entry.observedMetrics, records)
+    newest = max(seen.records, default=last.micro_batch)
+    latest = query.lastProgress
+    watermark = latest.eventTime.get("watermark") if latest else last.watermark
+    behind = sum(_behind(source.endOffset, source.latestOffset) for source in latest.sources) if latest else last.behind
+    refused = sum_refused(seen.refused.values())
+    return Progress(newest, sum(seen.records.values()), watermark, len(seen.records), behind, refused=refused)
+
+
+def _records(entry: Any) -> int:
+    """Records of a micro-batch by its offsets: rows are counted again where a sink reads its micro-batch twice."""
+    spans = [_behind(source.startOffset, source.endOffset) for source in entry.sources if source.startOffset]
+    if len(spans) < len(entry.sources):
+        return int(entry.numInputRows)  # the first micro-batch does not say where it began
+    return min(sum(spans), int(entry.numInputRows)) if entry.numInputRows else sum(spans)
+
+
+def _refused(metrics: Any, records: int) -> dict[str, int] | None:
+    """Refused records of a micro-batch by rule; None where the counts do not belong to its records."""
+    rows = [row.asDict() for name, row in dict(metrics or {}).items() if name.startswith(_OBSERVED)]
+    passed = sum(row["_records"] for row in rows)
+    if not rows or not passed:
+        return {} if not records else None
+    times, rest = divmod(passed, records) if records else (0, 1)
+    if rest:
+        return None
+    counts = {rule: sum(row[rule] for row in rows) // times for rule in RULES}
+    return {rule: count for rule, count in counts.items() if count}
+
+
+def sum_refused(parts: Iterable[dict[str, int] | None]) -> dict[str, int] | None:
+    """Refused records by rule; None where one part does not know them."""
+    total: dict[str, int] = {}
+    for part in parts:
+        if part is None:
+            return None
+        for rule, count in part.items():
+            total[rule] = total.get(rule, 0) + count
+    return total
+
+
+def _behind(reached: Any, ahead: Any) -> int:
+    """Records between two offsets of a Kafka source, which Spark writes as JSON; 0 where one is not known."""
+    low, high = _offsets(reached), _offsets(ahead)
+    return sum(max(0, end - low.get(place, 0)) for place, end in high.items()) if low else 0
+
+
+def _offsets(text: Any) -> dict[tuple[str, str], int]:
+    try:
+        topics = json.loads(text) if isinstance(text, str) else dict(text or {})
+    except ValueError:
+        return {}
+    return {(topic, part): int(offset) for topic, parts in topics.items() for part, offset in dict(parts).items()}

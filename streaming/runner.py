@@ -10,7 +10,7 @@ from dataclasses import replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
-from twinrun.streaming.progress import Flush, follow
+from twinrun.streaming.progress import Flush, follow, observed, sum_refused
 from twinrun.streaming.refresh import Pause
 from twinrun.streaming.sink import start_final, start_updates
 
@@ -37,7 +37,7 @@ from twinrun.results.state import (
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import open_micro_batch
-from twinrun.tables.delta import append, latest_version, table_exists
+from twinrun.tables.delta import append, latest_version, rows_written, table_exists
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
 from twinrun.tables.lease import Lease, held_lease
 from twinrun.tables.micro_batches import RunFacts, flush
@@ -71,24 +71,29 @@ def run(
     """
     began = time.monotonic()
     with held_lease(spark, cfg, f"stream:{job.job_name}", f"twinrun stream {job.job_name}") as lease:
-        asked, events, newest, begin = stop or threading.Event(), 0, -1, fresh
+        asked, begin = stop or threading.Event(), fresh
+        parts: list[Progress] = []
         while True:
             state = _open(spark, cfg, job, begin)
+            if not parts:
+                before = latest_version(spark, state.table)
             pause = Pause(spark, cfg, job, state.static, asked)
             done, owner = _follow_one(spark, cfg, job, state, lease, pause, on_progress)
-            events += done.events
-            newest = max(newest, done.micro_batch)  # a query that was restarted and stopped at once has done none
+            parts.append(done)
             if pause.newer is None or asked.is_set():
                 break
             begin = None  # the same checkpoint goes on, with the newer static tables
+    refused = sum_refused([part.refused for part in parts])
     return RunSummary(
         mode="stream",
         name=job.job_name,
         run_id=state.run_id,
-        events=events,
+        events=sum(part.events for part in parts) - sum((refused or {}).values()),
         table=state.table,
         version=latest_version(spark, state.table),
-        micro_batches=newest + 1,
+        micro_batches=sum(part.micro_batches for part in parts),
+        rows=rows_written(spark, state.table, before),
+        quarantined=refused,
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,
         details={"watermark": done.watermark, "query_id": owner, "checkpoint": state.checkpoint},
@@ -100,7 +105,8 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
     frames = read_static(spark, cfg, pins)
     for source in job.sources:
         raw = kafka_stream(spark, cfg, cfg.source(source.name), cfg.stream.max_offsets_per_trigger, state.starting)
-        events = without(valid_events(decode(raw, source), source), state.refused, source.name)
+        events = valid_events(observed(decode(raw, source), source.name), source)
+        events = without(events, state.refused, source.name)
         if source.lateness_ms is not None:
             events = events.withWatermark(source.event_time, spark_interval(source.lateness_ms))
             events = distinct_in_stream(events, source)

@@ -6,13 +6,16 @@ import importlib
 from typing import Any
 
 import pytest
+from pyspark.sql import functions as F
 
 from tests.integration.conftest import World, click
 from twinrun.compare.tables import compare_frames
 from twinrun.errors import CheckpointError, TableError
+from twinrun.explain.verify import verify
 from twinrun.produce.records import Record
+from twinrun.report.terminal import render_summary
 from twinrun.results.run import LINEAGE
-from twinrun.tables.delta import read_table
+from twinrun.tables.delta import delta_table, latest_version, read_table
 from twinrun.tables.lease import held_lease, take_lease
 
 POISON = [
@@ -36,15 +39,22 @@ def test_verify_before_any_run_says_what_to_run(world: World) -> None:
 
 
 def test_poison_is_quarantined_with_its_rule_and_nothing_is_lost(world: World) -> None:
-    verdict = world.run_all(FIRST)
+    refused = {"not_utf8": 1, "trailing_bytes": 1, "null_event_time": 1, "empty_value": 1}
+    world.produce(FIRST)
+    landed = world.ingest()
+    assert (landed.events, landed.rows) == (14, 14)
+    streamed = world.stream()
+    assert (streamed.events, streamed.quarantined) == (10, refused)
+    computed = world.batch()
+    assert (computed.events, computed.quarantined) == (10, refused)
+    table = read_table(world.spark, str(world.table("batch")))
+    assert computed.rows == table.count()
+    verdict = world.verify()
     assert verdict.exit_code == 0
     assert verdict.rows_unexplained == 0
-    assert {q.rule: q.events for q in verdict.quarantine} == {
-        "not_utf8": 1,
-        "trailing_bytes": 1,
-        "null_event_time": 1,
-        "empty_value": 1,
-    }
+    assert {q.rule: q.events for q in verdict.quarantine} == refused
+    assert (verdict.rows_batch, verdict.rows_pending) == (table.count(), table.count() - verdict.rows_compared)
+    assert "refused                    4   records, in no result: " in "\n".join(render_summary(verdict, path=None))
     (audit,) = verdict.audits
     assert (audit.bronze_rows, audit.valid_rows, audit.quarantined_rows) == (14, 10, 4)
     assert audit.ok
@@ -57,15 +67,59 @@ def test_a_stream_that_stopped_is_stale(world: World) -> None:
 
 
 def test_a_batch_that_does_not_cover_the_cut_is_behind(world: World) -> None:
-    world.stream()
+    before = read_table(world.spark, str(world.table("stream"))).count()
+    done = world.stream()
+    written = read_table(world.spark, str(world.table("stream"))).count() - before
+    # The counts are those of this run, though the checkpoint goes on from the first.
+    assert (done.events, done.quarantined, done.rows) == (len(SECOND), {}, written)
+    assert 1 <= done.micro_batches <= 2
     verdict = world.verify()
     assert (verdict.outcome, verdict.exit_code) == ("input_behind", 1)
+    (problem,) = verdict.problems
+    assert problem.startswith("the batch has not read what the stream has: it lacks 8 records of clicks (partition 0 ")
+    assert problem.endswith("differing rows wait for that and are not judged")
+    assert "{" not in problem
+    # Rows that it lacks events of are not called unexplained, and nothing is replayed before it has them.
+    assert (verdict.rows_unexplained, verdict.rows_explained) == (0, 0)
+    assert verdict.rows_behind == len(verdict.samples) > 0
+    assert {sample.verdict for sample in verdict.samples} == {"input_behind"}
+    assert verdict.windows_behind > 0
+    assert sum(point.behind for point in verdict.timeline) == verdict.rows_behind
+    assert verdict.rows_compared == verdict.rows_equal
+    assert verdict.expectations == ()  # the ledger holds no row of such a verify
+    assert not any("withdrawn" in note for note in verdict.notes)
+
+
+def test_without_kafka_a_verify_says_so_first_and_judges_what_was_over_before(world: World) -> None:
+    """The same state, no broker, and a row of the stream's first window that somebody changed."""
+    table = delta_table(world.spark, str(world.table("stream")))
+    version = latest_version(world.spark, str(world.table("stream")))
+    first = table.toDF().agg(F.min("window_start")).collect()[0][0]
+    table.update((F.col("page") == "a") & (F.col("window_start") == first), {"clicks": F.col("clicks") + 1})
+    said: list[str] = []
+    cfg = world.cfg(**{"kafka.bootstrap_servers": "127.0.0.1:9"})
+    try:
+        verdict = verify(
+            world.spark, cfg, world.job(), on_step=said.append, on_warning=lambda text: said.append(f"! {text}")
+        )
+    finally:
+        table.restoreToVersion(version)
+    assert said[0] == "asking Kafka"
+    assert said[1].startswith("! Kafka did not answer: lag and staleness are unknown (No Kafka broker answers at")
+    assert verdict.stream_lag_events is None
+    assert verdict.notes[0].startswith("Kafka did not answer: lag and staleness are unknown.")
+    lines = render_summary(verdict, path=None)
+    assert lines[2] == "  ! Kafka did not answer: lag and staleness are unknown"
+    assert lines[-1].split(None, 1)[1].startswith("twinrun ingest clicks; twinrun batch per_minute; twinrun verify")
+    assert (verdict.outcome, verdict.rows_unexplained, verdict.windows_different) == ("input_behind", 1, 1)
+    assert [sample.verdict for sample in verdict.samples].count("unexplained") == 1
+    assert any("by replay: the batch lacks events that the stream has read" in note for note in verdict.notes)
 
 
 def test_an_incremental_batch_equals_a_full_one(world: World) -> None:
     world.ingest()
     done = world.batch()
-    assert done.events == len(SECOND)
+    assert (done.events, done.quarantined) == (len(SECOND), {})
     assert done.notes == ()
     incremental = read_table(world.spark, str(world.table("batch"))).drop(*LINEAGE).localCheckpoint()
     world.batch(fresh="earliest")

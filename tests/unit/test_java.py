@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from twinrun.errors import MachineError
-from twinrun.session.java import MISSING_MODULE, export_java, find_java, java_version, refusal
+from twinrun.session.java import MISSING_MODULE, export_java, find_java, java_version, quiet_java, refusal
 
 
 def fake_java(folder: Path, version: str) -> Path:
@@ -128,3 +128,16 @@ def test_a_java_without_a_release_file_is_asked(bare_machine: Path) -> None:
     assert java_version(binary) == ""
     binary.write_text("#!/bin/sh\necho '    java.version = 21.0.8' >&2\n", encoding="utf-8")
     assert java_version(binary) == "21.0.8"
+
+
+def test_a_session_runs_java_without_the_module_that_makes_it_warn(
+    bare_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second session, whose JAVA_HOME is the first one's script, gets the same script and not one around it."""
+    monkeypatch.setenv("JAVA_HOME", str(fake_java(bare_machine / "jdk", "17.0.15")))
+    first = quiet_java(find_java())
+    export_java(first)
+    second = quiet_java(find_java())
+    assert second.home == first.home != bare_machine / "jdk"
+    said = subprocess.run([second.home / "bin" / "java", MISSING_MODULE, "-cp", "x y"], capture_output=True, text=True)
+    assert said.stdout.splitlines() == ["-cp", "x y"]

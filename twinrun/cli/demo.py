@@ -191,7 +191,7 @@ def _shown(say: Say) -> Any:
 
 
 def _tell(steps: Steps, done: RunSummary, what: str) -> None:
-    steps.details.append(f"{plural(done.events, 'event')} {what}")
+    steps.details.append(f"{plural(done.events, 'record' if done.mode == 'ingest' else 'event')} {what}")
 
 
 def _go_on(stop: threading.Event) -> None:

@@ -16,6 +16,7 @@ from twinrun.events.source import Source
 from twinrun.job.check import definition_problems
 from twinrun.job.job import Job
 from twinrun.job.loader import JobFile, list_jobs
+from twinrun.wording import plural
 
 commands = typer.Typer()
 
@@ -46,7 +47,8 @@ def listed(call: Call) -> int:
     problems = {file.name: _problem(file) for file in files}
     rows: list[tuple[str, ...]] = [("job", "shape", "emit", "sources", "keys")]
     rows += [_row(file.name, file.job) for file in files if file.job is not None]
-    lines = columns(rows, indent="") if len(rows) > 1 else [f"{cfg.file} lists no job"]
+    none = f"{cfg.file} lists {plural(len(files), 'job')}, and none of them can be used" if files else ""
+    lines = columns(rows, indent="") if len(rows) > 1 else [none or f"{cfg.file} lists no job"]
     lines += [f"{name} cannot be used: {problem}" for name, problem in problems.items() if problem]
     payload = [{"name": f.name, "file": f.path, "problem": problems[f.name], **_contract(cfg, f.job)} for f in files]
     call.out.result({"jobs": payload}, lines)

@@ -13,8 +13,8 @@ from twinrun.cli.output import Output
 from twinrun.results.run import Progress
 from twinrun.wording import plural
 
-QUIET_S = 5.0
-"""Steps that are shorter show nothing."""
+QUIET_S = 3.0
+"""Steps that are shorter show nothing; longer ones are shown anew twice a second."""
 
 _EVERY_S = 0.5
 Say = Callable[[str], None]
@@ -59,10 +59,14 @@ def step(out: Output, title: str) -> Iterator[Say]:
 
 
 def progress_text(progress: Progress) -> str:
-    """``micro-batch 12, 1,440 events, watermark 2013-01-06T10:00:00.000Z``."""
-    parts = [plural(progress.events, "event")]
+    """``micro-batch 12, 1,440 records, behind by 60, watermark 2013-01-06T10:00:00.000Z``; or what it waits for."""
+    if progress.waits:
+        return progress.waits
+    parts = [plural(progress.events, "record")]
     if progress.micro_batch >= 0:
         parts.insert(0, f"micro-batch {progress.micro_batch}")
+    if progress.behind is not None:
+        parts.append(f"behind by {progress.behind:,}")
     if progress.watermark:
         parts.append(f"watermark {progress.watermark}")
     return ", ".join(parts)

@@ -11,8 +11,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from twinrun.errors import InputError
 from twinrun.results.verdict import SCHEMA_VERSION, Verdict
 
-READABLE = (1, SCHEMA_VERSION)
-"""Versions of the schema whose reports can be read: version 1 lacks the history and the events of a row."""
+READABLE = (1, 2, SCHEMA_VERSION)
+"""Versions of the schema whose reports can be read: what they lack has a default."""
 
 
 def read_verdict(file: Path) -> Verdict:

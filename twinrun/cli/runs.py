@@ -13,15 +13,16 @@ import typer
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import instant, job_named, need_landed, need_static, need_table, need_topics, sources_named
 from twinrun.cli.lint import warn_before_first_run
-from twinrun.cli.live import progress_text, step
+from twinrun.cli.live import Say, progress_text, step
 from twinrun.cli.session import until_stopped, with_spark
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError, TwinrunError
 from twinrun.events.rules import RULES
+from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.results.refusals import RULE
-from twinrun.results.run import RunSummary
+from twinrun.results.run import OnProgress, Progress, RunSummary, counts_of
 from twinrun.wording import plural
 
 if TYPE_CHECKING:
@@ -34,10 +35,16 @@ SourceName = Annotated[
 ]
 
 
+SourceNames = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE_OR_JOB...", help="One or more: a source's name, or a job whose sources are meant."),
+]
+
+
 @command(commands, "ingest", "twinrun ingest flights")
 def ingest(
     call: Call,
-    name: SourceName,
+    names: SourceNames,
     accept_loss: Annotated[
         bool,
         typer.Option(
@@ -48,28 +55,34 @@ def ingest(
 ) -> int:
     """Land topics in bronze, every record once; with the trigger processing-time until it is stopped."""
     cfg = call.config()
-    sources = sources_named(cfg, name)
+    sources = _each_once(cfg, names)
     if len(sources) > 1 and cfg.stream.trigger == "processing-time":
         each = "; ".join(f"twinrun ingest {source.name}" for source in sources)
-        raise InputError(f"{name} has {len(sources)} sources, each a run that does not end.", fix=f"start each: {each}")
+        found = f"{' and '.join(names)} name {plural(len(sources), 'source')}"
+        raise InputError(f"{found}, each a run that does not end.", fix=f"start each: {each}")
     need_topics(cfg, sources)
     run = runner("streaming.ingest")
 
     def work(spark: SparkSession, stop: threading.Event) -> None:
         for source in sources:
             with step(call.out, f"ingesting {source.name}") as say:
-                done = run(
-                    spark,
-                    cfg,
-                    source,
-                    stop,
-                    on_progress=lambda so_far: say(progress_text(so_far)),
-                    accept_loss=accept_loss,
-                )
+                tell = telling(call, f"ingest {source.name}", say)
+                done = run(spark, cfg, source, stop, on_progress=tell, accept_loss=accept_loss)
             show_run(call, done)
+            if stop.is_set():
+                return
 
-    until_stopped(cfg, f"ingest {name}", work)
+    until_stopped(cfg, f"ingest {' '.join(names)}", work)
     return EXIT_OK
+
+
+def _each_once(cfg: Config, names: list[str]) -> list[Source]:
+    """The sources that are named, one per topic: jobs may share one."""
+    found: dict[str, Source] = {}
+    for name in names:
+        for source in sources_named(cfg, name):
+            found.setdefault(cfg.source(source.name).topic, source)
+    return list(found.values())
 
 
 @command(commands, "batch", 'twinrun batch departures_per_hour --schedule "5 * * * *"')
@@ -131,7 +144,7 @@ def stream(
     def work(spark: SparkSession, stop: threading.Event) -> None:
         warn_before_first_run(call, spark, cfg, job, "stream")
         with step(call.out, f"stream {job.job_name}") as say:
-            done = run(spark, cfg, job, fresh, stop, lambda so_far: say(progress_text(so_far)))
+            done = run(spark, cfg, job, fresh, stop, telling(call, f"stream {job.job_name}", say))
         show_run(call, done)
 
     until_stopped(cfg, f"stream {job.job_name}", work)
@@ -194,11 +207,22 @@ def show_run(call: Call, done: RunSummary) -> None:
     call.out.result({**asdict(done)}, run_lines(done))
 
 
+def telling(call: Call, title: str, say: Say) -> OnProgress:
+    """Hand progress on to a step; what a run waits for is said once, on a terminal or not, and when it is over."""
+    said = [""]
+
+    def tell(so_far: Progress) -> None:
+        if so_far.waits != said[0]:
+            call.out.note(f"{title} {so_far.waits or 'goes on: Kafka answers again'}")
+            said[0] = so_far.waits
+        say(progress_text(so_far))
+
+    return tell
+
+
 def run_lines(done: RunSummary) -> list[str]:
-    """A finished run in a few lines."""
-    batches = "" if done.mode == "batch" else f" in {plural(done.micro_batches, 'micro-batch')}"
-    events = plural(done.events, "new event")
-    lines = [f"{done.mode} {done.name}: {events}{batches}, {done.duration_ms / 1000:.1f} s"]
+    """A finished run in a few lines; all counts are those of this run."""
+    lines = [f"{done.mode} {done.name}: {', '.join(counts_of(done))}, {done.duration_ms / 1000:.1f} s"]
     version = "" if done.version is None else f" version {done.version}"
     lines.append(f"  table      {done.table}{version}")
     if done.details.get("watermark"):

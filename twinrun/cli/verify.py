@@ -60,7 +60,9 @@ def verify(
         from twinrun.history.attach import with_history
 
         with step(call.out, f"verify {job.job_name}") as say:
-            verdict = run(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say)
+            verdict = run(
+                spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say, on_warning=call.out.note
+            )
             say("reading the history")
             return with_history(spark, cfg, verdict)
 

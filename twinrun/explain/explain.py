@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
@@ -18,7 +18,7 @@ from twinrun.explain.keep import keep
 from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Material, gather
 from twinrun.explain.rerun import explain_floats, explain_unstable
-from twinrun.explain.sides import Sides
+from twinrun.explain.sides import Sides, waits_for_close
 from twinrun.explain.sink_changed import as_held, emitted_texts, with_emitted
 from twinrun.explain.steps import rest_of, still_open, with_more
 from twinrun.job.dataflow import Dataflow
@@ -32,12 +32,14 @@ from twinrun.results.touched import TimeRange, join_ranges
 class Found:
     """The differing rows of one verify, as `twinrun.compare.drilldown.public_rows` gives them; materialised.
 
-    ``gone`` says which events were removed on purpose since.
+    ``gone`` says which events were removed on purpose since. ``final_until_ms`` is None where the batch has all events
+    that the stream has read; else only windows that end by then hold none that it lacks, and can be looked at.
     """
 
     verify_id: str
     rows: DataFrame
     gone: ByName = field(default_factory=dict)
+    final_until_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def explain(
 
     A closed form is tried first where the job has one, over the differing windows only; what it leaves open is
     replayed, over all micro-batches. What neither proves is ``unexplained``. With a hole in the micro-batch log it is
-    ``evidence_expired``, and so is what would need events that expired or were erased.
+    ``evidence_expired``, and so is what would need events that expired or were erased. While the batch lacks events
+    that the stream has read nothing is replayed, and rows that they may belong to are ``input_behind``.
     """
     keyed = found.rows.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES))
     if cut.missing > 0:
@@ -99,6 +102,11 @@ def explain(
     if part_gone:
         parts = split(job, keyed, found.gone)
         lost, keyed = parts.lost.localCheckpoint(), parts.others.localCheckpoint()
+    behind = found.final_until_ms is not None
+    waiting: DataFrame | None = None
+    if found.final_until_ms is not None:
+        final = _final(job, flow, found.final_until_ms)
+        waiting, keyed = keyed.filter(~final).localCheckpoint(), keyed.filter(final).localCheckpoint()
     # What a heal or somebody else wrote was never emitted: proofs look at what stood there before.
     emitted = as_emitted(spark, cfg, job, cut, sides.stream, keyed)
     sides, held = Sides(sides.batch, emitted.stream), keyed
@@ -115,8 +123,10 @@ def explain(
         if left:
             judged = with_more(judged, explain_floats(job, rest_of(judged), material))
             left = still_open(judged)
+    if behind and left and still_open(judged):
+        notes.append("Rows were not proven by replay: the batch lacks events that the stream has read.")
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.
-    if left and cfg.verify.max_replay_micro_batches != 0 and not part_gone:
+    if left and cfg.verify.max_replay_micro_batches != 0 and not part_gone and not behind:
         if material is None or material.ranges:
             material = gather(spark, cfg, job, flow, cut, batch, sides, [])
         rows = material.place.of_rows(rest_of(judged).drop("place"), job)
@@ -129,6 +139,8 @@ def explain(
     # Nobody knows which windows the events belong to that the stream read and bronze never got.
     if part_gone and (not (job.windowed and flow.closed_form) or any(each.lost for each in found.gone.values())):
         judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
+    if waiting is not None:
+        judged = judged.unionByName(_verdict(waiting, "input_behind"), allowMissingColumns=True)
     if lost is not None:
         judged = judged.unionByName(_verdict(lost, "evidence_expired"), allowMissingColumns=True)
     if emitted.changed is not None:
@@ -136,17 +148,19 @@ def explain(
     kept = keep(spark, cfg, job, found.verify_id, judged)
     expired = kept.filter(F.col("verdict") == "evidence_expired").count() if part_gone else 0
     foreign = Foreign(emitted.commits, emitted.touched, emitted_texts(job, sides.stream, held, emitted.changed))
+    return _explained(job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, material)
+
+
+def _explained(job: Job, found: Explained, judged: DataFrame, material: Material | None) -> Explained:
+    """With the events of the proven causes, where any were looked at."""
     if material is None:
-        return Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign)
+        return found
     proven = judged.filter(F.col("verdict") == "explained")
-    return Explained(
-        rows=kept,
+    return replace(
+        found,
         events=events_by_cause(proven, material.evidence),
-        notes=tuple(notes),
         blamed=blamed_events(proven, material.evidence),
         events_of=events_of(job, material.evidence),
-        expired=expired,
-        foreign=foreign,
     )
 
 
@@ -154,6 +168,13 @@ def _expired(spark: SparkSession, cfg: Config, job: Job, verify_id: str, keyed: 
     """No row can be proven: the log has a hole."""
     kept = keep(spark, cfg, job, verify_id, _verdict(keyed, "evidence_expired"))
     return Explained(kept, expired=kept.count())
+
+
+def _final(job: Job, flow: Dataflow, until_ms: int) -> Column:
+    """Whether no event that only the stream has read can belong to a row: its window was emitted before any of them."""
+    if not flow.closed_form or not waits_for_close(job):
+        return F.lit(False)
+    return F.coalesce(F.unix_millis("window") + F.lit(job.window_ms) <= F.lit(until_ms), F.lit(False))
 
 
 def _ranges(job: Job, keyed: DataFrame) -> list[TimeRange]:

@@ -32,6 +32,9 @@ from twinrun.results.verdict import (
 )
 from twinrun.wording import plural, worded
 
+SILENT = "Kafka did not answer: lag and staleness are unknown"
+_PARTITIONS = 3
+
 
 @dataclass(frozen=True)
 class Checks:
@@ -103,9 +106,8 @@ def judge(
 def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tuple[Outcome, str]]:
     found: list[tuple[Outcome, str]] = []
     if not checks.covered:
-        behind = {s.source: (s.batch_end, s.end) for s in pinned.sources}
-        found.append(("input_behind", f"the batch does not cover the cut yet (batch, cut per source): {behind}"))
-    if checks.comparison.rows_batch == 0 and checks.comparison.rows_stream == 0:
+        found.append(("input_behind", _behind(pinned, checks.totals["rows_behind"])))
+    if checks.covered and checks.comparison.rows_batch == 0 and checks.comparison.rows_stream == 0:
         what = "no window has closed in both modes" if job.windowed else "neither mode has a row"
         found.append(("nothing_compared", f"nothing was compared: {what}"))
     waiting = sum(cause.rows for cause in checks.causes if cause.cause == "pending")
@@ -114,14 +116,31 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
         found.append(("nothing_compared", f"nothing was compared: all {every} in the stream"))
     limit = cfg.verify.max_lag_events
     if limit is not None and checks.lag_events > limit:
-        found.append(
-            ("stale", f"the stream is {plural(checks.lag_events, 'event')} behind its input; allowed: {limit}")
-        )
+        least = "" if checks.broker_seen else "at least "
+        behind = plural(checks.lag_events, "event")
+        found.append(("stale", f"the stream is {least}{behind} behind its input; allowed: {limit}"))
     oldest_s = cfg.verify.max_age_s
     if oldest_s is not None and checks.lag_events > 0 and (checks.age_ms or 0) > oldest_s * 1000:
         age = human(checks.age_ms or 0)
         found.append(("stale", f"events wait unread and the last micro-batch is {age} old; allowed: {oldest_s} s"))
     return found
+
+
+def _behind(pinned: Cut, rows: int) -> str:
+    """What the batch has not read yet, by source and partition; and the rows that wait for it."""
+    parts = []
+    for source in pinned.sources:
+        lacks = {p: (source.batch_end.get(p, 0), end) for p, end in source.end.items()}
+        lacks = {p: (has, end) for p, (has, end) in lacks.items() if has < end}
+        if lacks:
+            where = [f"partition {p} up to {has} of {end}" for p, (has, end) in sorted(lacks.items())[:_PARTITIONS]]
+            if len(lacks) > _PARTITIONS:
+                where.append(plural(len(lacks) - _PARTITIONS, "more partition"))
+            missing = plural(sum(end - has for has, end in lacks.values()), "record")
+            parts.append(f"{missing} of {source.source} ({', '.join(where)})")
+    said = f"the batch has not read what the stream has: it lacks {' and '.join(parts)}"
+    wait = worded(rows, "differing row waits for that and is", "differing rows wait for that and are")
+    return f"{said}; {wait} not judged" if rows else said
 
 
 def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[str]:
@@ -152,7 +171,7 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
         )
     if unexplained:
         problems.append(f"{worded(unexplained, 'differing row is', 'differing rows are')} unexplained")
-    elif not checks.expired and checks.comparison.rows_different and not checks.causes:
+    elif not checks.expired and not checks.totals["rows_behind"] and _uncaused(checks):
         problems.append("rows differ, but no cause was counted for them")
     if checks.early_rows:
         belong = ("row of the stream belongs to a window that is", "rows of the stream belong to windows that are")
@@ -172,6 +191,10 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
     failed = [e for e in checks.expectations if not e.success]
     problems += [f"expectation on the {e.table}: {e.expectation} ({e.observed})" for e in failed]
     return problems
+
+
+def _uncaused(checks: Checks) -> bool:
+    return bool(checks.comparison.rows_different) and not checks.causes
 
 
 def schema_drift(comparison: Comparison) -> tuple[str, ...]:
@@ -228,8 +251,8 @@ def assemble(
         shape=job.shape,
         window_ms=job.window_ms,
         lateness_ms=job.sources[0].lateness_ms,
-        rows_batch=checks.comparison.rows_batch,
-        rows_stream=checks.comparison.rows_stream,
+        rows_batch=counts["rows_batch"],
+        rows_stream=counts["rows_stream"],
         rows_compared=counts["rows_compared"],
         rows_equal=counts["rows_equal"],
         rows_explained=counts["rows_explained"],
@@ -248,13 +271,15 @@ def assemble(
         quarantine=shown.quarantine,
         audits=checks.audits,
         expectations=checks.expectations,
-        stream_lag_events=checks.lag_events,
+        stream_lag_events=checks.lag_events if checks.broker_seen else None,
         stream_age_ms=checks.age_ms,
         duration_ms=duration_ms,
         watermarks=shown.watermarks,
         arrival=shown.arrival,
         partitions=shown.partitions,
         events_told=shown.events_told,
+        rows_behind=counts["rows_behind"],
+        windows_behind=counts["behind"],
     )
 
 
@@ -292,13 +317,19 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState, shown:
             "duplicate_events)."
         )
     if not checks.broker_seen:
-        notes.append("Kafka did not answer: the stream's lag was measured against bronze.")
+        of_bronze = f"{plural(checks.lag_events, 'record')} of bronze"
+        notes.insert(0, f"{SILENT}. The stream has not read {of_bronze}; what else Kafka holds is not known.")
     if cut.static_mixed:
         notes.append("The stream saw several versions of a static table: such rows can only be proven for one version.")
     if cut.state.starting != "earliest":
         notes.append(f"The stream's checkpoint began at {cut.state.starting}.")
     if batch.static != cut.static:
-        notes.append(f"Static versions differ: batch {batch.static}, stream {cut.static}.")
+        notes += [
+            f"The modes joined different versions of the static table {name}: batch {batch.static.get(name, 'none')}, "
+            f"stream {cut.static.get(name, 'none')}."
+            for name in sorted({*batch.static, *cut.static})
+            if batch.static.get(name) != cut.static.get(name)
+        ]
     return tuple(notes)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from twinrun.broker.topics import TopicInfo, offset_ranges
+from twinrun.broker.topics import TopicInfo, cluster_id, offset_ranges
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError
+from twinrun.explain.judge import SILENT
 from twinrun.explain.lost import ByName, gone_from, notes_on
 from twinrun.job.job import Job
 from twinrun.results.audit import Covered, audit_source
@@ -17,7 +19,10 @@ from twinrun.results.state import BatchState
 from twinrun.results.verdict import Audit
 from twinrun.tables.kafka import isolation_of, stream_reader, topic_info
 from twinrun.tables.landed import Landed, landed_of, lost_to, notes_on_landing
-from twinrun.tables.offsets import Offsets, lag
+from twinrun.tables.offsets import Offsets, before, lag
+
+ASK_LIMIT_S = 3.0
+"""How long a verify waits for Kafka to say that it is there; what it asks later has the longer limit of a request."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,29 @@ class Reach:
         return {name: each.ends for name, each in self.landed.items()}
 
 
-def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
-    """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified."""
+def silent_kafka(cfg: Config) -> str:
+    """Why nothing can be asked of Kafka, in one sentence; empty where it answers within `ASK_LIMIT_S`. No Spark job."""
+    try:
+        cluster_id(cfg.kafka.bootstrap_servers, cfg.kafka.confluent_options(), limit_s=ASK_LIMIT_S)
+    except BrokerError as error:
+        return f"{SILENT} ({error.found.rstrip('.')})"
+    return ""
+
+
+def reach_of(spark: SparkSession, cfg: Config, job: Job, *, silent: bool = False) -> Reach:
+    """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified.
+
+    ``silent``: it did not answer just now, and is not asked again.
+    """
     broker: dict[str, Offsets | None] = {}
     topics: dict[str, TopicInfo | None] = {}
     landed = {}
     for source in job.sources:
         binding = cfg.source(source.name)
         landed[source.name] = landed_of(spark, cfg, binding.topic)
+        broker[source.name], topics[source.name] = None, None
+        if silent:
+            continue
         committed = binding.isolation == "read_committed"
         options = cfg.kafka.confluent_options()
         try:
@@ -54,7 +74,7 @@ def reach_of(spark: SparkSession, cfg: Config, job: Job) -> Reach:
             broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
             topics[source.name] = topic_info(cfg, binding.topic)
         except BrokerError:
-            broker[source.name], topics[source.name] = None, None
+            broker[source.name] = None
     return Reach(broker, landed, topics, gone_from(spark, cfg, job))
 
 
@@ -81,6 +101,25 @@ def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
     ahead = {s.name: reach.broker[s.name] or reach.bronze[s.name] for s in job.sources}
     started = {s.name: {**cut.start.get(s.name, {}), **cut.end.get(s.name, {})} for s in job.sources}
     return sum(lag(ahead[name], started[name]) for name in ahead)
+
+
+def final_until_ms(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> int:
+    """Up to where no event that the batch lacks can have touched a window; 0 for nowhere. Two small Spark jobs.
+
+    The watermark before the first micro-batch that read beyond the batch: windows that end by then had been emitted,
+    and are closed to all that was read since.
+    """
+    topics = {cfg.source(source.name).topic: source.name for source in job.sources}
+    ends = cut.micro_batches.select("micro_batch", F.explode("end_offsets").alias("_end"))
+    beyond = F.lit(False)
+    for topic, name in topics.items():
+        known = before(batch.ends.get(name, {}), "_end.partition", "_last")
+        beyond = beyond | ((F.col("_end.topic") == topic) & (F.col("_end.offset") > 0) & ~known)
+    first = ends.withColumn("_last", F.col("_end.offset") - 1).filter(beyond).agg(F.min("micro_batch")).collect()[0][0]
+    if first is None:
+        return 0
+    row = cut.micro_batches.filter(F.col("micro_batch") == first - 1).agg(F.max("watermark_ms")).collect()[0]
+    return int(row[0] or 0)
 
 
 def audits_of(

@@ -10,21 +10,28 @@ from pyspark.sql import functions as F
 
 from twinrun.explain.differing import KEY_ID
 from twinrun.explain.explain import Explained, Foreign
-from twinrun.results.verdict import BlamedEvent, RowSample, SinkCommit
+from twinrun.results.verdict import EXPECTED_CAUSES, BlamedEvent, RowSample, SinkCommit
 
 EVENTS_PER_CAUSE = 5
 """Named events per row and cause; the counts are complete."""
 
 
 def row_samples(explained: Explained, limit: int, late: DataFrame | None = None) -> tuple[RowSample, ...]:
-    """Differing rows side by side, unexplained ones first, each with a few of its blamed events. Two Spark jobs.
+    """Differing rows side by side, each with a few of its blamed events. Two Spark jobs.
+
+    First what has no proof, then what is proven and nobody should have to expect, then what is proven and expected, and
+    last what only waits.
 
     Parameters
     ----------
     late : DataFrame, optional
         The late events by name (`twinrun.explain.tables.late_events`): how each came to be late.
     """
-    order = F.when(F.col("verdict") == "explained", 1).otherwise(0)
+    names = F.map_keys("causes")
+    waits = (F.col("verdict") == "input_behind") | ((F.size(names) == 1) & F.array_contains(names, "pending"))
+    expected = F.forall(names, lambda name: name.isin(*EXPECTED_CAUSES))
+    proven = F.when(expected, 2).otherwise(1)
+    order = F.when(waits, 3).when(F.col("verdict") == "explained", proven).otherwise(0)
     rows = explained.rows.orderBy(order, "window_start", "key_id", "copy").limit(limit).collect()
     named = _named(explained.blamed, late, [row["key_id"] for row in rows if row["verdict"] == "explained"])
     keys = [row["key_id"] for row in rows]

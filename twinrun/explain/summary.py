@@ -36,9 +36,10 @@ PROOFS = {
 def windows_frame(job: Job, batch: DataFrame, stream: DataFrame, cut: StreamCut, judged: DataFrame | None) -> DataFrame:
     """One row per window: the rows of the ledger. Lazy.
 
-    ``window_start`` (null for jobs without windows), ``verdict`` (equal, explained, unexplained, evidence_expired or
-    pending), ``rows``, ``rows_equal``, ``rows_explained``, ``rows_unexplained``, ``causes``. Pending windows count the
-    rows that only the batch has so far.
+    ``window_start`` (null for jobs without windows), ``verdict`` (equal, explained, unexplained, evidence_expired,
+    input_behind or pending), ``rows``, ``rows_equal``, ``rows_explained``, ``rows_unexplained``, ``causes``; besides,
+    not on the ledger, ``rows_behind``, ``n_batch`` and ``n_stream``. Pending windows count the rows that only the batch
+    has so far.
     """
     window = F.col(quoted(job.window_column)) if job.windowed else F.lit(None).cast("timestamp")
     pending = is_open(job, cut.watermark_ms)
@@ -59,9 +60,7 @@ def windows_frame(job: Job, batch: DataFrame, stream: DataFrame, cut: StreamCut,
         )
     )
     if judged is None:
-        nothing = {
-            name: F.lit(0).cast("bigint") for name in ("bad_batch", "bad_only", "explained", "unexplained", "expired")
-        }
+        nothing = {name: F.lit(0).cast("bigint") for name in _COUNTED}
         return _ledger_rows(sizes.withColumns(nothing).withColumn("causes", F.create_map().cast("map<string,bigint>")))
     bad = judged.groupBy(F.col("window_start").alias("w")).agg(
         F.count_if(F.col("batch").isNotNull()).alias("bad_batch"),
@@ -69,13 +68,15 @@ def windows_frame(job: Job, batch: DataFrame, stream: DataFrame, cut: StreamCut,
         F.count_if(F.col("verdict") == "explained").alias("explained"),
         F.count_if(F.col("verdict") == "unexplained").alias("unexplained"),
         F.count_if(F.col("verdict") == "evidence_expired").alias("expired"),
+        F.count_if(F.col("verdict") == "input_behind").alias("behind"),
         _summed_causes().alias("causes"),
     )
     joined = sizes.join(bad, sizes["window_start"].eqNullSafe(bad["w"]) & ~sizes["pending"], "left").drop("w")
-    zero = {
-        name: F.coalesce(name, F.lit(0)) for name in ("bad_batch", "bad_only", "explained", "unexplained", "expired")
-    }
+    zero = {name: F.coalesce(name, F.lit(0)) for name in _COUNTED}
     return _ledger_rows(joined.withColumns(zero))
+
+
+_COUNTED = ("bad_batch", "bad_only", "explained", "unexplained", "expired", "behind")
 
 
 def _same(left: DataFrame, right: DataFrame) -> Column:
@@ -94,6 +95,7 @@ def _ledger_rows(joined: DataFrame) -> DataFrame:
         F.when(F.col("pending"), F.lit("pending"))
         .when(F.col("unexplained") > 0, F.lit("unexplained"))
         .when(F.col("expired") > 0, F.lit("evidence_expired"))
+        .when(F.col("behind") > 0, F.lit("input_behind"))
         .when(F.col("explained") > 0, F.lit("explained"))
         .otherwise(F.lit("equal"))
     )
@@ -106,18 +108,27 @@ def _ledger_rows(joined: DataFrame) -> DataFrame:
         F.col("explained").alias("rows_explained"),
         (F.col("unexplained") + F.col("expired")).alias("rows_unexplained"),
         F.coalesce("causes", F.create_map().cast("map<string,bigint>")).alias("causes"),
+        F.col("behind").alias("rows_behind"),
+        "n_batch",
         "n_stream",
     )
 
 
 def totals(windows: DataFrame) -> dict[str, int]:
     """Windows and rows by verdict, over ledger rows. One Spark job."""
+    left_out = F.col("verdict").isin("pending", "input_behind")
     counts = [
-        F.count_if(F.col("verdict") != "pending").alias("compared"),
+        F.count_if(~left_out).alias("compared"),
         F.count_if(F.col("verdict") == "equal").alias("equal"),
         F.count_if(F.col("verdict") == "pending").alias("pending"),
         F.sum(F.when(F.col("verdict") == "pending", F.col("rows")).otherwise(0)).alias("rows_pending"),
-        F.sum(F.when(F.col("verdict") != "pending", F.col("rows")).otherwise(0)).alias("rows_compared"),
+        F.sum(F.when(F.col("verdict") != "pending", F.col("rows") - F.col("rows_behind")).otherwise(0)).alias(
+            "rows_compared"
+        ),
+        F.count_if(F.col("verdict") == "input_behind").alias("behind"),
+        F.sum("rows_behind").alias("rows_behind"),
+        F.sum("n_batch").alias("rows_batch"),
+        F.sum("n_stream").alias("rows_stream"),
         F.sum("rows_equal").alias("rows_equal"),
         F.sum("rows_explained").alias("rows_explained"),
         F.sum("rows_unexplained").alias("rows_unexplained"),
@@ -152,11 +163,14 @@ def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[Wind
             F.sum("rows_explained").alias("explained"),
             F.sum("rows_unexplained").alias("unexplained"),
             F.sum(F.when(pending, F.col("rows")).otherwise(0)).alias("pending"),
+            F.sum("rows_behind").alias("behind"),
         )
         .orderBy("at")
         .collect()
     )
-    return tuple(WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"]) for r in rows)
+    return tuple(
+        WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"], r["behind"]) for r in rows
+    )
 
 
 def cause_counts(explained: Explained) -> tuple[CauseCount, ...]:

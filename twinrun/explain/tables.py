@@ -182,5 +182,5 @@ def write_ledger(
     kinds = {"verify_id": "string", "job": "string", "query_id": "string"}
     fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
     offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
-    rows = windows.drop("n_stream").select(*fixed, offsets, "*")
+    rows = windows.drop("n_batch", "n_stream", "rows_behind").select(*fixed, offsets, "*")
     append(rows, cfg.table("ledger"), Commit(f"ledger:{verify_id}", 1))

@@ -16,7 +16,16 @@ from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.lost import anything, uncounted
-from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, unread, with_lost
+from twinrun.explain.reach import (
+    Reach,
+    audits_of,
+    final_until_ms,
+    notes_on_reach,
+    reach_of,
+    silent_kafka,
+    unread,
+    with_lost,
+)
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, compare_sides
 from twinrun.explain.summary import (
@@ -73,6 +82,7 @@ def verify(
     wait_s: float | None = None,
     full: bool = False,
     on_step: OnStep | None = None,
+    on_warning: OnStep | None = None,
 ) -> Verdict:
     """Compare both results of a job at one cut and prove why rows differ. Ingest, stream and batch may all be running.
 
@@ -84,6 +94,8 @@ def verify(
         How long to wait until the batch covers the cut; by default ``verify.wait_s`` of conf.
     full : bool
         Compare every row as an exact multiset besides the digests.
+    on_step, on_warning : function of str, optional
+        Told what is done now; and, at once, what the reader must know of all that follows: that Kafka does not answer.
 
     Returns
     -------
@@ -101,48 +113,47 @@ def verify(
     began = time.monotonic()
     say = on_step or (lambda _: None)
     with held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"), plain_errors("the verify"):
+        silent = _ask_kafka(cfg, say, on_warning)
         say("taking the cut")
         stream, batch = both_states(spark, cfg, job)
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = _covered(cut, batch, job)
-        static = read_static(spark, cfg, batch.static)
-        flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
-        flow = replace(flow, passages=passages(spark, job, {**static, **read_static(spark, cfg, cut.static)}))
-        reach = with_lost(reach_of(spark, cfg, job), cut)
+        flow = _flow(spark, cfg, job, cut, batch)
+        reach = with_lost(reach_of(spark, cfg, job, silent=silent), cut)
         sides = _whole_sides(spark, batch, cut)
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
         comparison, differences = compare_sides(job, ready, full)
-        verify_id = uuid.uuid4().hex[:16]
-        judged: Explained | None = None
+        verify_id, judged = uuid.uuid4().hex[:16], None
         if comparison.rows_different:
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
-            judged = explain(spark, cfg, job, flow, cut, batch, ready, Found(verify_id, differences, reach.gone))
+            final_ms = None if covered else final_until_ms(cfg, job, cut, batch)
+            found = Found(verify_id, differences, reach.gone, final_ms)
+            judged = explain(spark, cfg, job, flow, cut, batch, ready, found)
         say("naming late and duplicate events")
         late = _name_late(spark, cfg, job, flow, cut, batch, covered=covered, complete=not anything(reach.gone))
-        duplicates = write_duplicate_events(spark, cfg, job, batch)
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None).localCheckpoint()
+        expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
         # The ledger says up to where late events are named: not without the batch's events, and with a hole in the log
         # only where its rows say so.
         if covered and (cut.missing == 0 or judged is not None):
             write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
-        expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
-        counts = totals(windows)
+            expectations += check_ledger(windows, cfg.verify.min_completeness)
         checks = Checks(
             comparison=comparison,
-            totals=counts,
+            totals=(counts := totals(windows)),
             early_rows=counts["early_rows"],
             causes=() if judged is None else cause_counts(judged),
             late_events=late.events,
             counted=late.counted,
             drops_late=flow.drops_late,
             unnamed=flow.unnamed,
-            duplicates=duplicates,
+            duplicates=write_duplicate_events(spark, cfg, job, batch),
             audits=audits_of(spark, cfg, job, batch, reach, cut),
             sink=judged.foreign if judged else NOBODY,
-            expectations=expectations + check_ledger(windows, cfg.verify.min_completeness),
+            expectations=expectations,
             lag_events=unread(cut, reach, job),
             age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
             covered=covered,
@@ -158,6 +169,22 @@ def verify(
         notes += judged.notes if judged else ()
         notes += notes_on_sources(spark, cfg, job, flow, cut, batch, windows, checks)
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
+
+
+def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> Dataflow:
+    """What the job's function does with its events, under the static tables of both modes. No Spark job."""
+    static = read_static(spark, cfg, batch.static)
+    flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
+    return replace(flow, passages=passages(spark, job, {**static, **read_static(spark, cfg, cut.static)}))
+
+
+def _ask_kafka(cfg: Config, say: OnStep, on_warning: OnStep | None) -> bool:
+    """Whether Kafka is silent; asked before all else, since all that follows then knows less."""
+    say("asking Kafka")
+    silent = silent_kafka(cfg)
+    if silent and on_warning:
+        on_warning(silent)
+    return bool(silent)
 
 
 def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:

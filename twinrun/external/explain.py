@@ -83,7 +83,7 @@ class Explained:
 
 
 def explain_external(
-    spark: SparkSession, cfg: Config, case: Case, verify_id: str, found: DataFrame, gone: ByName, *, try_causes: bool
+    spark: SparkSession, cfg: Config, case: Case, verify_id: str, found: DataFrame, gone: ByName, *, untried: str = ""
 ) -> Explained:
     """Judge the differing rows and keep them in the table ``external_differences``. About twenty small Spark jobs.
 
@@ -96,13 +96,15 @@ def explain_external(
         The differing rows, as `twinrun.explain.sides.compare_sides` gives them.
     gone : dict
         What expired or was erased, by source: rows that need it are ``evidence_expired``.
-    try_causes : bool
-        False where there is nothing to explain by: all rows stay unexplained.
+    untried : str
+        The verdict of all rows where there is nothing to explain by, such as ``input_behind``; by default causes are
+        looked for.
     """
     job = case.job
     found = found.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES))
-    if not try_causes:
-        return Explained(Judged(keep(spark, cfg, job, verify_id, _unproven(found), TABLE)))
+    if untried:
+        judged = _unproven(found).withColumn("verdict", F.lit(untried))
+        return Explained(Judged(keep(spark, cfg, job, verify_id, judged, TABLE)))
     parts = split(job, found, gone) if anything(gone) else None
     if parts is not None:
         found = parts.others.localCheckpoint()

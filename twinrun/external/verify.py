@@ -17,7 +17,7 @@ from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.lost import uncounted
-from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, with_lost
+from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, silent_kafka, with_lost
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
 from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
@@ -83,7 +83,7 @@ def verify_external(
         say("reading the external result")
         batch = wait_for_batch(spark, cfg, job, binding, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = is_covered(batch, binding, job)
-        reach = reach_of(spark, cfg, job)
+        reach = reach_of(spark, cfg, job, silent=bool(silent_kafka(cfg)))
         case, external, notes = read_case(spark, cfg, job, binding, batch)
         reach = with_lost(reach, case.cut)
         empty = case.sides.stream.limit(1).count() == 0
@@ -101,14 +101,16 @@ def verify_external(
                 verify_id,
                 differences,
                 reach.gone,
-                try_causes=covered and not empty,
+                untried="input_behind" if not covered else "unexplained" if empty else "",
             )
         kept = None if judged is None else judged.judged
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, kept.rows if kept else None)
         windows = windows.localCheckpoint()
         counts = totals(windows)
         say("checking expectations")
-        expectations = _expectations(case.job, ready, binding) + check_ledger(windows, cfg.verify.min_completeness)
+        expectations = _expectations(case.job, ready, binding) + check_ledger(
+            windows, cfg.verify.min_completeness, "windows"
+        )
         measured = Measured(comparison, counts, kept, expectations, covered)
         checks = _checks(spark, cfg, case, batch, reach, measured)
         pinned = pinned_cut(cfg, case, batch, reach, checks.audits, external.version)
@@ -170,7 +172,7 @@ def _checks(
 def _expectations(job: Job, sides: Sides, binding: ExternalBinding) -> tuple[ExpectationResult, ...]:
     """The job's suite on both results, less expectations on ignored columns."""
     wanted = [e for e in declared_expectations(job) if getattr(e, "column", None) not in binding.ignore]
-    return check_expectations(replace(job, expect=wanted), {"batch": sides.batch, "stream": sides.stream})
+    return check_expectations(replace(job, expect=wanted), {"batch": sides.batch, "external result": sides.stream})
 
 
 def _waiting(case: Case, kept: Judged | None) -> int:

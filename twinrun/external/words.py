@@ -28,6 +28,7 @@ Decision = tuple[Outcome, int, tuple[str, ...]]
 def with_problems(decision: Decision, external: External, empty: bool) -> Decision:
     """The decision with what only an external result can have: no row, malformed records, keys without order."""
     outcome, exit_code, problems = decision
+    problems = tuple(_of_engine(problem) for problem in problems)
     more = []
     if empty:
         more.append("nothing was compared: the external result has no row")
@@ -47,9 +48,24 @@ def with_problems(decision: Decision, external: External, empty: bool) -> Decisi
             )
         more += [f"schema: {problem}" for problem in topic.fields.problems]
     if not more:
-        return decision
+        return outcome, exit_code, problems
     found: Outcome = "differ" if outcome in ("agree", "explained") else outcome
     return found, exit_code or EXIT_DIFFERENT, (*more, *problems)
+
+
+def _of_engine(problem: str) -> str:
+    """A sentence of the normal verify about the stream's side, for a side that another engine wrote."""
+    for ours, theirs in _SAID:
+        if problem.startswith(ours):
+            return problem.replace(*theirs)
+    return problem
+
+
+_SAID = (
+    ("the batch has not read", ("what the stream has", "as far as the declared end")),
+    ("keys are not unique", (" in the stream", " in the external result")),
+    ("schema: ", (" in the stream", " in the external result")),
+)
 
 
 def proofs(causes: tuple[CauseCount, ...]) -> tuple[CauseCount, ...]:

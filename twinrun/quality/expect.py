@@ -25,6 +25,8 @@ from twinrun.results.verdict import ExpectationResult
 from twinrun.wording import plural
 
 _SHOWN = 200
+UNCHECKED = "could not be checked"
+"""How ``observed`` begins where an expectation could not be evaluated, for a column that is not there for example."""
 
 
 def declared_expectations(job: Job) -> list[Any]:
@@ -69,10 +71,13 @@ def ledger_totals(windows: DataFrame) -> DataFrame:
     )
 
 
-def check_ledger(windows: DataFrame, min_completeness: float | None) -> tuple[ExpectationResult, ...]:
+def check_ledger(
+    windows: DataFrame, min_completeness: float | None, named: str = "ledger"
+) -> tuple[ExpectationResult, ...]:
     """Fixed expectations on the rows that one verify wrote to the ledger. Few Spark jobs.
 
-    No row is unexplained; and where asked, ``min_completeness`` (0 to 1) of the compared rows are equal.
+    ``named`` says what they are where no ledger was written. No row is unexplained; and where asked,
+    ``min_completeness`` (0 to 1) of the compared rows are equal.
     """
     import_quietly()
     from great_expectations import expectations as gxe
@@ -83,7 +88,7 @@ def check_ledger(windows: DataFrame, min_completeness: float | None) -> tuple[Ex
     if min_completeness is not None:
         expectations.append(gxe.ExpectColumnMinToBeBetween(column="completeness", min_value=min_completeness))
     totals = ledger_totals(windows).select("rows_unexplained", "completeness")
-    return tuple(_validate("ledger", totals, expectations))
+    return tuple(_validate(named, totals, expectations))
 
 
 def import_quietly() -> None:
@@ -133,20 +138,30 @@ def _validate(table: str, frame: DataFrame, expectations: list[Any]) -> list[Exp
     return [_plain(table, result) for result in outcome.results]
 
 
+def _failure(info: Any) -> str:
+    """Why an expectation could not be evaluated, in one line: the library nests it by metric. Empty where it was."""
+    if not isinstance(info, dict):
+        return ""
+    if info.get("raised_exception"):
+        text = str(info.get("exception_message") or "the library gives no reason")
+        return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return next((found for each in info.values() if (found := _failure(each))), "")
+
+
 def _plain(table: str, result: Any) -> ExpectationResult:
     config = result.expectation_config
     kwargs = {k: v for k, v in config.kwargs.items() if k != "batch_id"}
     described = f"{config.type}({', '.join(f'{k}={v!r}' for k, v in sorted(kwargs.items()))})"
     found = dict(result.result)
-    failure = (
-        (result.exception_info or {}).get("exception_message") if isinstance(result.exception_info, dict) else None
-    )
+    failure = _failure(result.exception_info)
     if failure:
-        observed = f"could not be checked: {failure}"
+        observed = f"{UNCHECKED}: {failure}"
     elif "unexpected_count" in found:
         examples = found.get("partial_unexpected_list") or []
         observed = f"{found['unexpected_count']} of {plural(int(found.get('element_count') or 0), 'row')} do not hold"
         observed += f", such as {examples[:3]!r}" if examples else ""
+    elif "observed_value" in found:
+        observed = f"observed {found['observed_value']!r}"
     else:
-        observed = f"observed {found.get('observed_value')!r}"
+        observed = "" if result.success else f"{UNCHECKED}: the library gives no result"
     return ExpectationResult(table, described[:_SHOWN], bool(result.success), observed[:_SHOWN])

@@ -56,8 +56,8 @@ def bin_windows(timeline: Sequence[WindowPoint], limit: int) -> WindowBins:
     width_ms = _width_ms(starts, limit)
     sums: dict[int, list[int]] = {}
     for point in points:
-        total = sums.setdefault(point.window_start_ms // width_ms * width_ms, [0, 0, 0, 0])
-        for place, rows in enumerate((point.equal, point.explained, point.unexplained, point.pending)):
+        total = sums.setdefault(point.window_start_ms // width_ms * width_ms, [0] * 5)
+        for place, rows in enumerate((point.equal, point.explained, point.unexplained, point.pending, point.behind)):
             total[place] += rows
     bins = tuple(WindowPoint(start, *sums[start]) for start in sorted(sums))
     return WindowBins(bins, width_ms, len(starts), len(timeline) - len(points))

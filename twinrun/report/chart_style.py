@@ -17,6 +17,7 @@ LIGHT: Palette = {
     "explained": "#b8720a",
     "unexplained": "#c3254a",
     "pending": "#8893a1",
+    "behind": "#8a7f66",
     "events": "#7e8fa6",
     "cause1": "#7a4fb5",
     "cause2": "#1f8a5b",
@@ -32,6 +33,7 @@ DARK: Palette = {
     "explained": "#e6a93c",
     "unexplained": "#ff6d88",
     "pending": "#7d8996",
+    "behind": "#b0a487",
     "events": "#8fa0b8",
     "cause1": "#b795f0",
     "cause2": "#5fcf9a",
@@ -46,6 +48,13 @@ LEFT = 58
 """Room for the labels of a vertical time axis, the same in all panels so that they line up."""
 _DAY_MS = 86_400_000
 _NEAR_EDGE = 36
+_UPRIGHT_TICKS = 6
+_STEPS_MS = (
+    *(1_000 * seconds for seconds in (1, 2, 5, 10, 15, 30)),
+    *(60_000 * minutes for minutes in (1, 2, 5, 10, 15, 30)),
+    *(3_600_000 * hours for hours in (1, 2, 3, 6, 12)),
+    *(_DAY_MS * days for days in (1, 2, 4, 7, 14, 28, 56, 91, 182, 364, 728, 3_640, 36_400, 364_000)),
+)
 
 
 def recolour(svg: str, colours: Palette) -> str:
@@ -96,10 +105,20 @@ def time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:
     )
 
 
-def upright_time_axis(first_ms: int, last_ms: int, width: int) -> alt.Axis:
-    """A vertical axis in UTC."""
-    label = _label((last_ms - first_ms) / _DAY_MS, width)
-    return alt.Axis(format=label, tickCount=5, grid=True, domain=False, ticks=False, minExtent=LEFT, maxExtent=LEFT)
+def upright_time_axis(first_ms: int, last_ms: int) -> alt.Axis:
+    """A vertical axis in UTC: labels that differ, and none wider than `LEFT`; within a day the hour over the day."""
+    step_ms = next((step for step in _STEPS_MS if (last_ms - first_ms) / step <= _UPRIGHT_TICKS), _STEPS_MS[-1])
+    first = -(-first_ms // step_ms) * step_ms
+    values = list(range(first, last_ms + 1, step_ms))
+    day = "utcFormat(datum.value, '%d %b')"
+    if step_ms < _DAY_MS:
+        hour = "%H:%M" if step_ms >= 60_000 else "%H:%M:%S"
+        label = f"[utcFormat(datum.value, '{hour}'), {day}]"
+    else:
+        label = day if last_ms - first_ms < 300 * _DAY_MS else "utcFormat(datum.value, '%d %b %y')"
+    return alt.Axis(
+        values=values, labelExpr=label, grid=True, domain=False, ticks=False, minExtent=LEFT, maxExtent=LEFT
+    )
 
 
 def _label(days: float, width: int) -> str:

@@ -29,7 +29,7 @@ from twinrun.report.past_roles import partition_roles
 from twinrun.report.svg import data_uri, to_svg
 from twinrun.results.verdict import LateEvent, MicroBatchPoint, PartitionPoint
 
-_VERDICTS = ("equal", "explained", "unexplained", "pending")
+_VERDICTS = ("equal", "explained", "unexplained", "pending", "behind")
 _LAG_UNITS = ((86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes"), (1_000, "seconds"), (1, "ms"))
 _CROSS = "M-1,-1L1,1M-1,1L1,-1"
 
@@ -131,7 +131,7 @@ def _progress(points: Sequence[Progress], late: Sequence[LateEvent], width: int)
     bare = alt.Axis(labels=False, title=None, tickCount=ticks(width), ticks=False, domain=False)
     named = alt.Axis(title="micro-batch", format="~d", tickMinStep=1, tickCount=ticks(width))
     panels = [
-        _instants(points, late, alt.X("n:Q", scale=x_scale, axis=bare), width).properties(height=210),
+        _instants(points, late, alt.X("n:Q", scale=x_scale, axis=bare)).properties(height=210),
         _lag(points, alt.X("n:Q", scale=x_scale, axis=bare)),
         _events(points, step, alt.X("n0:Q", scale=x_scale, axis=named), -1 if width / len(points) >= 4 else 0),
     ]
@@ -156,7 +156,7 @@ def _partitions(
     watermark = _dots((each.micro_batch, each.watermark_ms or None) for each in micro_batches)
     watermark = [dot for dot in watermark if first <= dot["n"] <= last]
     instants = [dot["t"] for dots in (watermark, *(dots for _, dots in lines)) for dot in dots]
-    axis = upright_time_axis(min(instants, default=0), max(instants, default=0), width)
+    axis = upright_time_axis(min(instants, default=0), max(instants, default=0))
     y = alt.Y("t:T", scale=alt.Scale(type="utc", nice=False, zero=False), axis=axis, title=None)
     layers = [_line(dots, x, y, role, interpolate="linear", strokeWidth=1.8) for role, dots in lines]
     layers.append(_line(watermark, x, y, "ink", interpolate="step-after", strokeWidth=1.6, strokeDash=[5, 3]))
@@ -189,13 +189,13 @@ def _events(points: Sequence[Progress], step: int, x: alt.X, gap: int) -> alt.Ch
     return placed(chart, x=x, x2="n1:Q", y=y, y2=alt.datum(0))
 
 
-def _instants(points: Sequence[Progress], late: Sequence[LateEvent], x: alt.X, width: int) -> alt.LayerChart:
+def _instants(points: Sequence[Progress], late: Sequence[LateEvent], x: alt.X) -> alt.LayerChart:
     """The upper panel: newest event time, watermark, and the dropped events below it."""
     newest = _dots((point.first, point.newest_event_ms) for point in points)
     watermark = _dots((point.first, point.watermark_ms) for point in points)
     dropped = _dots((event.micro_batch, event.event_time_ms) for event in late)
     instants = [dot["t"] for dot in (*newest, *watermark, *dropped)]
-    axis = upright_time_axis(min(instants, default=0), max(instants, default=0), width)
+    axis = upright_time_axis(min(instants, default=0), max(instants, default=0))
     y = alt.Y("t:T", scale=alt.Scale(type="utc", nice=False, zero=False), axis=axis, title=None)
     crosses = alt.Chart(inline(dropped)).mark_point(
         aria=False, shape=_CROSS, filled=False, size=36, strokeWidth=1.6, opacity=1

@@ -9,7 +9,7 @@ from twinrun.report.cells import NONE, duration, instant, joined, number, plural
 from twinrun.report.figures import causes
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
-from twinrun.report.words import arrivals, cause_sentence, cause_title, clock
+from twinrun.report.words import arrivals, cause_sentence, cause_title, clock, other
 from twinrun.results.verdict import CauseCount, LateEvent, Verdict
 
 MAX_BINS = 200
@@ -32,6 +32,7 @@ def timeline(verdict: Verdict) -> Section:
         "When it differs",
         intro="Result rows by the start of their window, over event time (UTC).",
         chart="timeline",
+        legend=(("behind", "not judged yet"),) if verdict.rows_behind else (),
         folded=(_timeline_table(verdict),),
         folded_title="The same as a table",
         notes=tuple(notes),
@@ -71,17 +72,23 @@ def _timeline_table(verdict: Verdict) -> Grid:
             number(point.explained),
             number(point.unexplained),
             number(point.pending),
+            *([number(point.behind)] if verdict.rows_behind else []),
         )
         for point in binned.bins
     )
-    head = ("From (UTC)", "Equal", "Explained", "Unexplained", "Pending")
-    return Grid(f"Result rows per {duration(binned.width_ms)}", head, rows, numeric=(1, 2, 3, 4))
+    more = ("Not judged",) if verdict.rows_behind else ()
+    head = ("From (UTC)", "Equal", "Explained", "Unexplained", "Pending", *more)
+    return Grid(f"Result rows per {duration(binned.width_ms)}", head, rows, numeric=(1, 2, 3, 4, 5))
 
 
 def causes_section(verdict: Verdict) -> Section:
     """Each cause with its counts, what it means and the sentence that proves it."""
     found = causes(verdict)
     if not found and not verdict.rows_unexplained:
+        if verdict.rows_behind:
+            wait = worded(verdict.rows_behind, "differing row is", "differing rows are")
+            empty = f"{wait} not judged: the batch lacks events of them. No cause is claimed before it has them."
+            return Section("causes", "Why it differs", empty=empty)
         compared = "Nothing differs" if verdict.rows_compared else "Nothing was compared"
         return Section("causes", "Why it differs", empty=f"{compared}, so there is nothing to explain.")
     rows = [
@@ -90,7 +97,7 @@ def causes_section(verdict: Verdict) -> Section:
             number(cause.windows),
             number(cause.rows),
             number(cause.events),
-            f"{cause_title(cause.cause)}. {_said(verdict, cause)}",
+            f"{cause_title(cause.cause, other(verdict))}. {_said(verdict, cause)}",
             cause.proof,
         )
         for cause in found
@@ -106,7 +113,7 @@ def causes_section(verdict: Verdict) -> Section:
 
 def _said(verdict: Verdict, cause: CauseCount) -> str:
     """What the cause did; of late events also how they came to be late."""
-    told = cause_sentence(cause)
+    told = cause_sentence(cause, other(verdict))
     return " ".join(filter(None, (told, arrivals(verdict)))) if cause.cause == "late_dropped" else told
 
 
@@ -117,7 +124,7 @@ def _events_of(late: Sequence[LateEvent]) -> int:
 
 def dropped(verdict: Verdict) -> Section:
     """The events that the stream dropped, named; says how many more there are and where."""
-    title = "The events that the stream dropped"
+    title = f"The events that the {other(verdict)} dropped"
     total = sum(cause.events or 0 for cause in verdict.causes if cause.cause == "late_dropped")
     total = max(total, _events_of(verdict.late_events))
     if not total:
@@ -130,7 +137,7 @@ def dropped(verdict: Verdict) -> Section:
         intro = (
             f"Each came only after the declared watermark of its partition{lateness} had passed the end of its window, "
         )
-    intro += "so the stream left it out of that window's row. All times are UTC."
+    intro += f"so the {other(verdict)} left it out of that window's row. All times are UTC."
     listed = _events_of(shown)
     notes = [f"{plural(total, 'event')} in all; {worded(listed, 'is', 'are')} listed here."] if total > listed else []
     if verdict.external is None:

@@ -24,7 +24,7 @@ def external_section(verdict: Verdict) -> Section:
     )
     return Section(
         "progress",
-        "The stream side is external",
+        "The result of the other engine",
         intro="Another engine wrote this result. There is no checkpoint and no log of its micro-batches, so there "
         "is no chart of its progress, and what is not declared about it is not known.",
         grids=(*grids, reach),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twinrun.results.verdict import CauseCount, Verdict
+from twinrun.results.verdict import EXPECTED_CAUSES, CauseCount, Verdict
 
 NOT_A_CAUSE = ("pending", "unexplained")
 """Names that may stand among the causes but have a figure of their own."""
@@ -14,6 +14,7 @@ NOT_A_CAUSE = ("pending", "unexplained")
 class Figures:
     """Counts that add up: compared = equal + explained + unexplained. ``unit`` says what is counted.
 
+    ``pending`` and ``behind`` are left out of them: not closed by the stream, not read by the batch.
     ``events_stream`` is None where another engine wrote the result and no offsets are declared.
     """
 
@@ -25,6 +26,7 @@ class Figures:
     pending: int
     events_batch: int
     events_stream: int | None
+    behind: int = 0
 
     @property
     def different(self) -> int:
@@ -52,6 +54,7 @@ def figures(verdict: Verdict) -> Figures:
             verdict.rows_pending + waiting,
             events_batch,
             events_stream,
+            verdict.rows_behind,
         )
     return Figures(
         "window",
@@ -62,12 +65,13 @@ def figures(verdict: Verdict) -> Figures:
         verdict.windows_pending,
         events_batch,
         events_stream,
+        verdict.windows_behind,
     )
 
 
 def _windows_unexplained(verdict: Verdict) -> int | None:
     """Windows with an unexplained row, or None where the verdict does not tell or has no windows."""
-    if verdict.window_ms is None or not verdict.windows_compared + verdict.windows_pending:
+    if verdict.window_ms is None or not verdict.windows_compared + verdict.windows_pending + verdict.windows_behind:
         return None
     if not verdict.rows_unexplained:
         return 0
@@ -84,6 +88,11 @@ def _windows_unexplained(verdict: Verdict) -> int | None:
 
 
 def causes(verdict: Verdict) -> list[CauseCount]:
-    """The causes of differences, the one with most rows first."""
+    """The causes of differences: those that nobody should have to expect first, then the one with most rows."""
     real = [cause for cause in verdict.causes if cause.cause not in NOT_A_CAUSE]
-    return sorted(real, key=lambda cause: (-cause.rows, cause.cause))
+    return sorted(real, key=lambda cause: (cause.cause in EXPECTED_CAUSES, -cause.rows, cause.cause))
+
+
+def unexpected(verdict: Verdict) -> list[CauseCount]:
+    """The causes that make a verify fail, the one with most rows first."""
+    return [cause for cause in causes(verdict) if cause.cause not in EXPECTED_CAUSES]

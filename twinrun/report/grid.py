@@ -59,6 +59,7 @@ class Story:
 class Section:
     """One chapter. ``empty`` is the one line that stands where there is nothing to show.
 
+    Of the stories ``open_stories`` are open, the rest is folded under the words ``more_stories``.
     ``legend`` are the roles of a chart (words of ours, which become classes) with their names.
     """
 
@@ -73,6 +74,7 @@ class Section:
     folded_title: str = ""
     stories: tuple[Story, ...] = ()
     open_stories: int = 1_000
+    more_stories: str = ""
     items: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
 

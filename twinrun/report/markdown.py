@@ -57,6 +57,8 @@ def _head(page: Page) -> list[str]:
     ]
     if page.headline.lead:
         lines += [escape(page.headline.lead), ""]
+    if page.next_steps:
+        lines += [f"Next: {escape('; '.join(page.next_steps))}", ""]
     if page.problems:
         lines += ["Why it does not pass:", "", *(f"- {escape(problem)}" for problem in page.problems), ""]
     return [*lines, escape(page.story), "", f"Taken {page.taken_at} UTC.", ""]

@@ -12,7 +12,7 @@ from twinrun.report.grid import Grid, Section, row
 from twinrun.report.history import past
 from twinrun.report.neutral import neutral
 from twinrun.report.stories import stories
-from twinrun.report.words import Headline, headline, story
+from twinrun.report.words import Headline, headline, next_steps, other, story
 from twinrun.results.verdict import Verdict
 
 MAX_PROBLEMS = 20
@@ -36,6 +36,7 @@ class Page:
     counts: Figures
     headline: Headline
     problems: tuple[str, ...]
+    next_steps: tuple[str, ...]
     figures: tuple[Figure, ...]
     modes: Grid
     story: str
@@ -56,6 +57,7 @@ def build_page(verdict: Verdict) -> Page:
         counts=counts,
         headline=headline(clean, counts),
         problems=problems,
+        next_steps=next_steps(clean),
         figures=_figures(clean, counts),
         modes=_modes(clean, counts),
         story=story(clean, counts),
@@ -86,6 +88,7 @@ def _figures(verdict: Verdict, counts: Figures) -> tuple[Figure, ...]:
         verdict.rows_explained,
         verdict.rows_unexplained,
         verdict.rows_pending,
+        verdict.rows_behind,
     )
     closed = "closed by the stream" if verdict.external is None else "ready, as far as declared"
     names = (
@@ -94,9 +97,12 @@ def _figures(verdict: Verdict, counts: Figures) -> tuple[Figure, ...]:
         ("explained", "explained", counts.explained, "differ, cause proven"),
         ("unexplained", "unexplained", counts.unexplained, "differ, no proven cause"),
         ("pending", "pending", counts.pending, "not closed yet, left out"),
+        ("behind", "not judged", counts.behind, "the batch lacks events of them"),
     )
     result = []
     for (role, name, count, detail), in_rows in zip(names, rows, strict=True):
+        if role == "behind" and not count:
+            continue
         same = counts.unit == "row" or in_rows == count
         result.append(Figure(role, name, number(count), detail if same else f"{detail} ({plural(in_rows, 'row')})"))
     return tuple(result)
@@ -112,7 +118,7 @@ def _modes(verdict: Verdict, counts: Figures) -> Grid:
         ("Mode", "Events read", "Result rows"),
         (
             row("Batch", number(counts.events_batch), number(verdict.rows_batch)),
-            row("Stream", _events_of_stream(counts), number(verdict.rows_stream)),
+            row(other(verdict).capitalize(), _events_of_stream(counts), number(verdict.rows_stream)),
         ),
         numeric=(1, 2),
     )

@@ -18,17 +18,20 @@ from twinrun.report.cells import (
     value,
     worded,
 )
+from twinrun.report.figures import figures
 from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
 from twinrun.report.told import tell
 from twinrun.report.told_fixed import Told
-from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
+from twinrun.report.words import other
+from twinrun.results.verdict import EXPECTED_CAUSES, BlamedEvent, RowSample, Verdict
 
 MAX_STORIES = 20
 OPEN_STORIES = 4
 MAX_COLUMNS = 40
 _DIGITS = 6
+_WAITS = 3
 _TRIED = (
     "As far as the job and its configuration allow: the job's own function over exactly the events that the stream "
     "used; the recorded micro-batches, run again as recorded and in order of event time; exact decimals; the batch, "
@@ -45,22 +48,49 @@ def stories(verdict: Verdict) -> Section:
     title = "Row by row"
     if not verdict.samples:
         return Section("rows", title, empty="No differing rows to show.")
-    shown = verdict.samples[:MAX_STORIES]
-    total = verdict.rows_explained + verdict.rows_unexplained
-    notes = (
-        [f"{worded(total, 'row differs', 'rows differ')}; {worded(len(shown), 'is', 'are')} shown."]
-        if total > len(shown)
-        else []
-    )
+    shown = sorted(verdict.samples, key=_urgency)[:MAX_STORIES]
+    waiting = sum(1 for sample in shown if _urgency(sample) == _WAITS)
+    first = min(OPEN_STORIES, len(shown) - waiting)
+    more = len(shown) - waiting - first
+    folded = [worded(more, "more row", "more rows")] if more else []
+    folded += [worded(waiting, "row that waits", "rows that wait")] if waiting else []
     return Section(
         "rows",
         title,
-        intro="Each part stands alone. Columns that differ carry a \u2260; the change is stream minus batch. All times "
-        "are UTC.",
+        intro="Each part stands alone. Columns that differ carry a \u2260; the change is "
+        f"{other(verdict)} minus batch. All times are UTC.",
         stories=tuple(_story(verdict, sample) for sample in shown),
-        open_stories=OPEN_STORIES,
-        notes=tuple(notes),
+        open_stories=first,
+        more_stories=" and ".join(folded),
+        notes=tuple(_left_out(verdict, shown)),
     )
+
+
+def _urgency(sample: RowSample) -> int:
+    """What needs a look comes first, what is proven and expected then, and what only waits last."""
+    if sample.verdict == "input_behind" or (sample.verdict == "explained" and set(sample.causes) == {"pending"}):
+        return _WAITS
+    if sample.verdict != "explained":
+        return 0
+    return 2 if set(sample.causes) <= set(EXPECTED_CAUSES) else 1
+
+
+def _left_out(verdict: Verdict, shown: list[RowSample]) -> list[str]:
+    """How many rows of each kind are not among those that are told; pending rows are no difference of the headline."""
+    counts = figures(verdict)
+    waits = sum(cause.rows for cause in verdict.causes if cause.cause == "pending" and verdict.window_ms is None)
+    total = {"differ": verdict.rows_explained + verdict.rows_unexplained - waits, "wait": waits + verdict.rows_behind}
+    told = {"wait": sum(1 for sample in shown if _urgency(sample) == _WAITS)}
+    told["differ"] = len(shown) - told["wait"]
+    notes = []
+    if total["differ"] > told["differ"]:
+        said = worded(total["differ"], "row differs", "rows differ")
+        notes.append(f"{said}; {worded(told['differ'], 'is', 'are')} told here.")
+    if total["wait"] > told["wait"]:
+        what = "for the batch" if counts.behind else f"in the {other(verdict)}"
+        said = worded(total["wait"], "row only waits", "rows only wait")
+        notes.append(f"{said} {what}; {worded(told['wait'], 'is', 'are')} told here.")
+    return notes
 
 
 def _story(verdict: Verdict, sample: RowSample) -> Story:
@@ -71,9 +101,9 @@ def _story(verdict: Verdict, sample: RowSample) -> Story:
     return Story(
         title=_title(verdict, sample),
         tag=f"{sample.verdict}: {', '.join(causes)}" if causes else sample.verdict,
-        tag_tone="fair" if proven else "bad",
-        lead=_lead(sample),
-        grids=(_cells(sample), *([_events(sample, events)] if events else [])),
+        tag_tone="fair" if proven or sample.verdict == "input_behind" else "bad",
+        lead=_lead(sample, other(verdict)),
+        grids=(_cells(sample, other(verdict)), *([_events(sample, events)] if events else [])),
         told=told,
     )
 
@@ -93,15 +123,15 @@ def _is_start(cell: Any, sample: RowSample) -> bool:
     return cell.replace("T", " ").startswith(instant(sample.window_start_ms)[:16])
 
 
-def _lead(sample: RowSample) -> str:
+def _lead(sample: RowSample, stream: str) -> str:
     if sample.kind.startswith("duplicate"):
         return "One of the tables holds this key more than once; this is a row too many."
     if sample.stream is None:
-        return "The batch has this row, the stream has none."
+        return f"The batch has this row, the {stream} has none."
     if sample.batch is None:
-        return "The stream has this row, the batch has none."
+        return f"The {stream} has this row, the batch has none."
     said = [
-        f"{name} is {left} in the batch and {right} in the stream"
+        f"{name} is {left} in the batch and {right} in the {stream}"
         for name in sample.columns[:2]
         for left, right in [_pair_of(sample, name)]
     ]
@@ -111,13 +141,15 @@ def _lead(sample: RowSample) -> str:
     )
 
 
-def _cells(sample: RowSample) -> Grid:
+def _cells(sample: RowSample, stream: str) -> Grid:
     names = list(dict.fromkeys([*sample.columns, *(sample.batch or {}), *(sample.stream or {})]))
     names = [name for name in names if name not in sample.key or name in sample.columns]
     rows = [_pair(name, sample) for name in names[:MAX_COLUMNS]]
     if len(names) > MAX_COLUMNS:
-        rows.append(row(f"\u2026 {len(names) - MAX_COLUMNS} more columns", "", "", ""))
-    return Grid("Batch beside stream", ("Column", "Batch", "Stream", "Change"), tuple(rows), numeric=(1, 2, 3))
+        rows.append(row(f"\u2026 {plural(len(names) - MAX_COLUMNS, 'more column')}", "", "", ""))
+    return Grid(
+        f"Batch beside {stream}", ("Column", "Batch", stream.capitalize(), "Change"), tuple(rows), numeric=(1, 2, 3)
+    )
 
 
 def _pair(name: str, sample: RowSample) -> tuple[Cell, ...]:
@@ -173,8 +205,8 @@ def _events(sample: RowSample, events: tuple[BlamedEvent, ...]) -> Grid:
 def _told(verdict: Verdict, sample: RowSample, causes: list[str]) -> tuple[Paragraph, ...]:
     if sample.verdict == "unexplained":
         return _untold(verdict)
-    if sample.verdict == "evidence_expired":
-        causes = ["evidence_expired"]
+    if sample.verdict in ("evidence_expired", "input_behind"):
+        causes = [sample.verdict]
     found = [tell(verdict, sample, cause) for cause in causes]
     commands = tuple(dict.fromkeys(command for each in found for command in each.commands))
     return tuple(
@@ -203,6 +235,6 @@ def _untold(verdict: Verdict) -> tuple[Paragraph, ...]:
     return (
         Paragraph("What happened", "It is not known: no cause could be proven, so none is claimed."),
         Paragraph("What was tried", " ".join([tried, *why])),
-        Paragraph("What it means", "One of the two rows may be wrong. This is what makes the verify fail."),
+        Paragraph("What it means", "One of the two results may be wrong. This is what makes the verify fail."),
         Paragraph("What to look at next", look, commands),
     )

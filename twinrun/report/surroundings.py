@@ -11,7 +11,7 @@ from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
 from twinrun.report.past_roles import partition_roles
 from twinrun.report.words import clock
-from twinrun.results.verdict import Audit, PartitionBehind, SourceCut, Verdict
+from twinrun.results.verdict import Audit, ExpectationResult, PartitionBehind, SourceCut, Verdict
 
 MAX_GROUPS = 200
 MAX_PARTITIONS = 64
@@ -129,14 +129,16 @@ def cut(verdict: Verdict) -> Section:
         row(f"{'Declared watermark' if external else 'Watermark at the cut'} (UTC)", instant(pinned.watermark_ms)),
         row("Taken (UTC)", instant(pinned.taken_at_ms)),
         row("Batch result", Cell(f"{pinned.batch_table}, version {pinned.batch_version}", "code")),
-        row("Stream result", Cell(stream_place(verdict), "code")),
+        row("External result" if external else "Stream result", Cell(stream_place(verdict), "code")),
         *([] if external else [row("Stream query", Cell(pinned.query_id or NONE, "code"))]),
         row("Shape, keys", Cell(f"{verdict.shape}; {', '.join(verdict.keys) or 'no keys'}", "code")),
         row("Window, lateness", f"{duration(verdict.window_ms)}, {duration(verdict.lateness_ms)}"),
     ]
     for name in dict.fromkeys([*pinned.batch_static, *pinned.stream_static]):
         if external:
-            facts.append(row(f"Static table {name}", f"batch version {pinned.batch_static[name]}, stream not known"))
+            facts.append(
+                row(f"Static table {name}", f"batch version {pinned.batch_static[name]}, other engine not known")
+            )
             continue
         facts.append(_static(name, pinned.batch_static.get(name), pinned.stream_static.get(name)))
     tables = [Grid("What is pinned", ("What", "Value"), tuple(facts), narrow="stack")]
@@ -273,7 +275,7 @@ def expectations(verdict: Verdict) -> Section:
         row(
             result.table,
             Cell(result.expectation, "code"),
-            Cell("✓ met", "good") if result.success else Cell("✗ failed", "bad"),
+            Cell("✓ met", "good") if result.success else Cell(_not_met(result), "bad"),
             result.observed or NONE,
         )
         for result in failed_first[:MAX_ROWS]
@@ -283,6 +285,10 @@ def expectations(verdict: Verdict) -> Section:
     intro = f"{number(failed)} of {plural(len(verdict.expectations), 'expectation')} failed."
     grid = Grid("Expectations on both results", head, rows, open_rows=_OPEN, narrow="stack")
     return Section("expectations", title, intro=intro, grids=(grid,), notes=_more(len(verdict.expectations)))
+
+
+def _not_met(result: ExpectationResult) -> str:
+    return "✗ not checked" if result.observed.startswith("could not be checked") else "✗ failed"
 
 
 def schema(verdict: Verdict) -> Section:

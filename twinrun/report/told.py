@@ -12,7 +12,7 @@ from twinrun.report.cells import duration, instant, plural
 from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.told_external import tell_external
-from twinrun.report.told_fixed import FIXED, LOST, Told
+from twinrun.report.told_fixed import FIXED, LOST, Told, of_sides, told_of
 from twinrun.report.words import clock as watermark_of
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
 
@@ -30,11 +30,11 @@ def tell(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     if say is not None:
         return say(verdict, sample, cause)
     if cause in FIXED:
-        found = FIXED[cause]
+        found = told_of(FIXED[cause], verdict, sample)
         if cause.startswith("sink_") and sample.commits:
             happened = f"{found.happened} Delta's log has what may have done it: {_commits(sample)}."
             found = replace(found, happened=happened)
-        return replace(found, commands=tuple(command.replace("{job}", verdict.job) for command in found.commands))
+        return found
     return Told(f"The cause is {shorten(cause, 60)}.", "", "", "")
 
 
@@ -68,10 +68,19 @@ def _these(sample: RowSample, cause: str) -> str:
 
 
 def _both_sides(sample: RowSample, cause: str) -> str:
-    return (
-        f"The job's own function without {_these(sample, cause)} gives exactly the stream's row; over all events it "
-        "gives exactly the batch's row. Both were recomputed."
+    return of_sides(
+        f"The job's own function without {_these(sample, cause)} gives {{stream}}; over all events it gives {{batch}}. "
+        "Both were recomputed.",
+        sample,
     )
+
+
+def _lacks(sample: RowSample, what: str) -> str:
+    """What the stream's side lacks, where it has a row and where it has none. ``what``: such as ``1 event``."""
+    if sample.stream is None:
+        return f"The stream has no row here: without {what} there is none"
+    row = "" if sample.batch is not None else "a row that the batch has not: "
+    return f"The stream's row lacks {what}" if not row else f"The stream has {row}it lacks {what}"
 
 
 def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
@@ -84,12 +93,12 @@ def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         happened.append(f"{plural(others, 'more event')} {'was' if others == 1 else 'were'} dropped in the same way.")
     if not events:
         happened.append(f"{_count(sample, cause)} of this row came too late for the stream: dropped.")
-    short = _count(sample, cause)
+    complete = "The batch's row is complete. " if sample.batch is not None else ""
     return Told(
         " ".join(filter(None, happened)),
         _both_sides(sample, cause),
-        f"The batch's row is complete. The stream's row lacks {short} and will not change by itself: "
-        "the stream is done with it.",
+        f"{complete}{_lacks(sample, _count(sample, cause))}. That will not change by itself: the stream is done with "
+        "it.",
         _more_lateness(verdict, sample, events),
         (f"twinrun what-if {verdict.job}", *_heal(verdict)),
     )
@@ -243,7 +252,7 @@ def _outside(
         return Told(
             happened,
             _both_sides(sample, cause),
-            means,
+            means.replace("{lacks}", _lacks(sample, _count(sample, cause))),
             prevent,
             (*commands, *(_heal(verdict) if heals else ())),
         )
@@ -261,9 +270,12 @@ def _static(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     which = f": {', '.join(said)}" if said else ""
     return Told(
         f"The two modes joined different versions of a static table{which}.",
-        "The job's own function with the version that the stream saw gives exactly the stream's row; with the batch's "
-        "version, exactly the batch's row.",
-        "Neither row is wrong for its version. Which one is right depends on which version was meant to count.",
+        of_sides(
+            "The job's own function with the version that the stream saw gives {stream}; with the batch's version, "
+            "{batch}.",
+            sample,
+        ),
+        "Neither result is wrong for its version. Which one is right depends on which version was meant to count.",
         "Let both modes take the same version: run the batch again, or declare how often the stream takes a new one "
         "(refresh of the table).",
         (f"twinrun batch {verdict.job} --full",),
@@ -308,7 +320,7 @@ _TELLERS: dict[str, Callable[[Verdict, RowSample, str], Told]] = {
     "sink_changed": _changed,
     "before_start": _outside(
         "from before the offset at which the stream's checkpoint began: the batch has them, the stream never will.",
-        "The batch's row is complete; the stream's row covers only what came after its start.",
+        "The batch covers all events, the stream only those from its start on. {lacks}.",
         "Start the stream where the batch starts: a new checkpoint from the earliest offset.",
         "twinrun stream {job} --new-checkpoint --from earliest",
     ),
@@ -322,7 +334,7 @@ _TELLERS: dict[str, Callable[[Verdict, RowSample, str], Told]] = {
     "quarantined": _outside(
         "refused when the stream read them (quarantine) and accepted later, by a requeue or by hand, which only the "
         "batch sees.",
-        "The batch's row has these events; the stream's row does not, and will not get them by itself.",
+        "The batch has these events; the stream will not get them by itself. {lacks}.",
         "A stream reads each offset once, so what is accepted later never reaches it: heal the row, or start a new "
         "checkpoint.",
         verbs=("was", "were"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from twinrun.report.cells import duration, instant, plural
 from twinrun.report.names import name_of, such_as
-from twinrun.report.told_fixed import FIXED, Told
+from twinrun.report.told_fixed import FIXED, Told, told_of
 from twinrun.results.verdict import RowSample, Verdict
 
 UNEXPLAINED = (
@@ -18,10 +18,21 @@ LOOK_NEXT = (
     "Declare what is known of the other engine (start, end, lateness, late_rule), then look at its own metrics of "
     "dropped records and at what else writes to its result. The row and its key are in the table external_differences."
 )
-_BOTH = (
-    "The job's own function without them gives exactly the external row; over all events it gives exactly the batch's "
-    "row. Both were recomputed."
-)
+
+
+def _both(sample: RowSample) -> str:
+    theirs = "exactly the external row" if sample.stream is not None else "no row, as the external result has none"
+    ours = "exactly the batch's row" if sample.batch is not None else "no row, as the batch has none"
+    return f"The job's own function without them gives {theirs}; over all events it gives {ours}. Both were recomputed."
+
+
+def _lacks(sample: RowSample, events: str) -> str:
+    """What the external side lacks, where it has a row and where it has none."""
+    if sample.stream is None:
+        return f"The external result has no row here: without {events} there is none"
+    return f"The external row lacks {events}"
+
+
 _OFFSETS = {
     "before_start": (
         "before the declared start offset: the other engine never read {them}.",
@@ -48,7 +59,7 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         why, prevent = _OFFSETS[cause]
         verb = ("was" if count == 1 else "were") if cause == "quarantined" else be
         happened = f"{events} of this row {verb} {why.replace('{them}', them)}{such_as(sample, cause)}"
-        return Told(happened, _BOTH, f"The external row lacks {them}; the batch's row has {them}.", prevent)
+        return Told(happened, _both(sample), f"The batch has {them}. {_lacks(sample, events)}.", prevent)
     if cause == "sink_duplicate":
         return Told(
             "The external result holds this row several times: it was written more than once.",
@@ -56,8 +67,16 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
             "Whoever adds up the external result counts this row too often.",
             "Make the other engine's writes idempotent or transactional, and remove the copies.",
         )
-    found = FIXED.get(cause, Told(f"The cause is {cause}.", "", "", ""))
-    return replace(found, commands=tuple(each.replace("{job}", verdict.job) for each in found.commands))
+    if cause == "input_behind":
+        return Told(
+            "It is not known yet: the declared end of the other engine lies beyond what the batch has read.",
+            "None: nothing is claimed before the batch has read as far.",
+            "Nothing is called wrong. The batch's result may change when it has caught up.",
+            "Let the batch catch up, then verify again.",
+            (f"twinrun batch {verdict.job}", f"twinrun verify {verdict.job} --external"),
+        )
+    found = told_of(FIXED.get(cause, Told(f"The cause is {cause}.", "", "", "")), verdict, sample)
+    return replace(found, commands=tuple(f"{each} --external" if "verify" in each else each for each in found.commands))
 
 
 def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
@@ -65,8 +84,9 @@ def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
     return Told(
         f"By the declared rule and lateness{lateness}, {events} of this row came after the other engine had closed the "
         f"window, and {were} dropped.{_how_late(sample)}",
-        f"{_BOTH} That is as good as the declared rule; no row of the result contradicts it.",
-        "The batch's row is complete. The external row is not, and will not become so by itself.",
+        f"{_both(sample)} That is as good as the declared rule; no row of the result contradicts it.",
+        f"The batch counts {'it' if were == 'was' else 'them'}. {_lacks(sample, events)}, and will not get "
+        f"{'it' if were == 'was' else 'them'} by itself.",
         "A longer lateness (grace period) of the other engine keeps more late events, and delays results by as much.",
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from twinrun.report.cells import duration, number, plural, worded
-from twinrun.report.figures import Figures, causes
+from twinrun.report.figures import Figures, causes, unexpected
 from twinrun.report.neutral import shorten
-from twinrun.results.verdict import CauseCount, Verdict, WatermarkOf
+from twinrun.results.verdict import CauseCount, SourceCut, Verdict, WatermarkOf
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,27 @@ class Headline:
 _CAUSES = {
     "late_dropped": (
         "Late events, dropped by the stream",
-        "{events} reached the stream after it had closed their window. The batch counts them, the stream could not.",
+        "{events} came too late for the stream, which was done with what [it belongs|they belong] to. The batch counts "
+        "[it|them], the stream could not.",
     ),
     "late_split": (
         "Sessions split by a late event",
-        "{events} arrived after the session that they belong to had been given out, so the stream has two "
-        "sessions where the batch has one.",
+        "Events arrived after the session that they belong to had been given out, so the stream has more sessions "
+        "where the batch has one.",
     ),
     "pending": ("Not closed yet", "The stream's watermark has not passed these windows yet."),
     "before_start": (
         "Before the stream's start",
-        "{events} lie before the offsets at which the stream started.",
+        "{events} [lies|lie] before the offsets at which the stream started.",
     ),
-    "beyond_cut": ("Beyond the cut", "{events} were in the batch but not yet in the stream at the cut."),
+    "beyond_cut": ("Beyond the cut", "{events} [was|were] in the batch but not yet in the stream at the cut."),
     "quarantined": (
-        "Refused events",
-        "{events} went to quarantine at first and were accepted later, which only the batch sees.",
+        "Refused by the stream, accepted later",
+        "{events} went to quarantine at first and [was|were] accepted later, which only the batch sees.",
     ),
     "duplicate_event": (
         "Duplicate events",
-        "{events} came more than once and only one of the modes removed the copies.",
+        "{events} came again, and the stream took the copy that the batch drops.",
     ),
     "arrival_order": (
         "Order of arrival",
@@ -51,17 +53,13 @@ _CAUSES = {
     ),
     "sink_duplicate": (
         "Rows written twice",
-        "The stream's table holds rows twice: the sink is wrong, not the logic.",
+        "The stream's table holds rows more often than they were emitted: the sink is wrong, not the logic.",
     ),
     "sink_changed": (
         "Rows changed by somebody else",
         "The stream's table holds rows that the stream did not emit: another commit wrote them.",
     ),
-    "sink_missing": ("Rows not written", "The stream's table lacks rows that its micro-batches produced."),
-    "offset_gap": (
-        "Holes in the events",
-        "{events} are missing from the events at rest although the broker had them.",
-    ),
+    "sink_missing": ("Rows not written", "The stream's table lacks rows that its micro-batches emitted."),
     "static_version": (
         "Another version of a static table",
         "The two modes joined different versions of a static table.",
@@ -78,37 +76,52 @@ _CAUSES = {
         "The logic depends on the mode",
         "The job computes something else as a stream than as a batch.",
     ),
-    "logic_changed": ("The logic has changed", "The two tables were written by different versions of the job."),
-    "schema_drift": ("The schemas differ", "The two tables do not have the same columns or types."),
     "evidence_expired": (
         "Evidence is gone",
         "The log, events or table versions that a proof needs are no longer kept.",
     ),
 }
+"""By cause its heading and sentence; of ``[one|many]`` the first stands for one event, the second for several."""
+_EITHER = re.compile(r"\[([^|\]]*)\|([^\]]*)\]")
 
 
-def cause_title(cause: str) -> str:
-    """A cause as a short heading; an unknown one keeps its name."""
-    return _CAUSES[cause][0] if cause in _CAUSES else cause
+def cause_title(cause: str, stream: str = "stream") -> str:
+    """A cause as a short heading; an unknown one keeps its name. ``stream``: from `other`."""
+    return _CAUSES[cause][0].replace("stream", stream) if cause in _CAUSES else cause
 
 
-def cause_sentence(count: CauseCount) -> str:
-    """What the cause did, with its number of events; empty for a cause that is not known here."""
+def other(verdict: Verdict) -> str:
+    """What stands beside the batch: the stream, or where another engine wrote the result, that engine."""
+    return "stream" if verdict.external is None else "other engine"
+
+
+def cause_sentence(count: CauseCount, stream: str = "stream") -> str:
+    """What the cause did, with its number of events; empty for a cause that is not known here.
+
+    ``stream``: from `other`.
+    """
     if count.cause not in _CAUSES:
         return ""
     events = "Some events" if count.events is None else plural(count.events, "event")
-    return _CAUSES[count.cause][1].format(events=events)
+    said = _EITHER.sub(
+        lambda found: found.group(1 if count.events == 1 else 2), _CAUSES[count.cause][1].replace("stream", stream)
+    )
+    return said.format(events=events)
+
+
+def _named(verdict: Verdict) -> str:
+    return "stream" if verdict.external is None else "the other engine"
 
 
 def headline(verdict: Verdict, counts: Figures) -> Headline:
     """The verdict as label, one-sentence title and the reason in a sentence or two."""
     passed = verdict.exit_code == 0
     titles = {
-        "agree": (f"Batch and stream agree in {_all(counts)}.", "AGREE"),
-        "explained": (f"{_differ(counts)}, and every difference is proven.", "EXPLAINED"),
-        "differ": (_differ_title(counts), "DIFFER"),
+        "agree": (f"Batch and {_named(verdict)} agree in {_all(counts)}.", "AGREE"),
+        "explained": (f"{_differ(verdict, counts)}, and every difference is proven.", "EXPLAINED"),
+        "differ": (_differ_title(verdict, counts), "DIFFER"),
         "stale": ("The stream has fallen behind, so this comparison says little.", "STALE"),
-        "input_behind": ("The batch side does not cover the comparison yet.", "INPUT BEHIND"),
+        "input_behind": (_behind_title(verdict, counts), "INPUT BEHIND"),
         "nothing_compared": ("Nothing was compared, so nothing is known to be equal.", "NOTHING COMPARED"),
     }
     title, label = titles.get(verdict.outcome, (verdict.outcome, verdict.outcome.upper()))
@@ -116,39 +129,100 @@ def headline(verdict: Verdict, counts: Figures) -> Headline:
     return Headline(label, title, _lead(verdict, counts), tone, _SIGNS.get(verdict.outcome, "!"))
 
 
-def _differ(counts: Figures) -> str:
+def _differ(verdict: Verdict, counts: Figures) -> str:
     unit = "window" if counts.compared == 1 else f"{counts.unit}s"
-    return f"Batch and stream differ in {number(counts.different)} of {number(counts.compared)} {unit}"
+    return f"Batch and {_named(verdict)} differ in {number(counts.different)} of {number(counts.compared)} {unit}"
 
 
 def _all(counts: Figures) -> str:
     return f"the only {counts.unit}" if counts.compared == 1 else f"all {number(counts.compared)} {counts.unit}s"
 
 
-def _differ_title(counts: Figures) -> str:
+def _differ_title(verdict: Verdict, counts: Figures) -> str:
     if counts.unexplained:
-        return f"{_differ(counts)}, and {number(counts.unexplained)} of them without a proven cause."
+        return f"{_differ(verdict, counts)}, and {number(counts.unexplained)} of them without a proven cause."
     if counts.different:
-        return f"{_differ(counts)}; the cause is proven, but this job does not accept it."
+        return f"{_differ(verdict, counts)}; the cause is proven, but this job does not accept it."
     return "The results do not pass, although the compared values are equal."
 
 
+def _behind_title(verdict: Verdict, counts: Figures) -> str:
+    far = "the stream" if verdict.external is None else "the declared end of the other engine"
+    if not counts.behind:
+        return f"The batch has not read as far as {far}."
+    wait = worded(counts.behind, f"{counts.unit} is", f"{counts.unit}s are")
+    return f"The batch has not read as far as {far}: {wait} not judged yet."
+
+
+def kafka_silent(verdict: Verdict) -> bool:
+    """Whether Kafka did not say how far its topics reach. Nobody asks where another engine is the stream."""
+    return verdict.external is None and any(source.broker_end is None for source in verdict.cut.sources)
+
+
+def refused(verdict: Verdict) -> str:
+    """``7 records are refused by both modes (not_json 4, ...)``: always said where there are any; empty without."""
+    records = sum(each.events for each in verdict.quarantine)
+    if not records:
+        return ""
+    rules: dict[str, int] = {}
+    for each in verdict.quarantine:
+        rules[each.rule] = rules.get(each.rule, 0) + each.events
+    told = ", ".join(f"{rule} {number(count)}" for rule, count in sorted(rules.items(), key=lambda rule: -rule[1]))
+    return f"{worded(records, 'record was refused and is', 'records were refused and are')} in no result ({told})."
+
+
+def next_steps(verdict: Verdict) -> tuple[str, ...]:
+    """The commands that come next where a verify could not say enough, in their order."""
+    job, again = verdict.job, f"twinrun verify {verdict.job}{'' if verdict.external is None else ' --external'}"
+    if verdict.outcome == "stale":
+        return (f"twinrun stream {job}", again)
+    if verdict.outcome != "input_behind":
+        return ()
+    behind = [source for source in verdict.cut.sources if _lacks(source.batch_end, source)]
+    land = [f"twinrun ingest {source.source}" for source in behind if _lacks(source.bronze_end, source)]
+    return (*land, f"twinrun batch {job}", again)
+
+
+def _lacks(reached: dict[int, int], source: SourceCut) -> bool:
+    return any(reached.get(partition, 0) < end for partition, end in source.end.items())
+
+
 def _lead(verdict: Verdict, counts: Figures) -> str:
+    silent = "Kafka did not answer: lag and staleness are unknown." if kafka_silent(verdict) else ""
+    return " ".join(filter(None, (silent, _of_outcome(verdict, counts), refused(verdict))))
+
+
+def _of_outcome(verdict: Verdict, counts: Figures) -> str:
     if verdict.outcome == "agree":
+        if verdict.external is not None:
+            return "The batch and the other engine's result hold the same rows."
         return "Batch and stream computed the same result from the same events."
     if verdict.outcome == "stale":
         behind = "" if verdict.stream_lag_events is None else _behind(verdict.stream_lag_events)
         age = "" if verdict.stream_age_ms is None else f"Its last micro-batch is {duration(verdict.stream_age_ms)} old."
-        return " ".join(part for part in (behind, age, compared_so_far(counts)) if part)
+        on = "Let the stream read on, then verify again."
+        return " ".join(part for part in (behind, age, compared_so_far(counts), on) if part)
     if verdict.outcome == "input_behind":
-        return "Run ingest and batch, then verify again."
+        return f"{_batch_lacks(verdict)} Let the batch catch up, then verify again."
     if verdict.outcome == "nothing_compared":
-        pending = plural(counts.pending, counts.unit)
-        return f"{pending} still open in the stream." if counts.pending else "Neither mode has a final result yet."
-    because = " ".join(filter(None, map(cause_sentence, causes(verdict)[:2])))
+        wait = worded(counts.pending, f"{counts.unit} is", f"{counts.unit}s are")
+        return f"{wait} still open in the {other(verdict)}." if counts.pending else "Neither has a final result yet."
+    # What nobody should have to expect is told whole; of the rest the most frequent.
+    told = causes(verdict)[: max(2, len(unexpected(verdict)))]
+    because = " ".join(filter(None, (cause_sentence(cause, other(verdict)) for cause in told)))
     if because and counts.unexplained:
-        return f"The other {number(counts.explained)} are explained: {because}"
+        others = "The other one is" if counts.explained == 1 else f"The other {number(counts.explained)} are"
+        return f"{others} explained: {because}"
     return because
+
+
+def _batch_lacks(verdict: Verdict) -> str:
+    lacking = sum(
+        max(0, end - source.batch_end.get(partition, 0))
+        for source in verdict.cut.sources
+        for partition, end in source.end.items()
+    )
+    return f"The batch lacks {plural(lacking, 'record')} that the {other(verdict)} has read."
 
 
 def _behind(lag_events: int) -> str:

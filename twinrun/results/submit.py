@@ -13,10 +13,9 @@ from typing import Any
 from twinrun.config.load import load_config
 from twinrun.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, InputError, TwinrunError
 from twinrun.job.loader import load_job
-from twinrun.results.run import RunSummary
+from twinrun.results.run import RunSummary, counts_of
 from twinrun.session.plain import plain_errors
 from twinrun.session.spark import build_session, stop_session, watch_jvm
-from twinrun.wording import plural
 
 Run = Callable[..., RunSummary]
 _SCRIPTS = {"batch": "batch/runner.py", "stream": "streaming/runner.py", "ingest": "streaming/ingest.py"}
@@ -44,7 +43,7 @@ def submitted(mode: str, run: Run, argv: list[str]) -> int:
             spark = build_session(f"twinrun {mode} {job.job_name}", cfg.spark.session_conf(), master=cfg.spark.master)
             watch_jvm(spark)
             done = run(spark, cfg, job, getattr(arguments, "fresh", None), stop)
-        print(f"{mode} {done.name}: {plural(done.events, 'event')}, table {done.table} version {done.version}")
+        print(f"{mode} {done.name}: {', '.join(counts_of(done))}, table {done.table} version {done.version}")
         return EXIT_OK
     except TwinrunError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)

@@ -11,8 +11,11 @@ from typing import Any, Literal
 
 from twinrun.results.past import History
 
-SCHEMA_VERSION = 2
-"""Version of the JSON form; raised when its shape changes. 2: ``history``, and the ``events`` of each sample."""
+SCHEMA_VERSION = 3
+"""Version of the JSON form; raised when its shape changes.
+
+2: ``history``, and the ``events`` of each sample. 3: ``rows_behind`` and ``windows_behind``; ``rows_batch`` and
+``rows_stream`` count the tables whole, with pending rows."""
 
 EXPECTED_CAUSES = ("late_dropped", "late_split", "pending", "before_start", "beyond_cut", "quarantined")
 """Proven causes that a correct pair of runs may show: they do not fail a verify within the job's limits."""
@@ -214,6 +217,7 @@ class WindowPoint:
     explained: int
     unexplained: int
     pending: int
+    behind: int = 0
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,9 @@ class Verdict:
 
     ``events_told``: False where the function does not show which events it leaves out, so that the events that causes
     blame are at most so many.
+    ``rows_batch`` and ``rows_stream`` are those of both tables, pending ones too. ``rows_behind`` and
+    ``windows_behind`` are not judged: the batch lacks events that the stream has read.
+    ``stream_lag_events`` is null where Kafka did not answer, or another engine wrote the result.
     """
 
     job: str
@@ -339,6 +346,8 @@ class Verdict:
     arrival: Arrival | None = None
     partitions: tuple[PartitionPoint, ...] = ()
     events_told: bool = True
+    rows_behind: int = 0
+    windows_behind: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with its schema version first."""

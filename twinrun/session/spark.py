@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from twinrun.errors import MachineError, TwinrunError
 from twinrun.session.defaults import LOOPBACK, is_local, session_conf
 from twinrun.session.jars import jar_paths
-from twinrun.session.java import export_java, find_java
+from twinrun.session.java import export_java, find_java, quiet_java
 from twinrun.session.watch import JvmWatch, jvm_died, watch_pid
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def build_session(app_name: str, conf: Mapping[str, str], *, master: str | None 
         return _submitted_session(app_name, conf)
     chosen = conf.get("spark.master", master)
     _prepare_environment(chosen, conf)
-    export_java(find_java())
+    export_java(quiet_java(find_java()))
     has_jars = "spark.jars" in conf or "spark.jars.packages" in conf
     settings = session_conf(conf, master=chosen, jars=() if has_jars else jar_paths("spark"))
     if chosen is not None:

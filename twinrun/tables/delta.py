@@ -10,6 +10,7 @@ from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, DataFrameWriter, SparkSession
+from pyspark.sql import functions as F
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from twinrun.errors import QueryError, TableError
@@ -94,6 +95,28 @@ def latest_version(spark: SparkSession, ref: str) -> int:
     """Newest version of the table. One small Spark job."""
     with plain_errors(f"reading the history of {ref}"):
         return int(delta_table(spark, ref).history(1).collect()[0]["version"])
+
+
+def rows_written(spark: SparkSession, ref: str, since: int | None) -> int | None:
+    """Rows that commits after version ``since`` wrote, updated or removed, as their metrics say. One small Spark job.
+
+    ``since`` None: from the table's first version on. None where a commit that changed rows has no metrics.
+    """
+    newest = latest_version(spark, ref)
+    commits = newest - (-1 if since is None else since)
+    if commits <= 0:
+        return 0
+    metrics, merge = F.col("operationMetrics"), F.col("operation") == "MERGE"
+    # A MERGE's output rows are those of the files that it wrote anew, most of which it did not change.
+    merged = sum((F.coalesce(metrics[name].try_cast("bigint"), F.lit(0)) for name in _MERGED), F.lit(0))
+    rows = F.when(merge, merged).otherwise(metrics["numOutputRows"].try_cast("bigint"))
+    changed = ~F.col("operation").isin("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
+    found = delta_table(spark, ref).history(commits).filter(changed & (F.col("version") > F.lit(newest - commits)))
+    row = found.agg(F.sum(rows).alias("rows"), F.count_if(rows.isNull()).alias("unknown")).collect()[0]
+    return None if row["unknown"] else int(row["rows"] or 0)
+
+
+_MERGED = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted")
 
 
 def append(df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = ()) -> None:

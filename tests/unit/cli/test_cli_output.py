@@ -137,6 +137,6 @@ def test_on_a_terminal_a_long_step_is_shown_and_a_short_one_is_not(
 
 def test_progress_in_words() -> None:
     assert progress_text(Progress(12, 1440, "2013-01-06T10:00:00.000Z")) == (
-        "micro-batch 12, 1,440 events, watermark 2013-01-06T10:00:00.000Z"
+        "micro-batch 12, 1,440 records, watermark 2013-01-06T10:00:00.000Z"
     )
-    assert progress_text(Progress(-1, 0, None)) == "0 events"
+    assert progress_text(Progress(-1, 0, None)) == "0 records"

@@ -113,6 +113,7 @@ def test_jobs_lists_and_shows(run: Any, project: Path) -> None:
     done = run("jobs")
     assert done.code == 2
     assert "first_job cannot be used: JOB in" in done.out
+    assert done.out.splitlines()[0] == "conf/local.yaml lists 1 job, and none of them can be used"
 
 
 def test_a_configuration_without_jobs_is_listed_as_such(run: Any, project: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 
 import twinrun.cli.inputs
 import twinrun.cli.runs
+from twinrun.cli.call import Call
+from twinrun.cli.output import Output
+from twinrun.cli.runs import run_lines, telling
 from twinrun.errors import BrokerError, QueryError
 from twinrun.results.run import Progress, RunSummary
 
@@ -36,7 +40,7 @@ class Runners:
     signal: int | None = None
 
     def load(self, module: str) -> Any:
-        def run(spark: Any, cfg: Any, *rest: Any, on_progress: Any = None) -> Any:
+        def run(spark: Any, cfg: Any, *rest: Any, on_progress: Any = None, accept_loss: bool = False) -> Any:
             self.calls.append((module, rest))
             if self.error is not None:
                 raise self.error
@@ -75,11 +79,53 @@ def test_ingest_takes_a_source_a_job_or_a_job_file(name: str, run: Any, runners:
     done = run("ingest", name)
 
     assert done.code == 0
-    assert done.out.splitlines()[0] == "ingest first_job: 60 new events in 6 micro-batches, 0.0 s"
+    assert done.out.splitlines()[0] == "ingest first_job: 60 records, 6 micro-batches, 0.0 s"
     assert done.err == ""
     [(module, (source, _))] = runners.calls
     assert (module, source.name) == ("streaming.ingest", "orders")
     assert spark.stopped == 1
+
+
+def test_ingest_takes_several_and_lands_each_topic_once(run: Any, runners: Runners) -> None:
+    done = run("ingest", "orders", "first_job")
+
+    assert done.code == 0
+    assert [source.name for _, (source, _) in runners.calls] == ["orders"]
+
+
+@pytest.mark.parametrize(
+    ("done", "says"),
+    [
+        (
+            RunSummary("stream", "j", "r", 201, "/t", 3, 2, rows=40, quarantined={"not_json": 1, "wrong_type": 4}),
+            "stream j: 201 valid, 5 quarantined (not_json 1, wrong_type 4), 2 micro-batches, 40 rows written, 0.0 s",
+        ),
+        (
+            RunSummary("batch", "j", "r", 0, "/t", 3, rows=3052, quarantined={}),
+            "batch j: 0 valid, 0 quarantined, 3,052 rows written, 0.0 s",
+        ),
+        (
+            RunSummary("ingest", "t", "r", 1, "/t", 3, 1, rows=1),
+            "ingest t: 1 record, 1 micro-batch, 1 row written, 0.0 s",
+        ),
+        (
+            RunSummary("stream", "j", "r", 7, "/t", 3, 1),
+            "stream j: 7 records read (valid and quarantined were not told apart), 1 micro-batch, 0.0 s",
+        ),
+    ],
+)
+def test_a_run_ends_with_the_counts_of_this_run(done: RunSummary, says: str) -> None:
+    assert run_lines(done)[0] == says
+
+
+def test_what_a_stream_waits_for_is_said_once_and_when_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    steps: list[str] = []
+    tell = telling(Call(Output(sys.stdout)), "stream j", steps.append)
+    waits = "waits for Kafka at localhost:9092, which does not answer; no micro-batch since 2024-01-01 10:00:00 UTC"
+    for text in ("", waits, waits, ""):
+        tell(Progress(3, 60, None, behind=12, waits=text))
+    assert capsys.readouterr().err.splitlines() == [f"stream j {waits}", "stream j goes on: Kafka answers again"]
+    assert steps == ["micro-batch 3, 60 records, behind by 12", waits, waits, "micro-batch 3, 60 records, behind by 12"]
 
 
 @pytest.mark.usefixtures("landed")

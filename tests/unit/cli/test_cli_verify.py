@@ -28,6 +28,7 @@ def verifier(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def verify(_: Any, cfg: Any, job: Any, **options: Any) -> Any:
         options.pop("on_step")("comparing")
+        assert callable(options.pop("on_warning"))
         fake.asked.append((job.job_name, options))
         if isinstance(fake.outcome, Exception):
             raise fake.outcome
@@ -66,7 +67,7 @@ def test_options_reach_the_verify(run: Any, verifier: Any) -> None:
 def test_json_is_the_verdict_and_where_the_reports_are(run: Any, verifier: Any) -> None:
     found = json.loads(run("verify", "first_job", "--json").out)
 
-    assert found["schema_version"] == 2
+    assert found["schema_version"] == 3
     assert found["notes"][-1] == "the ledger was asked"
     assert found["outcome"] == "explained"
     assert found["report"]["html"].endswith("first_job/report.html")

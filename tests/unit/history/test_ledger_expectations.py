@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from twinrun.quality.expect import check_ledger
+from twinrun.quality.expect import check_expectations, check_ledger
 
 COLUMNS = "window_start string, verdict string, rows bigint, rows_equal bigint, rows_unexplained bigint"
 
@@ -41,3 +44,22 @@ def test_nothing_compared_is_never_complete(
 ) -> None:
     found = check_ledger(windows(spark_session, *rows), 0.5)
     assert [each.success for each in found] == [True, False]
+
+
+def test_what_cannot_be_evaluated_says_so_and_why(spark_session: SparkSession) -> None:
+    """A misspelt column, of an expectation on the whole column and of one on each row."""
+
+    def wanted() -> list[Any]:
+        from great_expectations import expectations as gxe
+
+        return [
+            gxe.ExpectColumnMaxToBeBetween(column="rwos", min_value=0, max_value=2_000),
+            gxe.ExpectColumnValuesToNotBeNull(column="rwos"),
+        ]
+
+    job = cast(Any, SimpleNamespace(expect=wanted, job_name="j"))
+    found = check_expectations(job, {"batch": windows(spark_session, *SOUND)})
+    assert [each.success for each in found] == [False, False]
+    for each in found:
+        assert each.observed.startswith("could not be checked: "), each.observed
+        assert "rwos" in each.observed

@@ -97,7 +97,7 @@ def test_contrast_is_enough(theme: int) -> None:
     colours = css_colours()[theme]
     weak = [pair for pair in TEXT_PAIRS if contrast(colours[pair[0]], colours[pair[1]]) < 4.5]
     assert not weak
-    for role in ("equal", "explained", "unexplained", "pending"):
+    for role in ("equal", "explained", "unexplained", "pending", "behind"):
         assert contrast(colours[role], colours["sheet"]) >= 3, role
 
 
@@ -109,6 +109,24 @@ def test_weak_contrast_would_be_noticed() -> None:
 @pytest.mark.parametrize(("theme", "palette"), [(0, LIGHT), (1, DARK)], ids=["light", "dark"])
 def test_charts_and_page_share_their_colours(theme: int, palette: dict[str, str]) -> None:
     colours = css_colours()[theme]
-    for role in ("equal", "explained", "unexplained", "pending", "line"):
+    for role in ("equal", "explained", "unexplained", "pending", "behind", "line"):
         assert colours[role] == palette[role]
     assert contrast(palette["muted"], colours["sheet"]) >= 4.5
+
+
+@pytest.mark.parametrize("span_ms", [8_000, 50 * 60_000, 20 * 3_600_000, 4 * 86_400_000, 90 * 86_400_000, 10**11])
+def test_the_upright_time_axis_says_no_label_twice_and_cuts_none_off(span_ms: int) -> None:
+    base = replace(factory.explained(), late_events=(), history=None)
+    first = factory.START_MS + 1_234
+    points = tuple(
+        replace(point, newest_event_ms=first + span_ms * place // 10, watermark_ms=first + span_ms * place // 11)
+        for place, point in enumerate(base.micro_batches[:11])
+    )
+    picture = svgs(render_html(replace(base, micro_batches=points)))[-1]
+    labels = re.findall(r"<text [^>]*text-anchor=\"end\"[^>]*>(.*?)</text>", picture)
+    dated = [label for label in labels if re.search(r"[A-Z][a-z]{2}", label)]
+    times = [re.findall(r"[^<>]+(?=</tspan>)", label) or [label] for label in dated]
+    assert 2 <= len(times) <= 7
+    assert len({tuple(lines) for lines in times}) == len(times)
+    # 58 pixels at 12 pixels a letter's height: nine letters.
+    assert all(len(line) <= 9 for lines in times for line in lines)

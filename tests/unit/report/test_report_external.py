@@ -55,7 +55,7 @@ def test_summary_and_markdown() -> None:
 
 def test_the_page_has_no_chart_of_micro_batches_and_says_why() -> None:
     page = render_html(external())
-    assert "The stream side is external" in page
+    assert "The result of the other engine" in page
     assert "there is no chart of its progress" in page
     assert "Causes that were out of reach" in page
     assert "newest event time</li>" not in page
@@ -65,7 +65,7 @@ def test_the_page_has_no_chart_of_micro_batches_and_says_why() -> None:
 def test_no_story_speaks_of_replays_or_of_what_only_a_stream_of_twinrun_has() -> None:
     page = render_html(external())
     assert "By the declared rule" in page
-    assert "run again" not in page.split("Row by row")[1].split("The events that the stream dropped")[0]
+    assert "run again" not in page.split("Row by row")[1].split("The events that the other engine dropped")[0]
     assert "twinrun heal" not in page
     assert "twinrun heal" in render_html(small(differ()))
 
@@ -92,3 +92,20 @@ def test_an_external_verdict_survives_its_json_and_older_reports_are_still_read(
     assert "external" not in older
     file.write_text(older, encoding="utf-8")
     assert read_verdict(file) == small(differ())
+
+
+def test_no_report_calls_the_other_engine_a_stream() -> None:
+    """But for texts of the verdict itself, which are made up here, and the sentence that says whose the stream is."""
+    base = external()
+    plain = replace(
+        base,
+        problems=(),
+        notes=(),
+        expectations=(),
+        causes=tuple(replace(cause, proof="") for cause in base.causes),
+        external=base.external and replace(base.external, out_of_reach=()),
+    )
+    text = "\n".join([render_markdown(plain), *render_summary(plain, path=None)])
+    left = [line for line in text.splitlines() if "stream" in line.lower()]
+    assert [line for line in left if not line.startswith("The job ran as a batch")] == []
+    assert "Batch and the other engine differ in 96 of 368 windows" in text

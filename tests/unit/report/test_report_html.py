@@ -116,7 +116,7 @@ def test_an_open_element_would_be_noticed(pages: dict[str, str]) -> None:
 def test_the_verdict_comes_first_and_in_words(pages: dict[str, str]) -> None:
     text = text_of(pages["explained"])
     assert text.index("Batch and stream differ in 96 of 368 windows, and every difference is proven.") < 400
-    assert "337 events reached the stream after it had closed their window." in text
+    assert "337 events came too late for the stream, which was done with what they belong to." in text
     assert "exit code 0: passes" in text
     assert "exit code 1: does not pass" in text_of(pages["differ"])
     assert "4 rows differ without a proven cause (limit: 0)." in text_of(pages["differ"])

@@ -8,17 +8,19 @@ import factory
 import pytest
 from factory_past import make_blamed
 from hostile import CORPUS
+from test_report_external import external
 from test_report_hostile import OWN_SPACES, bones
 from test_report_html import text_of
 
 from twinrun.explain.summary import PROOFS
 from twinrun.report import html as html_report
+from twinrun.report.figures import figures
 from twinrun.report.grid import Story
 from twinrun.report.html import render_html
 from twinrun.report.markdown import render_markdown
 from twinrun.report.stories import stories
 from twinrun.report.told import TOLD_CAUSES, enough_ms
-from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, SinkCommit, Verdict
+from twinrun.results.verdict import BlamedEvent, CauseCount, MicroBatchPoint, RowSample, SinkCommit, Verdict
 
 HOUR, START = factory.HOUR, factory.START_MS
 
@@ -59,7 +61,7 @@ def test_a_dropped_event_is_told_with_its_window_micro_batch_watermark_and_laten
         "window's end. So the stream dropped it."
     )
     assert "without this event gives exactly the stream's row; over all events" in told["How it is proven"]
-    assert "lacks 1 event and will not change by itself" in told["What it means"]
+    assert "The stream's row lacks 1 event. That will not change by itself" in told["What it means"]
     assert (
         "A lateness of 3 h 4 min (now 1 h) would have kept every event of this row"
         in told["How to prevent or repair it"]
@@ -153,6 +155,70 @@ def test_evidence_that_was_never_landed_is_told_without_looking_for_somebody_who
     assert "Kafka had removed records before they were landed" in told["What happened"]
     assert "5 offsets of flights" in told["What happened"]
     assert not any("HISTORY" in text or "who else" in text for text in told.values())
+
+
+@pytest.mark.parametrize("cause", TOLD_CAUSES)
+@pytest.mark.parametrize("held", ["both", "batch", "stream"])
+@pytest.mark.parametrize("outside", [False, True], ids=["stream", "external"])
+def test_no_sentence_speaks_of_a_row_that_is_not_there(cause: str, held: str, outside: bool) -> None:
+    """Every text of every cause, against a row of both sides, of the batch alone, of the stream alone."""
+    base = factory.make_sample(0)
+    base = replace(
+        base,
+        causes={cause: 1},
+        kind={"both": "changed", "batch": "only_batch", "stream": "only_stream"}[held],
+        batch=None if held == "stream" else base.batch,
+        stream=None if held == "batch" else base.stream,
+        verdict=cause if cause in ("input_behind", "evidence_expired") else "explained",
+    )
+    sample = replace(base, events=make_blamed(base, 1, cause))
+    verdict = small(sample, external=external().external if outside else None)
+    told = " ".join(words(one(verdict)).values())
+    absent = {"both": [], "batch": ["stream's row", "external row"], "stream": ["batch's row"]}[held]
+    if held not in IMPOSSIBLE.get(cause, ()):
+        assert not [text for text in absent if text in told], told
+    assert "1 events" not in told
+    assert "{" not in told
+
+
+IMPOSSIBLE = {"pending": ("both", "stream"), "sink_missing": ("both", "stream"), "sink_duplicate": ("batch",)}
+"""A row that waits, or that the table lost, is one that the stream's table has not; a copy is one that it has."""
+
+
+def test_a_row_that_the_stream_has_not_lacks_no_event() -> None:
+    sample = replace(late_sample(1, 1), stream=None, kind="only_batch", columns=())
+    told = words(one(small(sample)))
+    assert told["How it is proven"] == (
+        "The job's own function without this event gives no row, as the stream has none; over all events it gives "
+        "exactly the batch's row. Both were recomputed."
+    )
+    assert told["What it means"].startswith(
+        "The batch's row is complete. The stream has no row here: without 1 event there is none."
+    )
+
+
+def test_what_has_no_proof_comes_first_and_what_only_waits_last_and_folded() -> None:
+    """The samples as a verify may hand them over, in order of their windows."""
+    waiting = [replace(factory.make_sample(n), causes={"pending": 1}, stream=None) for n in range(18)]
+    late = replace(factory.make_sample(18), causes={"late_dropped": 2})
+    lost = replace(factory.make_sample(19), causes={"sink_missing": 0}, stream=None)
+    wrong = replace(factory.make_sample(20), verdict="unexplained", causes={})
+    causes = (CauseCount("pending", 25, 0, None, ""), CauseCount("late_dropped", 1, 0, 2, ""))
+    verdict = small(
+        late, window_ms=None, shape="session", causes=causes, rows_explained=27, rows_unexplained=1, rows_compared=100
+    )
+    section = stories(replace(verdict, samples=(*waiting, late, lost, wrong)))
+    assert [story.tag for story in section.stories[:4]] == [
+        "unexplained",
+        "explained: sink_missing",
+        "explained: late_dropped",
+        "explained: pending",
+    ]
+    assert section.open_stories == 3
+    assert section.more_stories == "17 rows that wait"
+    assert section.notes == ("25 rows only wait in the stream; 17 are told here.",)
+    page = figures(verdict)
+    assert (page.different, page.pending) == (3, verdict.rows_pending + 25)
 
 
 def test_static_versions_are_named() -> None:
