@@ -32,6 +32,8 @@ QUIET_S = 10.0
 
 _ASK_LIMIT_S = 2.0
 _OBSERVED = "decoded:"
+_REPORTED = 200
+"""Micro-batches whose progress may be read again; Spark keeps the last 100."""
 
 
 Flush = Callable[[dict[int, int]], int]
@@ -46,6 +48,21 @@ class _Seen:
     records: dict[int, int] = field(default_factory=dict)
     refused: dict[int, dict[str, int] | None] = field(default_factory=dict)
     last: Any = None
+    settled: int = 0
+    settled_records: int = 0
+    settled_refused: dict[int, dict[str, int] | None] = field(default_factory=dict)
+
+    def settle(self, newest: int) -> None:
+        """Keep what Spark can still report one by one, the rest as sums: a stream may run for months."""
+        for old in [number for number in self.records if number < newest - _REPORTED]:
+            self.settled += 1
+            self.settled_records += self.records.pop(old)
+            parts = [*self.settled_refused.values(), self.refused.pop(old)]
+            self.settled_refused = {0: sum_refused(parts)}
+
+    def logged(self, newest: int) -> None:
+        """Durations are wanted until their micro-batches are logged."""
+        self.durations_ms = {number: ms for number, ms in self.durations_ms.items() if number > newest}
 
 
 def observed(decoded: DataFrame, source: str) -> DataFrame:
@@ -74,27 +91,13 @@ def follow(
     CheckpointError
         The lease was lost, or the log could not keep up.
     """
-    seen, waiting = _Seen(), _Waiting(cfg)
-    state = Progress(-1, 0, None)
-    flushed, flushed_at = -1, time.monotonic()
-    while not query.awaitTermination(POLL_S):  # type: ignore[arg-type]  # it takes fractions of seconds
-        state = replace(_collect(query, seen, state), waits=waiting.since(seen.last))
-        if on_progress:
-            on_progress(state)
-        behind = state.micro_batch - flushed
-        due = behind >= cfg.stream.log_flush_micro_batches or time.monotonic() - flushed_at > cfg.stream.log_flush_s
-        if due and behind > 0:
-            flushed, flushed_at = flush(seen.durations_ms), time.monotonic()
-        if flushed >= 0 and state.micro_batch - flushed > STOP_BEHIND:
-            query.stop()
-            raise CheckpointError(
-                f"the micro-batch log is {state.micro_batch - flushed} micro-batches behind; the query was stopped "
-                "before the checkpoint forgets what is not logged.",
-                fix="use a longer processing-time interval or larger micro-batches, and start again: nothing is lost",
-            )
-        if lease.lost.is_set() or stop.is_set():
-            query.stop()
-            break
+    seen = _Seen()
+    try:
+        state = _until_its_end(query, cfg, lease, flush, stop, on_progress, seen)
+    except BaseException:
+        # The caller gives the lease back: a query that went on would write beside the next one.
+        query.stop()
+        raise
     failure = query.exception()
     if failure is not None:
         raise query_error(f"the query {query.name or ''}".strip(), failure) from failure
@@ -107,6 +110,39 @@ def follow(
             f"{lease.subject} was taken over by another run; this one has stopped.",
             fix="let only one scheduler start this job",
         )
+    return state
+
+
+def _until_its_end(
+    query: StreamingQuery,
+    cfg: Config,
+    lease: Lease,
+    flush: Flush,
+    stop: threading.Event,
+    on_progress: OnProgress | None,
+    seen: _Seen,
+) -> Progress:
+    """Follow the query until it has ended or was stopped."""
+    waiting, state = _Waiting(cfg), Progress(-1, 0, None)
+    flushed, flushed_at = -1, time.monotonic()
+    while not query.awaitTermination(POLL_S):  # type: ignore[arg-type]  # it takes fractions of seconds
+        state = replace(_collect(query, seen, state), waits=waiting.since(seen.last))
+        if on_progress:
+            on_progress(state)
+        behind = state.micro_batch - flushed
+        due = behind >= cfg.stream.log_flush_micro_batches or time.monotonic() - flushed_at > cfg.stream.log_flush_s
+        if due and behind > 0:
+            flushed, flushed_at = flush(seen.durations_ms), time.monotonic()
+            seen.logged(flushed)
+        if flushed >= 0 and state.micro_batch - flushed > STOP_BEHIND:
+            raise CheckpointError(
+                f"the micro-batch log is {state.micro_batch - flushed} micro-batches behind; the query was stopped "
+                "before the checkpoint forgets what is not logged.",
+                fix="use a longer processing-time interval or larger micro-batches, and start again: nothing is lost",
+            )
+        if lease.lost.is_set() or stop.is_set():
+            query.stop()
+            break
     return state
 
 
@@ -154,16 +190,18 @@ def _collect(query: StreamingQuery, seen: _Seen, last: Progress) -> Progress:
         seen.records[entry.batchId] = max(seen.records.get(entry.batchId, 0), records)
         seen.refused[entry.batchId] = _refused(entry.observedMetrics, records)
     newest = max(seen.records, default=last.micro_batch)
+    seen.settle(newest)
     latest = query.lastProgress
     watermark = latest.eventTime.get("watermark") if latest else last.watermark
     behind = sum(_behind(source.endOffset, source.latestOffset) for source in latest.sources) if latest else last.behind
-    refused = sum_refused(seen.refused.values())
-    return Progress(newest, sum(seen.records.values()), watermark, len(seen.records), behind, refused=refused)
+    refused = sum_refused([*seen.settled_refused.values(), *seen.refused.values()])
+    records = seen.settled_records + sum(seen.records.values())
+    return Progress(newest, records, watermark, seen.settled + len(seen.records), behind, refused=refused)
 
 
 def _records(entry: Any) -> int:
     """Records of a micro-batch by its offsets: rows are counted again where a sink reads its micro-batch twice."""
-    spans = [_behind(source.startOffset, source.endOffset) for source in entry.sources if source.startOffset]
+    spans = [_behind(each.startOffset, each.endOffset) for each in entry.sources if _offsets(each.startOffset)]
     if len(spans) < len(entry.sources):
         return int(entry.numInputRows)  # the first micro-batch does not say where it began
     return min(sum(spans), int(entry.numInputRows)) if entry.numInputRows else sum(spans)
@@ -201,7 +239,9 @@ def _behind(reached: Any, ahead: Any) -> int:
 
 def _offsets(text: Any) -> dict[tuple[str, str], int]:
     try:
-        topics = json.loads(text) if isinstance(text, str) else dict(text or {})
+        topics = json.loads(text) if isinstance(text, str) else text
     except ValueError:
+        return {}
+    if not isinstance(topics, dict):  # the first micro-batch of a query began nowhere: null
         return {}
     return {(topic, part): int(offset) for topic, parts in topics.items() for part, offset in dict(parts).items()}

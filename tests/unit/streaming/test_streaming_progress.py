@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,7 +30,7 @@ def entry(
     records = end - (start or 0)
     counts = Metrics({rule: refused.get(rule, 0) * times for rule in RULES} | {"_records": records * times})
     source = SimpleNamespace(
-        startOffset=None if start is None else json.dumps({"t": {"0": start}}),
+        startOffset="null" if start is None else json.dumps({"t": {"0": start}}),
         endOffset=json.dumps({"t": {"0": end}}),
         latestOffset=json.dumps({"t": {"0": 30}}),
     )
@@ -109,3 +110,51 @@ def test_an_idle_query_whose_kafka_answers_waits_for_nothing(monkeypatch: pytest
     kafka = SimpleNamespace(bootstrap_servers="host:9092", confluent_options=dict)
     waiting = progress._Waiting(cast(Any, SimpleNamespace(kafka=kafka)))
     assert [waiting.since(None), waiting.since(None)] == ["", ""]
+
+
+def test_twenty_thousand_micro_batches_count_in_full_and_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, state = progress._Seen(), Progress(-1, 0, None)
+    for first in range(0, 20_000, 50):  # Spark shows the last 100 each time: half of them again
+        shown = [entry(n, n, n + 1, {"not_json": n % 2}) for n in range(max(0, first - 50), first + 50)]
+        state = progress._collect(cast(Any, SimpleNamespace(recentProgress=shown, lastProgress=shown[-1])), seen, state)
+        seen.logged(first)
+    assert (state.events, state.micro_batches, state.micro_batch) == (20_000, 20_000, 19_999)
+    assert state.refused == {"not_json": 10_000}
+    assert max(map(len, (seen.records, seen.refused, seen.durations_ms, seen.settled_refused))) <= 300
+
+
+class Query:
+    """A query that has ten micro-batches more at each look, and never ends by itself."""
+
+    name, stopped, looks = "q", False, 0
+
+    def awaitTermination(self, _: float) -> bool:  # Spark's name
+        self.looks += 1
+        return self.stopped
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def exception(self) -> None:
+        return None
+
+    @property
+    def recentProgress(self) -> list[Any]:  # Spark's name
+        return [entry(n, n, n + 1, {}) for n in range(self.looks * 10)]
+
+    @property
+    def lastProgress(self) -> Any:  # Spark's name
+        return self.recentProgress[-1]
+
+
+def test_a_log_that_cannot_be_written_stops_the_query_before_its_lease_is_given_back() -> None:
+    stream = SimpleNamespace(log_flush_micro_batches=5, log_flush_s=30)
+    cfg = cast(Any, SimpleNamespace(stream=stream, kafka=SimpleNamespace(bootstrap_servers="h:1")))
+    query, lease = Query(), cast(Any, SimpleNamespace(lost=threading.Event(), subject="stream:q"))
+
+    def flush(_: dict[int, int]) -> int:
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        progress.follow(query, cfg, lease, flush, threading.Event())
+    assert query.stopped
