@@ -8,7 +8,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet pyspark==4.2.0 pyarrow
+"$work/venv/bin/pip" install --quiet pyspark==4.2.0 pyarrow==26.0.1
 cat > "$work/program.py" <<'PYTHON'
 import os
 import platform
@@ -81,7 +81,7 @@ def streamed(condition):
 
 
 lost = {}
-for condition in ("", " AND l.v > 5", " AND r.v < 5"):
+for condition in ("", " AND l.v > 5"):
     batch = without_later(tuple(row) for row in joined(condition, False).collect())
     stream = streamed(condition)
     lost[condition] = [row for row in batch if row not in [each[1:] for each in stream]]
@@ -90,7 +90,7 @@ for condition in ("", " AND l.v > 5", " AND r.v < 5"):
     print("  stream (micro-batch first): ", stream)
     print("  never comes out:            ", lost[condition])
 
-expected = {"": [], " AND l.v > 5": [("alone-9", None)], " AND r.v < 5": []}
+expected = {"": [], " AND l.v > 5": [("alone-9", None)]}
 print("\nas described" if lost == expected else f"\nCHANGED: expected {expected}, found {lost}")
 sys.exit(lost != expected)
 PYTHON
