@@ -29,8 +29,10 @@ def world(make_world: Any) -> Iterator[World]:
     job_file(world).write_text((JOBS / "legacy.py").read_text(encoding="utf-8"), encoding="utf-8")
     world.produce(LOG)
     with on_session(world.spark):
-        for command in ("ingest", "stream", "batch"):
-            assert call(world, command)["events"] == len(LOG)
+        assert call(world, "ingest")["events"] == len(LOG)
+        for command in ("stream", "batch"):
+            done = call(world, command)
+            assert (done["events"], done["quarantined"]) == (5, {"not_json": 3})
         yield world
 
 
