@@ -38,7 +38,7 @@ def test_all_in_order_is_0(run: Any) -> None:
 
     assert done.code == 0, done.out
     assert all(line.startswith("ok ") for line in done.out.splitlines())
-    assert "orders, 1 partitions" in done.out
+    assert "orders, 1 partition\n" in done.out
 
 
 @pytest.mark.usefixtures("healthy")

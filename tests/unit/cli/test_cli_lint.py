@@ -108,6 +108,7 @@ def test_the_first_run_of_a_mode_warns_without_notes(
 ) -> None:
     findings(REFUSED, DIFFERS, TOLERATED)
     monkeypatch.setattr(twinrun.results.state, f"{mode}_state", lambda *_: state)
+    monkeypatch.setattr(twinrun.cli.lint, "_reading", lambda _: None)
     said: Any = Said()
 
     twinrun.cli.lint.warn_before_first_run(said, FakeSpark, FakeConfig, FakeJob, mode)

@@ -183,7 +183,7 @@ def test_what_ended_by_1970_is_lost_at_every_lateness(spark_session: SparkSessio
     assert smallest(three, 7, keep=0.5) == 0, "three of seven may be lost, and three are"
     assert smallest(three, 7, keep=0.99) is None
     point = Point(10_000, 3, None, None)
-    found = WhatIf("j", 2, 7, 10_000, 3, (point,), keep=0.99, enough_ms=None, before_1970=3)
+    found = WhatIf("j", 2, 7, 10_000, 3, 0, (point,), keep=0.99, enough_ms=None, before_1970=3)
     assert lines(found)[-2:] == [
         "3 events of before 1970 would be lost at any lateness: a stream's watermark begins at 1970-01-01 00:00 UTC.",
         "No lateness keeps 99.00% of the events.",

@@ -16,7 +16,7 @@ from tests.unit.explain.real_streams import Event, Files, Streams, source
 from tests.unit.explain.test_explain_edges import SECOND_US, joined, once, once_per_key, sessions, start
 from twinrun import Job, Source
 from twinrun.explain.explain import NOBODY
-from twinrun.explain.judge import notes_of
+from twinrun.explain.judge import Shown, notes_of
 from twinrun.explain.late import event_dropped
 from twinrun.job.dataflow import dataflow
 from twinrun.job.jvmplan import unsupported
@@ -193,7 +193,8 @@ def test_the_notes_say_what_is_known_of_losses_and_no_more() -> None:
             late_events=late, drops_late=drops, unnamed=unnamed, sink=NOBODY, duplicates=0, broker_seen=True
         )
         batch: Any = SimpleNamespace(static={})
-        return " ".join(notes_of(job_of("minutes", ORDERS[0], "same", "updates"), cut, checks, batch))
+        shown = Shown((), (), (), (), ())
+        return " ".join(notes_of(job_of("minutes", ORDERS[0], "same", "updates"), cut, checks, batch, shown))
 
     assert notes(0, False, ()) == ""
     assert "dropped no event in 4 micro-batches" in notes(0, True, ())

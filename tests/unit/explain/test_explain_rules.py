@@ -115,13 +115,13 @@ MUTATIONS = {
     ),
     "a join drops nothing": (
         "job.dataflow",
-        '("Deduplicate", "DeduplicateWithinWatermark", "Join")',
-        '("Deduplicate", "DeduplicateWithinWatermark")',
+        "return all(child.streaming for child in node.inputs)",
+        "return False",
     ),
     "the last operator decides what is late": (
         "job.dataflow",
-        "here = node if _is_stateful(node) else last",
-        "here = last or (node if _is_stateful(node) else None)",
+        'if here is None or below.kind not in ("none",):',
+        "if here is None:",
     ),
     "a session is a window": ("job.dataflow", "if window.session:", "if False:"),
     "a session's gap is forgotten": ("job.dataflow", "gap_us=window.length_us", "gap_us=0"),

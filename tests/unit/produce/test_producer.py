@@ -183,4 +183,4 @@ def test_a_time_that_kafka_cannot_hold_ends_it_and_says_what_was_delivered(broke
     records = [Record(None, b"1", 5), Record(None, b"2", 6), Record(None, b"3", time_ms), Record(None, b"4", 7)]
     with pytest.raises(InputError, match=f"Record 3 has the record time {time_ms} ms.*before it: 2 records"):
         produce(records, "events", broker.options)
-    assert [message.timestamp()[1] for message in broker.read("events", 2)] == [5, 6]
+    assert sorted(message.timestamp()[1] for message in broker.read("events", 2)) == [5, 6]

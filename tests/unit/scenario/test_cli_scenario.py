@@ -66,7 +66,7 @@ def test_a_place_that_cannot_be_written_changes_nothing(out: str, run: Run, proj
 def test_the_plan_is_printed_with_causes_counts_and_a_line_that_makes_it_again(run: Run) -> None:
     done = run("scenario", "everything", "--seed", "7")
     assert done.code == 0
-    for text in ("late_dropped", "events: 8", "unexplained rows  1", "not_json 1", "duplicate ids     3"):
+    for text in ("late_dropped", "events: 8", "unexplained rows  0 to 1", "not_json 1", "duplicate ids     3"):
         assert text in done.out
     again = next(line for line in done.out.splitlines() if line.startswith("again: twinrun "))
     assert run(*shlex.split(again.removeprefix("again: twinrun "))).out == done.out
