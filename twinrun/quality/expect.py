@@ -61,12 +61,14 @@ def check_expectations(job: Job, results: dict[str, DataFrame]) -> tuple[Expecta
 def ledger_totals(windows: DataFrame) -> DataFrame:
     """One row about rows of the ledger: ``rows_compared``, ``rows_unexplained``, ``completeness``; lazy.
 
-    ``completeness`` is equal rows by compared rows, 0 to 1; 0 where nothing was compared: that is no success.
+    ``completeness`` is equal rows by compared rows, 0 to 1; 0 where nothing was compared: that is no success. Rows of
+    windows whose evidence is gone are not unexplained: the verdict has a sentence of its own for them.
     """
+    unexplained = F.sum(F.when(F.col("verdict") == "evidence_expired", F.lit(0)).otherwise(F.col("rows_unexplained")))
     compared = F.coalesce(F.sum(F.when(F.col("verdict") != "pending", F.col("rows"))), F.lit(0))
     return windows.agg(
         compared.alias("rows_compared"),
-        F.coalesce(F.sum("rows_unexplained"), F.lit(0)).alias("rows_unexplained"),
+        F.coalesce(unexplained, F.lit(0)).alias("rows_unexplained"),
         F.coalesce(F.try_divide(F.sum("rows_equal"), compared), F.lit(0.0)).alias("completeness"),
     )
 
