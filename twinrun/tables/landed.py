@@ -38,13 +38,16 @@ class Survey:
 
     It ends where a transaction is still open: nobody knows yet whether its records count. ``empty`` offsets at which
     Kafka had no record either (markers of transactions, records that a compaction removed); ``aborted`` records of
-    bronze that belong to aborted transactions; ``lacking`` records that Kafka has and bronze does not.
+    bronze that belong to aborted transactions; ``lacking`` records that Kafka has and bronze does not. ``full``: from
+    there to ``ends`` every offset has its record in bronze, and Kafka was not asked. Whether those belong to a
+    transaction that was aborted shows at its marker, which is the next offset without a record.
     """
 
     ends: Offsets = field(default_factory=dict)
     empty: Offsets = field(default_factory=dict)
     aborted: Offsets = field(default_factory=dict)
     lacking: Offsets = field(default_factory=dict)
+    full: Offsets = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ def record_landing(spark: SparkSession, cfg: Config, source: str, *, gappy: bool
     """Bring the record up to date with what the ingest has committed, and ask Kafka about offsets without a record.
 
     Nothing is written where nothing was landed since. Two small Spark jobs then; else about six, and where offsets
-    hold no record the new part of those partitions is read from Kafka once more, coordinates only. A broker that does
-    not answer is asked at the next time. The caller holds the lease of the ingest.
+    hold no record those partitions are read from Kafka once more, coordinates only, from the last offset that was asked
+    about. A broker that does not answer is asked at the next time. The caller holds the lease of the ingest.
 
     Parameters
     ----------
@@ -143,7 +146,8 @@ def record_loss(spark: SparkSession, cfg: Config, topic: str, losses: tuple[Loss
     """
     record = latest_record(spark, cfg, KIND, topic)
     known = _read(record)
-    survey = replace(known.survey, ends=later_of(known.survey.ends, go_on))
+    full = {p: offset for p, offset in known.survey.full.items() if p not in go_on}
+    survey = replace(known.survey, ends=later_of(known.survey.ends, go_on), full=full)
     landed = replace(
         known,
         version=known.version + bool(go_on),
@@ -229,10 +233,12 @@ def _surveyed(
     servers, options = cfg.kafka.bootstrap_servers, cfg.kafka.confluent_options()
     try:
         kept = offset_ranges(servers, binding.topic, options, committed=True)
-        # Up to the first transaction that is still open; what is full of records there has no offset to ask about.
+        # Up to the first transaction that is still open. What is full of records waits for the first offset that is
+        # none: it may be the marker of a transaction that began among them.
         until = {p: min(span.end, kept[p][1]) if p in kept else span.end for p, span in unasked.items()}
+        full = {**{p: span.start for p, span in unasked.items() if span.start < until[p]}, **last.full}
         asked = {
-            p: (span.start, until[p])
+            p: (full[p], until[p])
             for p, span in unasked.items()
             if p in kept and span.start < until[p] and (span.end > until[p] or span.end - span.start > span.rows)
         }
@@ -245,6 +251,7 @@ def _surveyed(
         empty=_added(last.empty, found.empty),
         aborted=_added(last.aborted, found.aborted),
         lacking=_added(last.lacking, found.lacking),
+        full={p: start for p, start in full.items() if p not in asked},
     )
 
 

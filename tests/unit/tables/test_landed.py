@@ -67,7 +67,9 @@ def test_the_later_of_two_ends_counts_per_partition() -> None:
     assert later_of({0: 3, 1: 9}, {0: 5, 2: 1}) == {0: 5, 1: 9, 2: 1}
 
 
-def surveyed(monkeypatch: pytest.MonkeyPatch, unasked: dict[int, Unasked], stable: Any) -> tuple[Survey, list[Any]]:
+def surveyed(
+    monkeypatch: pytest.MonkeyPatch, unasked: dict[int, Unasked], stable: Any, last: Survey | None = None
+) -> tuple[Survey, list[Any]]:
     """A survey by a broker whose first open transactions begin at ``stable``; and the spans that it was asked about."""
     asked: list[Any] = []
 
@@ -85,7 +87,7 @@ def surveyed(monkeypatch: pytest.MonkeyPatch, unasked: dict[int, Unasked], stabl
     monkeypatch.setattr(module, "_compared", compared)
     kafka = SimpleNamespace(bootstrap_servers="b:1", confluent_options=dict)
     cfg = cast("Any", SimpleNamespace(source=lambda _: SimpleNamespace(topic="t"), kafka=kafka))
-    last = Survey(ends={0: 2}, empty={0: 1})
+    last = last or Survey(ends={0: 2}, empty={0: 1})
     return module._surveyed(cast("Any", None), cfg, "s", last, unasked, False), asked
 
 
@@ -110,3 +112,19 @@ def test_kafka_is_asked_up_to_the_first_open_transaction(
     survey, asked = surveyed(monkeypatch, unasked, stable)
     assert (survey.ends, asked) == (ends, spans)
     assert survey.empty == {0: 2 if any(spans) else 1}
+
+
+def test_records_without_a_gap_are_asked_about_when_the_marker_behind_them_has_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A transaction is aborted, but what was landed ends before its marker: nothing tells its records from others yet.
+    first, asked = surveyed(monkeypatch, {0: Unasked(2, 6, 4), 1: Unasked(0, 3, 3)}, {0: 9, 1: 3})
+    assert (first.ends, first.full, asked) == ({0: 6, 1: 3}, {0: 2, 1: 0}, [{}])
+    # More of them, and the other partition has nothing new.
+    second, asked = surveyed(monkeypatch, {0: Unasked(6, 8, 2), 1: Unasked(3, 3, 0)}, {0: 9, 1: 3}, first)
+    assert (second.ends, second.full, asked) == ({0: 8, 1: 3}, {0: 2, 1: 0}, [{}])
+    third, asked = surveyed(monkeypatch, {0: Unasked(8, 9, 0), 1: Unasked(3, 3, 0)}, {0: 9, 1: 3}, second)
+    assert (third.ends, third.full, asked) == ({0: 9, 1: 3}, {1: 0}, [{0: (2, 9)}])
+    # What was asked about is not asked about again.
+    fourth, asked = surveyed(monkeypatch, {0: Unasked(9, 12, 2), 1: Unasked(3, 3, 0)}, {0: 12, 1: 3}, third)
+    assert (fourth.full, asked) == ({1: 0}, [{0: (9, 12)}])
