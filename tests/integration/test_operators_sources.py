@@ -57,24 +57,63 @@ def test_the_slower_source_judges_the_events_of_both(make_world: Any) -> None:
     assert not any("slowest" in note for note in verdict.notes)
 
 
+# Judged by the clicks' 70 s, then by their 193 s, where any watermark judges them.
+TIMELESS = [
+    *[click(s, name=f"o{s}") for s in (2, 30, 45, 70, 66, 67, 68, 69)],
+    click(50, name="o50-dropped"),
+    *[click(s, name=f"o{s}") for s in (72, 73, 250)],
+    click(100, name="o100-dropped"),
+    *[click(s, name=f"o{s}") for s in (252, 253, 254)],
+]
+
+
 @pytest.mark.slow
 def test_a_source_without_lateness_loses_events_to_the_watermark_of_the_other(make_world: Any) -> None:
     """Once called arrival_order: the union hands the first source's watermark to the rows of both."""
-    orders = [
-        *[click(s, name=f"o{s}") for s in (2, 30, 45, 70, 66, 67, 68, 69)],
-        # Judged by the clicks' 70 s, then by their 193 s.
-        click(50, name="o50-dropped"),
-        *[click(s, name=f"o{s}") for s in (72, 73, 250)],
-        click(100, name="o100-dropped"),
-        *[click(s, name=f"o{s}") for s in (252, 253, 254)],
-    ]
-    world, verdict = run(make_world, "both_so_far", CLICKS, orders)
+    world, verdict = run(make_world, "both_so_far", CLICKS, TIMELESS)
     minutes = {second_of(row["window_start"]): row["n"] for row in rows_of(world, "batch", "both_so_far")}
     seen = {second_of(row["window_start"]): row["n"] for row in rows_of(world, "stream", "both_so_far")}
     assert {minute: (minutes[minute], seen[minute]) for minute in (0, 60)} == {0: (8, 6), 60: (10, 9)}
     assert {event.id["id"] for event in verdict.late_events} == {"k40-dropped", "o50-dropped", "o100-dropped"}
     assert counts(verdict) == {"late_dropped": (2, 3)}
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+
+
+@pytest.mark.slow
+def test_with_the_source_without_lateness_first_no_event_of_either_is_dropped(make_world: Any) -> None:
+    """The same events: the union has the watermark of its first frame alone, and that has none."""
+    world, verdict = run(make_world, "so_far_of_both", CLICKS, TIMELESS)
+    seen = {second_of(row["window_start"]): row["n"] for row in rows_of(world, "stream", "so_far_of_both")}
+    assert {minute: seen[minute] for minute in (0, 60)} == {0: 8, 60: 10}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_equal) == ("agree", 0, verdict.rows_compared)
+    assert (verdict.late_events, verdict.causes) == ((), ())
+    told = " ".join(verdict.notes)
+    assert "late" not in told, told
+
+
+@pytest.mark.slow
+def test_a_left_join_with_a_condition_on_the_left_alone_says_which_rows_spark_never_emits(make_world: Any) -> None:
+    clicks = [
+        click(0, "p0", name="k-cheap-alone", amount=1),
+        click(1, "p1", name="k-costly-alone", amount=9),
+        click(2, "p2", name="k-costly-answered", amount=9),
+        click(3, "p3", name="k-cheap-with-an-order", amount=1),
+        *[click(s, f"p{s}", name=f"k{s}", amount=1) for s in (100, 101, 102, 103, 200, 201, 202, 203)],
+    ]
+    orders = [
+        *[click(s, page, name=f"o-{page}") for s, page in ((4, "p2"), (5, "p3"), (6, "x"), (7, "y"))],
+        *[click(s, f"q{s}", name=f"o{s}") for s in (100, 101, 102, 103, 200, 201, 202, 203)],
+    ]
+    world, verdict = run(make_world, "answered_if_costly", clicks, orders)
+    batch = {row["click"]: row["answer"] for row in rows_of(world, "batch", "answered_if_costly")}
+    seen = {row["click"]: row["answer"] for row in rows_of(world, "stream", "answered_if_costly")}
+    assert batch["k-costly-answered"] == seen["k-costly-answered"] == "o-p2"
+    # Null at once, also of a click that has an order, in both modes.
+    assert batch["k-cheap-with-an-order"] is seen["k-cheap-with-an-order"] is seen["k-cheap-alone"] is None
+    assert set(batch) - set(seen) == {"k-costly-alone"}, "the watermark is 190 s by then"
+    assert counts(verdict) == {"mode_dependent_logic": (1, None)}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 0)
+    assert any("outer join looks at the left side alone" in note and "never emits" in note for note in verdict.notes)
 
 
 @pytest.mark.slow
