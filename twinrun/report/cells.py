@@ -12,7 +12,7 @@ from typing import Any
 
 from twinrun import wording
 from twinrun.durations import human
-from twinrun.report.neutral import ELLIPSIS, escape, fit, shorten, visible
+from twinrun.report.neutral import ELLIPSIS, common_length, escape, fit, literal, look_alike, shorten, visible
 
 NONE = "–"
 """Stands where there is no value to show; a null of the data is written ``null``."""
@@ -111,12 +111,14 @@ def apart(batch: Any, stream: Any, columns: int) -> tuple[str, str, str]:
         Terminal columns that each text may take.
     """
     left, right = _full(batch), _full(stream)
-    at = _common_length(left, right)
+    if look_alike(left, right):
+        left, right = literal(left), literal(right)
+    at = common_length(left, right)
     if left == right:
         return fit(visible(left), columns), fit(visible(right), columns), ""
     where = f"from character {at + 1}" if isinstance(batch, str) and isinstance(stream, str) else ""
     if _alike(left, right, at):
-        same_end = _common_length(left[at:][::-1], right[at:][::-1])
+        same_end = common_length(left[at:][::-1], right[at:][::-1])
         middles = [_escaped(text[at : len(text) - same_end]) for text in (left, right)]
         ends = [visible(text[len(text) - same_end :]) for text in (left, right)]
     else:
@@ -129,12 +131,6 @@ def apart(batch: Any, stream: Any, columns: int) -> tuple[str, str, str]:
     head = (ELLIPSIS if start else "") + visible(left[start:at])
     cut = [fit(f"{head}{middle}{end}", columns) for middle, end in zip(middles, ends, strict=True)]
     return cut[0], cut[1], where or f"from character {at + 1}"
-
-
-def _common_length(left: str, right: str) -> int:
-    """How many characters two texts have in common at their beginning."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def _full(cell: Any) -> str:

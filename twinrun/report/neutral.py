@@ -7,17 +7,21 @@ bounded. What a target format treats as markup is escaped by that format's rende
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from twinrun.results.past import History
-from twinrun.results.verdict import Verdict
+from twinrun.results.verdict import RowSample, Verdict
 
 Result = TypeVar("Result", Verdict, History)
 
 MAX_TEXT = 400
 """Characters kept of one text; the full text is in the JSON report."""
+
+_KEPT = MAX_TEXT - 60
+"""Characters kept of one cell around the places where the sides of a row differ first."""
 
 ELLIPSIS = "…"
 
@@ -42,6 +46,28 @@ def escape(char: str) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def look_alike(left: str, right: str) -> bool:
+    r"""Whether two texts that differ become one when `visible`: one holds an escape such as ``\x00`` literally."""
+    return left != right and visible(left) == visible(right)
+
+
+def literal(text: str) -> str:
+    r"""The text with its own backslashes as escapes, ``\x5c``, so that none looks like one of `visible`'s."""
+    return text.replace("\\", r"\x5c")
+
+
+def common_length(left: str, right: str) -> int:
+    """How many characters two texts have in common at their beginning; fast for texts of megabytes too."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def shorten(text: str, limit: int) -> str:
@@ -88,9 +114,52 @@ def _clean(value: Any) -> Any:
         return _clean_dict(value)
     if isinstance(value, list | tuple | set | frozenset):
         return tuple(_clean(cell) for cell in value)
+    if isinstance(value, RowSample):
+        value = _comparable(value)
     if hasattr(value, "__dataclass_fields__"):
         return replace(value, **_fields(value))
     return _clean_text(str(value))
+
+
+def _comparable(sample: RowSample) -> RowSample:
+    """The sample with cells that still look different once they are bounded and visible."""
+    sides: list[dict[str, Any] | None] = [
+        None if side is None else dict(side) for side in (sample.batch, sample.stream, sample.emitted)
+    ]
+    for name in dict.fromkeys(name for side in sides for name in side or {}):
+        texts = [_text_of((side or {}).get(name)) for side in sides]
+        pairs = [(a, b) for a, b in (texts[:2], texts[1:]) if a is not None and b is not None and a != b]
+        long = any(len(text) > MAX_TEXT for pair in pairs for text in pair)
+        alike = any(look_alike(*pair) for pair in pairs)
+        if long or alike:
+            places = sorted({common_length(*pair) for pair in pairs})
+            for side, text in zip(sides, texts, strict=True):
+                if side is not None and text is not None:
+                    # An escape takes four characters.
+                    part = _around(text, places, _KEPT // 4 if alike else _KEPT) if long else text
+                    side[name] = literal(part) if alike else part
+    return replace(sample, batch=sides[0], stream=sides[1], emitted=sides[2])
+
+
+def _text_of(cell: Any) -> str | None:
+    """What is compared of a cell: a text, or a structure as JSON; None for what is never cut."""
+    if isinstance(cell, dict | list | tuple):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return cell if isinstance(cell, str) else None
+
+
+def _around(text: str, places: list[int], kept: int) -> str:
+    """The parts of a text around these places, ``kept`` characters in all, and how many characters it has."""
+    share = kept // len(places)
+    parts: list[tuple[int, int]] = []
+    for place in places:
+        start, end = max(0, place - share // 3), place + share - share // 3
+        if parts and start <= parts[-1][1]:
+            start = parts.pop()[0]
+        parts.append((start, end))
+    shown = ELLIPSIS.join(text[start:end] for start, end in parts)
+    head, tail = ELLIPSIS if parts[0][0] else "", ELLIPSIS if parts[-1][1] < len(text) else ""
+    return f"{head}{shown}{tail} ({len(text):,} characters)"
 
 
 def _clean_dict(value: dict[Any, Any]) -> dict[Any, Any]:

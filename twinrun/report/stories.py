@@ -164,7 +164,7 @@ def _pair_of(sample: RowSample, name: str) -> tuple[str, str]:
     """Both cells as text: floats with six digits, unless two different ones would look the same."""
     sides = (sample.batch, sample.stream)
     cells = [(side or {}).get(name) for side in sides]
-    if all(isinstance(cell, str) for cell in cells) and cells[0] != cells[1]:
+    if all(isinstance(cell, str | dict | list | tuple) for cell in cells) and cells[0] != cells[1]:
         left, right, _ = apart(cells[0], cells[1], MAX_CELL)
         return left, right
     texts = ["no row" if side is None else value(side[name]) if name in side else "no column" for side in sides]

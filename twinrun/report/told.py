@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from twinrun.report.cells import duration, instant, plural
+from twinrun.report.cells import apart, duration, instant, plural
 from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.told_external import tell_external
@@ -299,9 +299,9 @@ def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         held = sample.stream or {}
         names = [name for name in held if held[name] != sample.emitted.get(name)]
         cells = [
-            f"{shorten(name, 40)} is {shorten(str(held[name]), 40)} in its table, and "
-            f"{shorten(str(sample.emitted.get(name)), 40)} was emitted"
+            f"{shorten(name, 40)} is {there} in its table, and {then} was emitted"
             for name in names[:5]
+            for there, then, _ in [apart(held[name], sample.emitted.get(name), 40)]
         ]
         was = f"The stream emitted another row: {'; '.join(cells)}." if cells else "The stream emitted another row."
     return Told(

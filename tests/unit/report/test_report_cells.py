@@ -131,6 +131,7 @@ LONG = "x" * 60
         (LONG + " ", LONG, ("…" + "x" * 13 + r"\x20", "…" + "x" * 13, "from character 61")),
         ("a" + LONG, "b" + LONG, ("a" + "x" * 38 + "…", "b" + "x" * 38 + "…", "from character 1")),
         ("a\x1b[2J", "b", (r"a\x1b[2J", "b", "from character 1")),
+        ("a\x00", r"a\x00", (r"a\x00", r"a\x5cx00", "from character 2")),
         ("null", None, ('"null"', "null", "")),
         (1.5, 2.0, ("1.5", "2.0", "")),
         ({"t": LONG + "a"}, {"t": LONG + "b"}, ("…" + "x" * 13 + 'a"}', "…" + "x" * 13 + 'b"}', "from character 68")),

@@ -18,6 +18,7 @@ from twinrun.report.figures import figures
 from twinrun.report.grid import Story
 from twinrun.report.html import render_html
 from twinrun.report.markdown import render_markdown
+from twinrun.report.neutral import neutral
 from twinrun.report.stories import stories
 from twinrun.report.told import TOLD_CAUSES, enough_ms
 from twinrun.results.verdict import BlamedEvent, CauseCount, MicroBatchPoint, RowSample, SinkCommit, Verdict
@@ -266,6 +267,40 @@ def test_floats_are_short_unless_they_would_look_equal() -> None:
     )
     texts = [[cell.text for cell in line][1:3] for line in one(small(sample)).grids[0].rows]
     assert texts == [["0.1", "0.10000000000000002"], ["10.3158", "1"]]
+
+
+FAR = "x" * 1000
+UNLIKE = [
+    (f"{FAR}a", f"{FAR}b"),
+    (f"{FAR} ", FAR),
+    (f"{FAR}caf\u00e9{FAR}", f"{FAR}cafe\u0301{FAR}"),
+    (f"{FAR}\x00{FAR}", f"{FAR}\\x00{FAR}"),
+    ("a\x00", r"a\x00"),
+    ("\\" * 1000 + "\x00", "\\" * 1000 + r"\x00"),
+    ([FAR, "a"], [FAR, "b"]),
+    ({"t": [1] * 100, "u": 1}, {"t": [1] * 100, "u": 2}),
+    ({"t": f"{FAR}a"}, {"t": f"{FAR}b"}),
+    ([1, 2], [1, 3]),
+    ("y" * 2_000_000 + "a", "y" * 2_000_000 + "b"),
+]
+
+
+@pytest.mark.parametrize(("batch", "stream"), UNLIKE, ids=range(len(UNLIKE)))
+def test_cells_that_differ_anywhere_look_different(batch: object, stream: object) -> None:
+    """Texts are bounded before they are shown: the place where the two differ must be left."""
+    base = replace(factory.make_sample(0), columns=("t",))
+    for left, right in ((batch, stream), (stream, batch)):
+        sample = replace(base, batch={"t": left}, stream={"t": right})
+        page = neutral(small(sample))
+        line = one(page).grids[0].rows[0]
+        assert line[1].text != line[2].text
+        assert max(len(cell.text) for cell in line) < 500
+        assert len(render_html(small(sample))) < 2_000_000
+        # What was emitted differs at another place than the batch's.
+        emitted = replace(sample, causes={"sink_changed": 0}, batch={"t": f"{left}"[:500]}, emitted={"t": left})
+        said = words(one(neutral(small(emitted))))["What happened"]
+        there, then = said.split("row: t is ")[1].removesuffix(" was emitted.").split(" in its table, and ")
+        assert there != then
 
 
 @pytest.fixture
