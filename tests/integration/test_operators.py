@@ -91,11 +91,22 @@ def test_a_session_that_was_emitted_too_early_is_a_split_and_a_dropped_event_is_
 
 
 def test_a_function_applied_per_micro_batch_is_named_so_and_never_lateness(make_world: Any) -> None:
-    world = make_world()
-    verdict = world.run_all(CHAIN, "first_of_page")
+    world: World = make_world()
+    world.produce(CHAIN)
+    world.ingest()
+    world.stream("first_of_page")
+    world.batch("first_of_page")
+    said: list[str] = []
+    verdict = world.verify("first_of_page", on_step=said.append)
     assert verdict.exit_code == 1
     assert set(counts(verdict)) == {"mode_dependent_logic"}
     assert verdict.rows_unexplained == 0
+    # Meanwhile it says which micro-batch of how many is run again.
+    count = verdict.cut.micro_batch + 1
+    recorded = [f"replaying as recorded: micro-batch {number} of {count}" for number in range(1, count + 1)]
+    assert [each for each in said if "as recorded: micro-batch" in each] == recorded
+    first, *_, last = [each for each in said if "in order of event time: micro-batch" in each]
+    assert (first.split(": ")[1].split(" of ")[0], last.split(": ")[1]) == ("micro-batch 1", "micro-batch 5 of 5")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from twinrun.broker.process import start_broker, stop_broker
 from twinrun.broker.topics import create_topic
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named
-from twinrun.cli.live import Say, progress_text, step
+from twinrun.cli.live import progress_text, step
 from twinrun.cli.runs import batch_once, runner
 from twinrun.cli.session import with_spark
 from twinrun.cli.verify import report_folder, show_verdict
@@ -26,7 +26,7 @@ from twinrun.config.model import Config
 from twinrun.errors import InputError
 from twinrun.job.job import Job
 from twinrun.produce.producer import produce
-from twinrun.results.run import RunSummary
+from twinrun.results.run import RunSummary, Say
 from twinrun.results.verdict import Verdict
 from twinrun.wording import plural
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.status import Status
 
 from twinrun.cli.output import Output
-from twinrun.results.run import Progress
+from twinrun.results.run import Progress, Say
 from twinrun.wording import plural
 
 QUIET_S = 3.0
 """Steps that are shorter show nothing; longer ones are shown anew twice a second."""
 
 _EVERY_S = 0.5
-Say = Callable[[str], None]
 
 
 @contextmanager

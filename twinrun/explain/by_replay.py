@@ -22,6 +22,7 @@ from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
 from twinrun.results.cut import StreamCut
+from twinrun.results.run import Say, quiet
 from twinrun.tables.files import remove
 from twinrun.wording import plural
 
@@ -43,11 +44,13 @@ def explain_by_replay(
     rows: DataFrame,
     material: Material,
     name: str,
+    say: Say = quiet,
 ) -> Replayed:
     """Add ``verdict`` and ``causes`` to differing rows; six Spark jobs per recorded micro-batch, twice.
 
     ``material`` must hold all events. Where the recording is longer than ``verify.max_replay_micro_batches``, or the
-    replay does not show the recorded watermarks, the rows stay unexplained and a note says why.
+    replay does not show the recorded watermarks, the rows stay unexplained and a note says why. ``say`` is told which
+    micro-batch of how many is run again.
     """
     record = recorded(cut)
     limit = cfg.verify.max_replay_micro_batches
@@ -63,7 +66,7 @@ def explain_by_replay(
         return Replayed(_unproven(rows), note if limit else "")
     folder = folder_of(cfg, job, name)
     try:
-        worlds = _replays(spark, cfg, job, flow, cut, rows, material, record, folder)
+        worlds = _replays(spark, cfg, job, flow, cut, rows, material, record, folder, say)
     except (QueryError, ReplayError) as error:  # what cannot be run again proves nothing, and is no reason to fail
         worlds = Withdrawn(str(error).splitlines()[0])
     finally:
@@ -100,19 +103,20 @@ def _replays(
     material: Material,
     record: list[Recorded],
     folder: str,
+    say: Say,
 ) -> Worlds | Withdrawn:
     """Run the recording, with one version of the static tables if it had several, and in order."""
-    played = replay_recorded(spark, cfg, job, material.marked, record, folder, flow.passages)
+    played = replay_recorded(spark, cfg, job, material.marked, record, folder, flow.passages, say)
     if isinstance(played, Withdrawn):
         return played
     uniform = played
     if cut.static_mixed:
         same = [replace(each, static=cut.static) for each in record]
-        again = replay_recorded(spark, cfg, job, material.marked, same, f"{folder}/one-version", flow.passages)
+        again = replay_recorded(spark, cfg, job, material.marked, same, f"{folder}/one-version", flow.passages, say)
         if isinstance(again, Withdrawn):
             return again
         uniform = again
-    in_order = replay_in_order(spark, cfg, job, material.marked, record, folder, flow.opaque)
+    in_order = replay_in_order(spark, cfg, job, material.marked, record, folder, flow.opaque, say)
     keys = rows.select(KEY_ID).distinct().localCheckpoint()
     return _worlds(job, flow, material, keys, played, uniform, in_order)
 

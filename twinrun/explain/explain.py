@@ -24,6 +24,7 @@ from twinrun.explain.steps import rest_of, still_open, with_more
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import ForeignCommit, StreamCut
+from twinrun.results.run import Say, quiet
 from twinrun.results.state import BatchState
 from twinrun.results.touched import TimeRange, join_ranges
 
@@ -86,13 +87,15 @@ def explain(
     batch: BatchState,
     sides: Sides,
     found: Found,
+    say: Say = quiet,
 ) -> Explained:
     """Give each differing row a ``verdict`` and its ``causes``, and keep it in the ``differences`` table.
 
     A closed form is tried first where the job has one, over the differing windows only; what it leaves open is
     replayed, over all micro-batches. What neither proves is ``unexplained``. With a hole in the micro-batch log it is
     ``evidence_expired``, and so is what would need events that expired or were erased. While the batch lacks events
-    that the stream has read nothing is replayed, and rows that they may belong to are ``input_behind``.
+    that the stream has read nothing is replayed, and rows that they may belong to are ``input_behind``. ``say`` is told
+    how far a replay is.
     """
     keyed = found.rows.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES))
     if cut.missing > 0:
@@ -130,7 +133,7 @@ def explain(
         if material is None or material.ranges:
             material = gather(spark, cfg, job, flow, cut, batch, sides, [])
         rows = material.place.of_rows(rest_of(judged).drop("place"), job)
-        replayed = explain_by_replay(spark, cfg, job, flow, cut, rows, material, found.verify_id)
+        replayed = explain_by_replay(spark, cfg, job, flow, cut, rows, material, found.verify_id, say)
         notes += [replayed.note] if replayed.note else []
         judged = with_more(judged, replayed.rows)
         left = still_open(judged)

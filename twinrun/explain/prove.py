@@ -8,7 +8,7 @@ watermark is what made the difference; where it does not, the logic itself depen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -25,6 +25,7 @@ from twinrun.explain.replay import NUMBER, emitted, new_replay, play, play_each,
 from twinrun.explain.watermarks import first_impossible, first_that_differs, reached_by
 from twinrun.job.job import Job
 from twinrun.job.passing import Passage
+from twinrun.results.run import Say, quiet
 from twinrun.tables.static import Pins
 from twinrun.wording import plural
 
@@ -64,15 +65,18 @@ def replay_recorded(
     record: list[Recorded],
     folder: str,
     passages: Mapping[str, Passage] = MappingProxyType({}),
+    say: Say = quiet,
 ) -> Played | Withdrawn:
     """Repeat the recording, then push the watermark beyond all events to see what was still waiting.
 
     About three Spark jobs per micro-batch; a start of the query for each one where watermarks have to be handed on.
+    ``say`` is told which micro-batch of how many it is.
     """
     delays = {source.name: source.lateness_ms for source in job.sources}
-    again = new_replay(spark, cfg, job, f"{folder}/recorded", delays)
-    used = {key: _used(frame) for key, frame in marked.items()}
     last = record[-1].number
+    tell = _telling(say, "as recorded", last + 1)
+    again = new_replay(spark, cfg, job, f"{folder}/recorded", delays, tell)
+    used = {key: _used(frame) for key, frame in marked.items()}
     flush = flush_rows(job, used, last + 2) if waits(job) else None
     stage(again, used if flush is None else {key: used[key].unionByName(flush[key].rows) for key in used})
     parts = segments(record)
@@ -104,6 +108,7 @@ def replay_in_order(
     record: list[Recorded],
     folder: str,
     opaque: bool = True,
+    say: Say = quiet,
 ) -> DataFrame:
     """The rows when the same events come in order of event time and none is late.
 
@@ -122,7 +127,7 @@ def replay_in_order(
     }
     low, high = bounds[0], bounds[-1]
     delays = {s.name: None if s.lateness_ms is None else high - low + _DAY_MS for s in job.sources}
-    again = new_replay(spark, cfg, job, f"{folder}/in-order", delays)
+    again = new_replay(spark, cfg, job, f"{folder}/in-order", delays, _telling(say, "in order of event time", parts))
     flush = flush_rows(job, ordered, parts + 1) if waits(job) else None
     stage(again, ordered if flush is None else {key: ordered[key].unionByName(flush[key].rows) for key in ordered})
     static = record[-1].static
@@ -133,6 +138,16 @@ def replay_in_order(
     if flush is not None:
         rows = _without_sentinels(rows, parts + 1, _edge_ms(flush))
     return _as_table(job, rows)
+
+
+def _telling(say: Say, how: str, count: int) -> Callable[[int], None]:
+    """Say which micro-batch of how many is run again; those beyond them let out what still waits."""
+
+    def tell(number: int) -> None:
+        place = f"micro-batch {number + 1} of {count}" if number < count else "what still waits"
+        say(f"replaying {how}: {place}")
+
+    return tell
 
 
 def _needs_each(

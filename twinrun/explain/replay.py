@@ -8,7 +8,7 @@ watermarks than the recorded ones, it is started for each micro-batch instead, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
@@ -36,13 +36,17 @@ NUMBER = "_b"
 
 @dataclass(frozen=True)
 class Replay:
-    """One fresh query over files. ``delay_ms`` is the lateness of each source, None for no watermark."""
+    """One fresh query over files. ``delay_ms`` is the lateness of each source, None for no watermark.
+
+    ``on_micro_batch`` is told the number of each micro-batch when its rows come out, from Spark's thread.
+    """
 
     spark: SparkSession
     cfg: Config
     job: Job
     folder: str
     delay_ms: dict[str, int | None]
+    on_micro_batch: Callable[[int], None]
 
     @property
     def checkpoint(self) -> str:
@@ -67,14 +71,21 @@ def folder_of(cfg: Config, job: Job, verify_id: str) -> str:
     return f"{cfg.checkpoint('replay', job.job_name, 1)}/{verify_id}"
 
 
-def new_replay(spark: SparkSession, cfg: Config, job: Job, folder: str, delay_ms: dict[str, int | None]) -> Replay:
+def new_replay(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    folder: str,
+    delay_ms: dict[str, int | None],
+    on_micro_batch: Callable[[int], None],
+) -> Replay:
     """A replay in a folder and a session of its own: nothing that it sets is seen by others."""
     own = spark.newSession()
     own.conf.set("spark.sql.streaming.minBatchesToRetain", "1000000")
     own.conf.set("spark.sql.streaming.fileSource.cleaner.numThreads", "0")
     # Watermarks are handed on in commit files, which Spark would then take for damaged ones.
     own.conf.set("spark.sql.streaming.checkpoint.fileChecksum.enabled", "false")
-    return Replay(own, cfg, job, folder, delay_ms)
+    return Replay(own, cfg, job, folder, delay_ms, on_micro_batch)
 
 
 def stage(replay: Replay, events: dict[str, DataFrame]) -> None:
@@ -146,6 +157,7 @@ def _run(replay: Replay, part: Segment) -> None:
     out = f"{replay.folder}/out"
 
     def save(rows: DataFrame, number: int) -> None:
+        replay.on_micro_batch(number)
         rows.coalesce(1).write.mode("overwrite").parquet(f"{out}/{NUMBER}={number}")
 
     writer = job.apply(frames).writeStream.outputMode("update" if job.emit == "updates" else "append")

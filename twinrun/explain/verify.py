@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -49,7 +48,7 @@ from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, check_ledger
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
-from twinrun.results.run import without_lineage
+from twinrun.results.run import Say, quiet, without_lineage
 from twinrun.results.state import BatchState, batch_state
 from twinrun.results.verdict import (
     Arrival,
@@ -69,7 +68,6 @@ from twinrun.tables.offsets import covers
 from twinrun.tables.static import read_static
 from twinrun.wording import plural
 
-OnStep = Callable[[str], None]
 _POLL_S = 2.0
 
 
@@ -81,8 +79,8 @@ def verify(
     strict: bool = False,
     wait_s: float | None = None,
     full: bool = False,
-    on_step: OnStep | None = None,
-    on_warning: OnStep | None = None,
+    on_step: Say | None = None,
+    on_warning: Say | None = None,
 ) -> Verdict:
     """Compare both results of a job at one cut and prove why rows differ. Ingest, stream and batch may all be running.
 
@@ -111,7 +109,7 @@ def verify(
         Another verify of this job is running.
     """
     began = time.monotonic()
-    say = on_step or (lambda _: None)
+    say = on_step or quiet
     with held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"), plain_errors("the verify"):
         silent = _ask_kafka(cfg, say, on_warning)
         say("taking the cut")
@@ -130,7 +128,7 @@ def verify(
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             final_ms = None if covered else final_until_ms(cfg, job, cut, batch)
             found = Found(verify_id, differences, reach.gone, final_ms)
-            judged = explain(spark, cfg, job, flow, cut, batch, ready, found)
+            judged = explain(spark, cfg, job, flow, cut, batch, ready, found, say)
         say("naming late and duplicate events")
         late = _name_late(spark, cfg, job, flow, cut, batch, covered=covered, complete=not anything(reach.gone))
         say("writing the ledger and checking expectations")
@@ -178,7 +176,7 @@ def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: Bat
     return replace(flow, passages=passages(spark, job, {**static, **read_static(spark, cfg, cut.static)}))
 
 
-def _ask_kafka(cfg: Config, say: OnStep, on_warning: OnStep | None) -> bool:
+def _ask_kafka(cfg: Config, say: Say, on_warning: Say | None) -> bool:
     """Whether Kafka is silent; asked before all else, since all that follows then knows less."""
     say("asking Kafka")
     silent = silent_kafka(cfg)

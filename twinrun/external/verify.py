@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
@@ -30,13 +29,12 @@ from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, check_ledger, declared_expectations
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import foreign_commits
+from twinrun.results.run import Say, quiet
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.lease import held_lease
 from twinrun.wording import plural
-
-OnStep = Callable[[str], None]
 
 
 def verify_external(
@@ -48,7 +46,7 @@ def verify_external(
     strict: bool = False,
     wait_s: float | None = None,
     full: bool = False,
-    on_step: OnStep | None = None,
+    on_step: Say | None = None,
 ) -> Verdict:
     """Compare a job's batch result with what another engine wrote, and prove what can be proven without its log.
 
@@ -77,7 +75,7 @@ def verify_external(
         Another verify of this external result is running.
     """
     began = time.monotonic()
-    say = on_step or (lambda _: None)
+    say = on_step or quiet
     subject = f"verify-external:{job.job_name}"
     with held_lease(spark, cfg, subject, f"twinrun verify {job.job_name} --external"), plain_errors("the verify"):
         say("reading the external result")

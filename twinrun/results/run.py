@@ -72,6 +72,12 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+Say = Callable[[str], None]
+"""Told in a few words what is done now; cheap, from any thread."""
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
 
 
 def new_run_id() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from twinrun.cli.live import progress_text, step
+from twinrun.cli.live import _EVERY_S, QUIET_S, progress_text, step
 from twinrun.cli.output import Output, columns, standard_output
 from twinrun.results.run import Progress
 
@@ -112,6 +112,10 @@ def test_progress_is_quiet_where_standard_error_is_no_terminal(
         say("half")
 
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_takes_long_is_shown_within_five_seconds_and_anew_at_least_as_often() -> None:
+    assert QUIET_S + _EVERY_S < 5
 
 
 @pytest.mark.parametrize(("quiet_s", "shown"), [(0.0, True), (30.0, False)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from twinrun.explain.prove import _telling
 from twinrun.explain.recording import Recorded
 from twinrun.explain.watermarks import Reached, first_impossible, first_that_differs
 
@@ -65,3 +66,16 @@ def test_a_source_without_watermark_does_not_hold_the_others() -> None:
 
 def test_times_before_1970_leave_the_watermark_where_it_began() -> None:
     assert first_impossible(job_of(clicks=10), recording(0, 0, 40), {0: {"clicks": -500}, 1: {"clicks": 40}}) is None
+
+
+def test_a_replay_says_which_micro_batch_of_how_many_it_runs_and_when_it_only_lets_out_what_waits() -> None:
+    said: list[str] = []
+    tell = _telling(said.append, "as recorded", 2)
+    for number in range(4):
+        tell(number)
+    assert said == [
+        "replaying as recorded: micro-batch 1 of 2",
+        "replaying as recorded: micro-batch 2 of 2",
+        "replaying as recorded: what still waits",
+        "replaying as recorded: what still waits",
+    ]
