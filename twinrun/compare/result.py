@@ -40,7 +40,7 @@ class Sample:
     Attributes
     ----------
     kind : str
-        One of ``twinrun.compare.drilldown.KINDS``.
+        ``changed``, ``only_batch``, ``only_stream``, ``duplicate_in_batch`` or ``duplicate_in_stream``.
     copy : int
         Which row of its key this is, from 1.
     columns : tuple of str
