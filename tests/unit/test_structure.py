@@ -95,6 +95,24 @@ def test_every_module_belongs_to_a_layer() -> None:
     assert found - {"__init__", "__pycache__"} == set(LAYERS)
 
 
+def test_the_two_modes_do_not_import_each_other_and_jobs_import_the_public_names_only() -> None:
+    forbidden_to = {"batch": "twinrun.streaming", "streaming": "twinrun.batch", "jobs": "twinrun."}
+    problems = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for folder, forbidden in forbidden_to.items()
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for module in imports_of(path)
+        if module.startswith(forbidden)
+    ]
+    assert problems == []
+
+
+def test_the_page_on_the_architecture_lists_every_layer_in_its_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("| room |", 1)[1].split("\n\n", 1)[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == LAYERS
+
+
 def public_functions(module_name: str) -> dict[str, list[str]]:
     module = importlib.import_module(module_name)
     return {
