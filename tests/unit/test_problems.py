@@ -12,11 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "problems.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## (.+)\n((?:(?!^## ).*\n?)*)", PAGE, re.MULTILINE)
-QUOTED = [line for block in re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+BLOCKS = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+QUOTED = [line for block in BLOCKS for line in block.splitlines()]
 # What stands for a reader's own names and numbers; Spark's own sentence; and the words before a sentence.
 EXAMPLES = re.compile(
-    r"\d{4}-\d\d-\d\dT[\d:.]+Z|orders_per_hour(?:\.py)?|\borders\b|\bhost-a\b|Division by zero|DIVIDE_BY_ZERO|wrong_type|"
-    r"late_dropped|read_(?:un)?committed|stream:|ingest:|\d[\d,]*|^! |^error: |^ +(?:expected|to fix): "
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z|orders_per_hour(?:\.py)?|\borders\b|\bhost-a\b|Division by zero|DIVIDE_BY_ZERO|"
+    r"wrong_type|late_dropped|read_(?:un)?committed|stream:|ingest:|\d[\d,]*|^! |^error: |^ +(?:expected|to fix): "
 )
 # Single words that stand between the texts: nouns that are counted, a row's first column, units.
 BETWEEN = {"events", "windows", "records", "record", "offset", "offsets", "partition", "topic", "up", "to", "of", "in"}
