@@ -114,6 +114,8 @@ def _expected(expected: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("quarantined", ", ".join(f"{rule} {count}" for rule, count in expected["quarantined"].items())))
     if expected["duplicate_ids"]:
         rows.append(("duplicate ids", str(expected["duplicate_ids"])))
+    if expected["late_events_filtered_away"]:
+        rows.append(("late, filtered away", str(expected["late_events_filtered_away"])))
     return rows
 
 

@@ -100,6 +100,7 @@ def _facets(expected: Expectation, seen: Observed) -> Iterable[tuple[str, object
         yield cause, rows, got
     yield "late (event, window) pairs", expected.late_pairs, seen.late_pairs
     yield "events read late", expected.read_late, seen.read_late
+    yield "late events filtered away", expected.filtered, expected.filtered - {name for name, _ in seen.late_pairs}
     for rule in sorted(set(expected.quarantined.values())):
         plan_places = {place for place, name in expected.quarantined.items() if name == rule}
         yield f"quarantined by {rule}", plan_places, {place for place, name in seen.quarantined.items() if name == rule}

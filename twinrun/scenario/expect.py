@@ -57,6 +57,8 @@ class Expectation:
         By cause that is about events: how many of them the rows blame, each once.
     read_late : frozenset of str or None
         Ids of the dropped events that lay in Kafka in time; null where that is not worked out (joins of streams).
+    filtered : frozenset of str
+        Ids of late events that this job filters away, of which nothing may be said.
     """
 
     scenario: str
@@ -67,6 +69,7 @@ class Expectation:
     duplicates: Mapping[str, int] = field(default_factory=dict)
     blamed: Mapping[str, int] = field(default_factory=dict)
     read_late: frozenset[str] | None = frozenset()
+    filtered: frozenset[str] = frozenset()
 
     @property
     def late_events(self) -> int:
@@ -95,6 +98,7 @@ class Expectation:
             "unexplained_rows": self.unexplained_rows,
             "quarantined": dict(sorted(Counter(self.quarantined.values()).items())),
             "duplicate_ids": len(self.duplicates),
+            "late_events_filtered_away": len(self.filtered),
         }
 
 
@@ -122,11 +126,14 @@ def expect(
         pairs[scenario].add((name, start))
     quarantined: dict[str, dict[int, str]] = defaultdict(dict)
     copies: dict[str, Counter[str]] = defaultdict(Counter)
+    away: dict[str, set[str]] = defaultdict(set)
     for offset, line in enumerate(lines):
         if line.event is None:
             quarantined[line.scenario][offset] = line.rule or ""
         else:
             copies[line.scenario][line.event.event_id] += 1
+            if line.plant == "filtered" and not contract.counts(line.event.key):
+                away[line.scenario].add(line.event.event_id)
     for each in scenarios:
         rows[each.prefix] |= _planted_elsewhere(each, contract)
     return {
@@ -139,6 +146,7 @@ def expect(
             duplicates={name: count for name, count in copies[prefix].items() if count > 1},
             blamed=blamed[prefix],
             read_late=None if contract.joined else frozenset(slow[prefix]),
+            filtered=frozenset(away[prefix]),
         )
         for prefix in list(rows)
     }

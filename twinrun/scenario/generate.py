@@ -38,6 +38,8 @@ _MIXED_MOST = {
     "sink_double": 1,
     "sink_change": 1,
 }
+_ALWAYS = ("filtered",)
+"""Planted in every mixed scenario that can take it: of the shapes that run over one log only one filters."""
 _RARE = 4  # a fault in the sink is planted in one of so many mixed scenarios
 
 
@@ -96,7 +98,7 @@ def mixed(seed: int, contract: Contract) -> tuple[Plant, ...]:
     plants = []
     for kind, most in _MIXED_MOST.items():
         wanted = draws.below(_RARE if kind in SINK else 2, f"{kind}/wanted") == 0
-        if wanted and can_take(kind, contract):
+        if (wanted or kind in _ALWAYS) and can_take(kind, contract):
             variant = draws.chosen(("tail", "edge", "hours"), f"{kind}/variant") if kind == "late" else ""
             plants.append(Plant(kind, 1 + draws.below(most, f"{kind}/count"), variant))
     return tuple(plants)

@@ -94,3 +94,11 @@ def test_a_fault_of_the_sink_may_be_proven_by_its_own_cause_only() -> None:
     assert check(PLAN, proven).ok
     other = with_row(DELETED, ObservedRow("only_batch", "explained", {"sink_duplicate": 0}))
     assert check(PLAN, other).falsely_claimed == 1
+
+
+def test_a_filtered_event_that_is_called_late_is_missed_and_falsely_claimed() -> None:
+    plan = replace(PLAN, filtered=frozenset({"s1.x", "s1.y"}))
+    assert (check(plan, SEEN).planted, check(plan, SEEN).ok) == (8, True)
+    named = check(plan, replace(SEEN, late_pairs=SEEN.late_pairs | {("s1.y", 0)}))
+    assert (named.planted, named.found, named.falsely_claimed) == (8, 6, 1)
+    assert named.by_cause["late events filtered away"] is False

@@ -117,6 +117,7 @@ def test_planted_counts_are_exact(name: str, seed: int, contract: Contract) -> N
     counts = Counter({plant.kind: plant.count for plant in scenario.plants})
     assert plan.late_events == counts["late"] + counts["read_late"]
     assert (lines["late"], lines["filtered"]) == (counts["late"], counts["filtered"])
+    assert len(plan.filtered) == counts["filtered"]
     assert len(plan.read_late or ()) == counts["read_late"] == len(scenario.behind)
     assert len(plan.duplicates) == counts["duplicates"] + counts["copies"]
     assert lines["duplicates"] == 2 * counts["duplicates"]
