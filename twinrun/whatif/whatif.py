@@ -17,6 +17,7 @@ from twinrun.explain.evidence import mark_events
 from twinrun.explain.late import late_rows
 from twinrun.explain.material import refused_by_stream
 from twinrun.explain.tables import reads_of
+from twinrun.explain.watermarks import reached_by
 from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
@@ -25,7 +26,7 @@ from twinrun.results.state import BatchState, read_events
 from twinrun.results.touched import window_starts
 from twinrun.tables.delta import read_table
 from twinrun.tables.static import read_static
-from twinrun.whatif.need import NO_LATENESS_MS, with_need
+from twinrun.whatif.need import NO_LATENESS_MS, unsaid, with_need
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -123,7 +124,10 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     if cut.missing or cut.committed.micro_batch < 0:
         raise TableError(f"the micro-batch log of {job.job_name} is empty or has a hole: the evidence has expired.")
     recorded_ms = int(lateness.pop() or 0)
-    needs = _needs(spark, cfg, job, flow, cut, batch).localCheckpoint()
+    used = _used(spark, cfg, job, cut, batch)
+    needs = _needs(job, flow, used).localCheckpoint()
+    if needs.filter("_unsaid").limit(1).count():
+        needs = _needs(job, flow, used, newest_before(spark, job, flow, used)).localCheckpoint()
     grid = sorted({*GRID_MS, recorded_ms, *also_ms})
     counts = [F.count_if(F.col("_need_ms") >= F.lit(at)).alias(f"l{at}") for at in grid]
     never = F.count_if(F.col("_need_ms") == F.lit(NO_LATENESS_MS)).alias("never")
@@ -144,17 +148,46 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     )
 
 
-def _needs(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState) -> DataFrame:
-    """``_need_ms`` of every event that the stream used and that would have reached the result."""
-    parts = []
+def _used(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> dict[str, DataFrame]:
+    """By source, the events that the stream used, with ``_micro_batch`` and ``_late_ms``. Lazy."""
+    found = {}
     for source in job.sources:
         events = read_events(spark, cfg, source.name, batch)
         topic = cfg.source(source.name).topic
         marked = mark_events(events, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
-        used = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
-        used = flow.passage(source.name).reaching(used)
-        parts.append(with_need(used, source, flow.rules[source.name]).select("_need_ms"))
+        found[source.name] = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
+    return found
+
+
+def _needs(job: Job, flow: Dataflow, used: dict[str, DataFrame], newest: DataFrame | None = None) -> DataFrame:
+    """``_need_ms`` and ``_unsaid`` of every event that the stream used and that would have reached the result. Lazy."""
+    parts = []
+    for source in job.sources:
+        rule = flow.rules[source.name]
+        reaching = flow.passage(source.name).reaching(used[source.name])
+        needed = with_need(reaching, source, rule, newest)
+        parts.append(needed.select("_need_ms", unsaid(source, rule).alias("_unsaid")))
     return reduce(DataFrame.unionByName, parts)
+
+
+def newest_before(spark: SparkSession, job: Job, flow: Dataflow, used: dict[str, DataFrame]) -> DataFrame:
+    """``_newest_ms`` by ``_micro_batch``: what its events were judged by, were there no lateness. A job per source.
+
+    Only up to where the recorded watermark leaves 1970. Of several sources the one that is behind counts.
+    """
+    reached = reached_by(job, used, flow.passages)
+    names = [source.name for source in job.sources if source.lateness_ms is not None]
+    lateness_ms = {source.name: source.lateness_ms or 0 for source in job.sources}
+    so_far: dict[str, int] = {}
+    rows: list[tuple[int, int]] = []
+    for number in range(max(reached, default=-1) + 1):
+        for name, mark_ms in reached.get(number, {}).items():
+            so_far[name] = max(so_far.get(name, mark_ms), mark_ms)
+        if len(so_far) == len(names):
+            rows.append((number + 2, min(so_far[name] + lateness_ms[name] for name in names)))
+            if min(so_far.values()) > 0:
+                break
+    return spark.createDataFrame(rows, "_micro_batch BIGINT, _newest_ms BIGINT")
 
 
 def _read_late(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState) -> int:

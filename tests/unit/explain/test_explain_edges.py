@@ -16,8 +16,8 @@ from twinrun.cli.whatif import lines
 from twinrun.events.distinct import copies_kept
 from twinrun.explain.late import dropped_pairs, event_dropped, late_rows
 from twinrun.job.dataflow import LateRule, dataflow
-from twinrun.whatif.need import NO_LATENESS_MS, with_need
-from twinrun.whatif.whatif import Point, WhatIf, smallest
+from twinrun.whatif.need import NO_LATENESS_MS, unsaid, with_need
+from twinrun.whatif.whatif import Point, WhatIf, newest_before, smallest
 
 SECOND_US = 1_000_000
 FILL = "fill"
@@ -188,3 +188,39 @@ def test_what_ended_by_1970_is_lost_at_every_lateness(spark_session: SparkSessio
         "3 events of before 1970 would be lost at any lateness: a stream's watermark begins at 1970-01-01 00:00 UTC.",
         "No lateness keeps 99.00% of the events.",
     ]
+
+
+def test_what_a_shorter_lateness_loses_is_told_though_the_watermark_stood_at_1970(
+    spark_session: SparkSession, tmp_path: Path
+) -> None:
+    """A watermark of 1970 does not say how new the events were: they may be as new as the lateness after 1970."""
+    near = (-1001, -1000, -999, -1, 0, 1, 999, 1000, 1001)
+
+    def just_after_1970(key: str, at_us: int, micro_batch: int) -> Event:
+        return key, at_us - T0_US, micro_batch
+
+    files = [
+        [just_after_1970(FILL, 6 * SECOND_US, 0)],
+        [just_after_1970(FILL, 8 * SECOND_US, 1)],
+        # Judged by the watermark of micro-batch 1, which knows 6 s; the next ones by 8 s.
+        [just_after_1970(f"a{step}", 5 * SECOND_US + step, 2) for step in near],
+        [just_after_1970(f"b{step}", 7 * SECOND_US + step, 3) for step in near],
+    ]
+    streams = Streams(spark_session, tmp_path, {"left": files})
+    job = Job(once, [LEFT], ["k"], name="once")
+    every = {key for each in files for key, *_ in each}
+    ran = streams.stream(job)
+    assert (ran.keys, {ran.watermark_ms[number] for number in range(4)}) == (every, {0})
+    shorter = streams.stream(Job(once, [source("left", "1 second")], ["k"], name="once"))
+    lost = every - shorter.keys
+    assert lost == {f"{letter}{step}" for letter in "ab" for step in near if step <= 0}
+
+    flow = dataflow(spark_session, job, {})
+    used = streams.events("left").withColumns({"_micro_batch": F.col("v").cast("bigint"), "_late_ms": F.lit(0)})
+    rule = flow.rules["left"]
+    asked = {row["k"] for row in used.filter(unsaid(LEFT, rule)).collect()}
+    assert asked == every - {FILL}
+    newest = newest_before(spark_session, job, flow, {"left": used})
+    needs = with_need(used, LEFT, rule, newest).select("k", "_need_ms").collect()
+    assert {row["k"] for row in needs if (row["_need_ms"] or 0) >= 1_000} == lost
+    assert all((row["_need_ms"] or 0) < 10_000 for row in needs), "the lateness that ran lost none"
