@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import uuid
 from typing import Any
@@ -171,3 +172,26 @@ def test_events_outside_the_declared_offsets_are_named(world: World) -> None:
     assert found(verdict) == {"late_dropped": 1, "before_start": 2}
     assert verdict.external is not None
     assert verdict.external.offsets_declared
+
+
+@pytest.mark.slow
+def test_a_record_that_the_job_leaves_out_is_no_difference_of_the_engine(make_world: Any) -> None:
+    world: World = make_world()
+    world.produce(LOG)
+    world.ingest()
+    quarantine = importlib.import_module("twinrun.batch.quarantine")
+    # Offset 0: the click of page a at 5 s.
+    cfg, job = world.cfg(), world.job()
+    quarantine.add(world.spark, cfg, job, [quarantine.Wanted(world.topic, 0, 0)], "the function fails on it")
+    world.batch()
+    # Page a of minute 0 lacks the late event and counts the record: no recomputation of ours gives that row.
+    verdict = verify(world, topic=new_topic(world, ROWS), **RULE)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_behind) == ("agree", 0, 1)
+    assert any("1 differing row to which it may belong is not judged" in note for note in verdict.notes)
+    assert [(s.verdict, s.key["page"], s.window_start_ms) for s in verdict.samples] == [("input_behind", "a", T0_MS)]
+    wrong = changed(ROWS, "b", 1, T0_MS, lambda row: {**row, "clicks": row["clicks"] + 1})
+    differs = verify(world, topic=new_topic(world, wrong), **RULE)
+    assert (differs.outcome, differs.exit_code, differs.rows_behind, differs.rows_unexplained) == ("differ", 1, 1, 1)
+    # Of an engine that had not read it nothing is said.
+    unread = verify(world, topic=new_topic(world, ROWS), start={"clicks": {"0": 1}}, **RULE)
+    assert not any("left out" in note for note in unread.notes)

@@ -52,6 +52,10 @@ class ExternalBinding(BaseModel):
         Whether a record is a row of its own or replaces the one with its key; None: as the job's ``emit`` says.
     ignore : list of str
         Columns that are not compared.
+    types : dict of str to str
+        Columns of a table and the types that their values are read as, where they change none of them.
+    naive_time_zone : str or None
+        The zone of a table's times without one: UTC, or an offset such as ``+01:00``.
     ready_until : str or None
         ISO instant: windows that end later are pending.
     lateness : str or None
@@ -72,6 +76,8 @@ class ExternalBinding(BaseModel):
     time_format: Literal["epoch_ms", "iso8601"] = "epoch_ms"
     rows: Literal["append", "latest"] | None = None
     ignore: list[str] = []
+    types: Annotated[dict[str, str], EmptySection] = {}
+    naive_time_zone: str | None = None
     ready_until: Instant | None = None
     lateness: Duration | None = None
     late_rule: Literal["none", "partition-order"] = "none"
@@ -87,6 +93,9 @@ class ExternalBinding(BaseModel):
         if self.rows == "latest" and self.topic is None:
             found = "rows: latest needs the order of a topic"
             problems.append(Problem(("rows",), found, "a table that holds the latest rows already, with rows: append"))
+        if self.topic is not None and (self.types or self.naive_time_zone is not None):
+            found = "types and naive_time_zone are for tables: records are read in the result's types"
+            problems.append(Problem(("types" if self.types else "naive_time_zone",), found, fix="leave it out"))
         if self.late_rule != "none" and self.lateness is None:
             problems.append(Problem(("late_rule",), "late_rule needs a lateness", fix="add lateness"))
         if problems:

@@ -91,14 +91,17 @@ def judge(
     over = _over_limits(job, checks, pinned)
     differs = bool(checks.comparison.rows_different or checks.causes or checks.totals["pending"])
     problems = [sentence for _, sentence in cannot_say] + wrong + over
+    open_rows = checks.totals["rows_behind"]
     if strict and differs and not problems:
-        problems.append("strict: the results differ, though every difference is proven and expected")
+        every = "the results differ, though every difference is proven and expected"
+        some = worded(open_rows, "differing row is", "differing rows are")
+        problems.append(f"strict: {f'{some} not judged' if open_rows else every}")
     outcome: Outcome = "agree"
     if cannot_say:
         outcome = cannot_say[0][0]
     elif wrong or over or problems:
         outcome = "differ"
-    elif checks.comparison.rows_different:
+    elif checks.comparison.rows_different > open_rows:
         outcome = "explained"
     return outcome, EXIT_DIFFERENT if problems else EXIT_OK, tuple(problems)
 
@@ -110,6 +113,8 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
     if checks.covered and checks.comparison.rows_batch == 0 and checks.comparison.rows_stream == 0:
         what = "no window has closed in both modes" if job.windowed else "neither mode has a row"
         found.append(("nothing_compared", f"nothing was compared: {what}"))
+    if checks.covered and checks.totals["rows_behind"] and not checks.totals["rows_compared"]:
+        found.append(("nothing_compared", "nothing was compared: the batch lacks events of every row"))
     waiting = sum(cause.rows for cause in checks.causes if cause.cause == "pending")
     if waiting and not checks.comparison.rows_stream and waiting == checks.totals["rows_compared"]:
         every = worded(waiting, "row still waits", "rows still wait")

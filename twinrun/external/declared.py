@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twinrun.compare.declared import offset_s, type_named
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
@@ -29,7 +30,7 @@ def external_binding(cfg: Config, job: Job) -> ExternalBinding:
             expected=f"external.{name} with a table or a topic{known}",
             fix=f"rename external.{match}" if match else f"add it, or --set external.{name}.table=PATH",
         )
-    problems = [*_wrong_windows(binding, job), *_wrong_names(binding, job)]
+    problems = [*_wrong_windows(binding, job), *_wrong_names(binding, job), *_wrong_types(binding)]
     if problems:
         where = f"external.{name} in {cfg.file}"
         text = problems[0] if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
@@ -69,6 +70,10 @@ def declared_texts(binding: ExternalBinding, job: Job) -> tuple[str, ...]:
             texts.append(f"{name} of {source}: {shown}{more}")
     if binding.ignore:
         texts.append(f"ignore: {', '.join(binding.ignore)}")
+    if binding.types:
+        texts.append(f"types: {', '.join(f'{name} {text}' for name, text in binding.types.items())}")
+    if binding.naive_time_zone is not None:
+        texts.append(f"naive_time_zone: {binding.naive_time_zone}")
     return tuple(texts)
 
 
@@ -96,6 +101,20 @@ def _wrong_names(binding: ExternalBinding, job: Job) -> list[str]:
     needed = [*job.keys, job.window_column] if job.windowed else job.keys
     problems += [f"{name} names a row of the result and cannot be ignored" for name in binding.ignore if name in needed]
     return problems
+
+
+def _wrong_types(binding: ExternalBinding) -> list[str]:
+    problems = []
+    for key, text, read in (
+        *(("types." + name, text, type_named) for name, text in binding.types.items()),
+        *([("naive_time_zone", binding.naive_time_zone, offset_s)] if binding.naive_time_zone is not None else []),
+    ):
+        try:
+            read(text)
+        except InputError as error:
+            problems.append(f"{key}: {error.found.rstrip('.')}; expected {error.expected}")
+    both = sorted({*binding.types} & {*binding.ignore})
+    return problems + [f"{name} is ignored, and has a type" for name in both]
 
 
 def need_batch(job: Job) -> InputError:

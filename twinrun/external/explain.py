@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 
@@ -13,8 +13,10 @@ from pyspark.sql import functions as F
 from twinrun.compare.drilldown import DUPLICATE_IN_STREAM
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
+from twinrun.events.source import Source
+from twinrun.explain.counterfactual import USED
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
-from twinrun.explain.evidence import blamed_events, events_by_cause, events_of, with_blamed
+from twinrun.explain.evidence import blamed_events, causes_of, count_causes, events_by_cause, events_of, with_blamed
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.keep import keep
 from twinrun.explain.late import late_rows
@@ -36,7 +38,7 @@ from twinrun.external.causes import (
 )
 from twinrun.external.mark import Rules, mark_declared
 from twinrun.external.side import without_copies
-from twinrun.job.dataflow import Dataflow
+from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.touched import TimeRange, join_ranges
@@ -51,7 +53,9 @@ class Case:
     """What the proofs of one verify stand on.
 
     ``job`` has tolerances for compared columns only; ``ready_ms``: windows that end by then are compared;
-    ``appended``: a repeated key means that a row was written twice.
+    ``appended``: a repeated key means that a row was written twice. ``left_out``: by source, events that the job leaves
+    out of the batch (`twinrun.results.refusals`) and that lie between the declared offsets: whether the other engine
+    counted them nobody knows.
     """
 
     job: Job
@@ -63,6 +67,7 @@ class Case:
     sides: Sides
     ready_ms: int
     appended: bool
+    left_out: dict[str, DataFrame] = field(default_factory=dict)
 
     @property
     def by_rule(self) -> bool:
@@ -88,7 +93,8 @@ def explain_external(
     """Judge the differing rows and keep them in the table ``external_differences``. About twenty small Spark jobs.
 
     With a declared rule, every ready window in which it drops something is recomputed, differing or not: rows that
-    agree against the rule refute it, and then no event is called late.
+    agree against the rule refute it, and then no event is called late. What nothing explains of the rows to which an
+    event may belong that the job leaves out is ``input_behind``: the batch lacks events of them.
 
     Parameters
     ----------
@@ -134,6 +140,8 @@ def explain_external(
     if case.appended:
         surplus = explain_copies(found.filter(copies), world)
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
+    if case.left_out and still_open(judged):
+        judged = not_judged(judged, case, world).localCheckpoint()
     if parts is not None:
         judged = _with_expired(
             judged,
@@ -148,6 +156,29 @@ def explain_external(
         expired=0 if parts is None else judged.filter(F.col("verdict") == "evidence_expired").count(),
     )
     return Explained(kept, late, refuted)
+
+
+def not_judged(judged: DataFrame, case: Case, world: World) -> DataFrame:
+    """Call rows ``input_behind`` that nothing explains and to which a left-out event may belong. Lazy.
+
+    By window or session and by the keys that are fields of the events, as far as the job has them. The function does
+    not see the events: it may fail on them.
+    """
+    evidence = [
+        count_causes(_as_left_out(frame, source, case.cut), world.job, source, LateRule("none"), world.material.place)
+        for source in world.job.sources
+        if (frame := case.left_out.get(source.name)) is not None
+    ]
+    placed = world.material.place.of_rows(judged.drop("place"), world.job) if "place" not in judged.columns else judged
+    touched = causes_of(placed.drop("causes"), evidence).select(KEY_ID, (F.size("causes") > 0).alias("_touched"))
+    marked = judged.join(touched.filter("_touched").distinct(), KEY_ID, "left")
+    open_ = (F.col("verdict") == "unexplained") & F.col("_touched").isNotNull()
+    return marked.withColumn("verdict", F.when(open_, "input_behind").otherwise(F.col("verdict"))).drop("_touched")
+
+
+def _as_left_out(events: DataFrame, source: Source, cut: StreamCut) -> DataFrame:
+    marked = mark_declared(events, None, source, cut, Rules())
+    return marked.withColumns({"_cause": F.lit("quarantined"), USED: F.lit(False)})
 
 
 def _with_expired(judged: DataFrame, lost: DataFrame, *, by_window: bool) -> DataFrame:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.compare.schema import plan_schema
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
+from twinrun.errors import TableError
 from twinrun.explain.reach import Reach
 from twinrun.explain.sides import Sides
 from twinrun.external.cut import EVERYTHING_READY, declared_cut, declared_watermark
@@ -19,10 +21,11 @@ from twinrun.external.side import External, aligned, compared_job, less, read_ex
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
-from twinrun.results.state import BatchState, batch_state, read_events
+from twinrun.results.cut import StreamCut
+from twinrun.results.state import BatchState, batch_state, read_events, read_left_out
 from twinrun.results.verdict import Audit, Cut, SourceCut
 from twinrun.tables.delta import read_table
-from twinrun.tables.offsets import covers
+from twinrun.tables.offsets import at_or_after, before, covers
 from twinrun.tables.static import read_static
 
 _POLL_S = 2.0
@@ -36,31 +39,54 @@ def read_case(
     external = read_external(spark, cfg, job, binding, whole)
     held = less(whole, binding.ignore)
     used = compared_job(job, binding)
-    plan_schema(
-        held.schema,
-        external.rows.schema,
-        job.keys,
-        job.window_column if job.windowed else None,
-        used.tolerances,
-    )
+    window = job.window_column if job.windowed else None
+    try:
+        plan_schema(held.schema, external.rows.schema, job.keys, window, used.tolerances)
+    except TableError as error:
+        raise _of_engine(error, job) from None
     of_batch, of_stream, notes = aligned(held, external.rows)
     statics = read_static(spark, cfg, batch.static)
     events = {s.name: read_events(spark, cfg, s.name, batch) for s in job.sources}
     watermark_ms = declared_watermark(job, binding, batch, events)
     ready_ms = EVERYTHING_READY if watermark_ms is None else watermark_ms
     flow = dataflow(spark, job, {name: frame.schema for name, frame in statics.items()})
+    cut = declared_cut(spark, job, binding, batch, ready_ms, external.version)
     case = Case(
         job=used,
         flow=replace(flow, passages=passages(spark, job, statics)),
         binding=binding,
-        cut=declared_cut(spark, job, binding, batch, ready_ms, external.version),
+        cut=cut,
         events=events,
         statics=statics,
         sides=Sides(of_batch, of_stream),
         ready_ms=ready_ms,
         appended=not keeps_latest(binding, job),
+        left_out=_left_out(spark, cfg, job, batch, cut),
     )
     return case, external, external.facts + notes
+
+
+def _of_engine(error: TableError, job: Job) -> TableError:
+    """What two tables cannot be compared for, with the way out that there is here."""
+    types = rf"external.{job.job_name}.types.\1, or naive_time_zone where one has no zone"
+    found = re.sub(r"--as ([^()]+)=TYPE", types, error.found).replace("the stream", "the external result")
+    return TableError(found, expected=error.expected.replace("stream columns", "external columns"), fix=error.fix)
+
+
+def _left_out(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, cut: StreamCut) -> dict[str, DataFrame]:
+    """By source, the events that the job leaves out and that the engine had read, as declared. A job per source.
+
+    Only of sources that have any; a source without a list costs nothing.
+    """
+    found = {}
+    for source in job.sources:
+        events = read_left_out(spark, cfg, source.name, batch)
+        if events is None:
+            continue
+        read = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name])).localCheckpoint()
+        if read.limit(1).count():
+            found[source.name] = read
+    return found
 
 
 def wait_for_batch(spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, wait_s: float) -> BatchState:

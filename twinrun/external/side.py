@@ -6,8 +6,17 @@ from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, MapType, StringType, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    MapType,
+    StringType,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
 
+from twinrun.compare.declared import changes, declared_problem, offset_s, type_named
 from twinrun.compare.types import common_type
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
@@ -21,7 +30,8 @@ from twinrun.results.run import LINEAGE
 from twinrun.tables.delta import is_path, latest_version, read_table
 from twinrun.tables.folder import need_root
 from twinrun.tables.parquet import ParquetTable, read_named, read_parquet
-from twinrun.tables.stored import without_padding
+from twinrun.tables.stored import wider, without_padding
+from twinrun.wording import plural
 
 NO_VERSION = -1
 _NESTED = (ArrayType, MapType, StructType)
@@ -78,7 +88,47 @@ def read_external(spark: SparkSession, cfg: Config, job: Job, binding: ExternalB
         rows, facts = read_named(spark, ref)
     _need_columns(binding.ignore, {*whole.columns, *rows.columns, *left}, job)
     rows, more = without_padding(rows)
+    rows = as_declared(rows, whole, binding, job)
     return External(less(rows, binding.ignore), version, facts=tuple(f"{_upper(each)}." for each in facts + more))
+
+
+def as_declared(rows: DataFrame, whole: DataFrame, binding: ExternalBinding, job: Job) -> DataFrame:
+    """A table's columns in the types that are declared for them. At most one small Spark job.
+
+    Raises
+    ------
+    TableError
+        There is no such column, or a value is none of the declared type, or becomes another.
+    """
+    held = {field.name: field.dataType for field in rows.schema}
+    _need_columns(list(binding.types), set(held), job, "types")
+    made, lossy = {}, {}
+    for name, text in binding.types.items():
+        dtype = type_named(text)
+        problem = declared_problem(name, held[name], dtype, "stream")
+        if problem is not None:
+            theirs = problem.replace("stream table", "external result")
+            raise TableError(f"{theirs.replace('--naive-time-zone', f'external.{job.job_name}.naive_time_zone')}.")
+        made[name] = F.col(quoted(name)).try_cast(dtype)
+        if held[name] != dtype and wider(held[name], dtype) != dtype:
+            lossy[name] = F.count_if(changes(F.col(quoted(name)), held[name], dtype))
+    if binding.naive_time_zone is not None:
+        if rows.sparkSession.conf.get("spark.sql.session.timeZone") != "UTC":
+            raise TableError("naive_time_zone needs a session in UTC.", fix="set spark.sql.session.timeZone to UTC")
+        ours = {field.name for field in whole.schema if isinstance(field.dataType, TimestampType)}
+        for name in (n for n, t in held.items() if isinstance(t, TimestampNTZType) and n in ours and n not in made):
+            ahead = F.lit(offset_s(binding.naive_time_zone) * 1_000_000).cast("bigint")
+            made[name] = F.timestamp_micros(F.unix_micros(F.col(quoted(name)).cast("timestamp")) - ahead)
+    counts = rows.agg(*lossy.values()).collect()[0] if lossy else ()
+    for name, count in zip(lossy, counts, strict=True):
+        if count:
+            raise TableError(
+                f"the column {name!r} of the external result, {held[name].simpleString()}, holds "
+                f"{plural(count, 'value')} that {binding.types[name]} cannot hold unchanged.",
+                expected="a type that holds every value",
+                fix=f"declare another in external.{job.job_name}.types, or ignore the column",
+            )
+    return rows.select(*[made[n].alias(n) if n in made else F.col(quoted(n)) for n in rows.columns])
 
 
 def _upper(sentence: str) -> str:
@@ -111,13 +161,14 @@ def _as_results(found: ParquetTable, whole: DataFrame, ref: str) -> DataFrame:
     return _cast(found.rows, casts)
 
 
-def _need_columns(names: list[str], known: set[str], job: Job) -> None:
-    """Refuse to ignore a column that neither side has: it is a typing error that would pass in silence."""
+def _need_columns(names: list[str], known: set[str], job: Job, key: str = "ignore") -> None:
+    """Refuse to ignore or type a column that is not there: it is a typing error that would pass in silence."""
+    where = "neither result has" if key == "ignore" else "the external result does not have"
     for name in names:
         if name not in known:
             match = nearest(name, known)
             raise TableError(
-                f"external.{job.job_name}.ignore names {name!r}, which neither result has.",
+                f"external.{job.job_name}.{key} names {name!r}, which {where}.",
                 expected=f"some of {listed(sorted(known))}",
                 fix=f"write {match}" if match else "remove it",
             )

@@ -10,6 +10,7 @@ from twinrun.external.declared import declared_texts, need_place
 from twinrun.external.explain import Case
 from twinrun.external.side import External
 from twinrun.job.job import Job
+from twinrun.results.refusals import RULE
 from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
 from twinrun.wording import worded
 
@@ -129,6 +130,24 @@ def notes_of(case: Case, external: External, refuted: int, duplicates: int, wait
             f"{worded(duplicates, 'event id stands', 'event ids stand')} at several offsets (table duplicate_events)."
         )
     return notes + list(external.topic.fields.notes if external.topic else ())
+
+
+def left_out_notes(case: Case, rows: int) -> tuple[str, ...]:
+    """What a reader should know of records that the job leaves out; ``rows`` are not judged. One small Spark job."""
+    count = sum(events.count() for events in case.left_out.values())
+    if not count:
+        return ()
+    name = case.job.job_name
+    them = "it" if count == 1 else "them"
+    said = (
+        f"{worded(count, 'record that the other engine has read is', 'records that the other engine has read are')} "
+        f"left out by {name} (rule {RULE}; twinrun quarantine {name} --list): whether the engine counted {them} is not "
+        "known."
+    )
+    if rows:
+        wait = worded(rows, "differing row to which", "differing rows to which")
+        said += f" {wait} {'it' if count == 1 else 'they'} may belong {'is' if rows == 1 else 'are'} not judged."
+    return (said,)
 
 
 def external_side(

@@ -32,6 +32,7 @@ OPEN_STORIES = 4
 MAX_COLUMNS = 40
 _DIGITS = 6
 _WAITS = 3
+_WAITING = ("row that waits", "rows that wait")
 _TRIED = (
     "As far as the job and its configuration allow: the job's own function over exactly the events that the stream "
     "used; the recorded micro-batches, run again as recorded and in order of event time; exact decimals; the batch, "
@@ -53,7 +54,8 @@ def stories(verdict: Verdict) -> Section:
     first = min(OPEN_STORIES, len(shown) - waiting)
     more = len(shown) - waiting - first
     folded = [worded(more, "more row", "more rows")] if more else []
-    folded += [worded(waiting, "row that waits", "rows that wait")] if waiting else []
+    waits = ("row that is not judged", "rows that are not judged") if _never(verdict) else _WAITING
+    folded += [worded(waiting, *waits)] if waiting else []
     return Section(
         "rows",
         title,
@@ -64,6 +66,11 @@ def stories(verdict: Verdict) -> Section:
         more_stories=" and ".join(folded),
         notes=tuple(_left_out(verdict, shown)),
     )
+
+
+def _never(verdict: Verdict) -> bool:
+    """Whether rows are not judged for a record that the job leaves out, and wait for nothing."""
+    return bool(verdict.rows_behind) and verdict.outcome != "input_behind"
 
 
 def _urgency(sample: RowSample) -> int:
@@ -88,8 +95,10 @@ def _left_out(verdict: Verdict, shown: list[RowSample]) -> list[str]:
         notes.append(f"{said}; {worded(told['differ'], 'is', 'are')} told here.")
     if total["wait"] > told["wait"]:
         what = "for the batch" if counts.behind else f"in the {other(verdict)}"
-        said = worded(total["wait"], "row only waits", "rows only wait")
-        notes.append(f"{said} {what}; {worded(told['wait'], 'is', 'are')} told here.")
+        said = f"{worded(total['wait'], 'row only waits', 'rows only wait')} {what}"
+        if _never(verdict):
+            said = worded(total["wait"], "row is not judged", "rows are not judged")
+        notes.append(f"{said}; {worded(told['wait'], 'is', 'are')} told here.")
     return notes
 
 

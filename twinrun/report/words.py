@@ -117,8 +117,8 @@ def headline(verdict: Verdict, counts: Figures) -> Headline:
     """The verdict as label, one-sentence title and the reason in a sentence or two."""
     passed = verdict.exit_code == 0
     titles = {
-        "agree": (f"Batch and {_named(verdict)} agree in {_all(counts)}.", "AGREE"),
-        "explained": (f"{_differ(verdict, counts)}, and every difference is proven.", "EXPLAINED"),
+        "agree": (f"Batch and {_named(verdict)} agree in {_all(counts)}{_that_are_judged(counts)}.", "AGREE"),
+        "explained": (f"{_differ(verdict, counts)}, and every {_judged(counts)}difference is proven.", "EXPLAINED"),
         "differ": (_differ_title(verdict, counts), "DIFFER"),
         "stale": ("The stream has fallen behind, so this comparison says little.", "STALE"),
         "input_behind": (_behind_title(verdict, counts), "INPUT BEHIND"),
@@ -132,6 +132,22 @@ def headline(verdict: Verdict, counts: Figures) -> Headline:
 def _differ(verdict: Verdict, counts: Figures) -> str:
     unit = "window" if counts.compared == 1 else f"{counts.unit}s"
     return f"Batch and {_named(verdict)} differ in {number(counts.different)} of {number(counts.compared)} {unit}"
+
+
+def _judged(counts: Figures) -> str:
+    return "judged " if counts.behind else ""
+
+
+def _that_are_judged(counts: Figures) -> str:
+    return f" that {'is' if counts.compared == 1 else 'are'} judged" if counts.behind else ""
+
+
+def _left_out(counts: Figures) -> str:
+    """What is not judged though the batch has read everything; empty where all is."""
+    if not counts.behind:
+        return ""
+    some = worded(counts.behind, f"{counts.unit} is", f"{counts.unit}s are")
+    return f"{some} not judged: the job leaves a record out that may belong there."
 
 
 def _all(counts: Figures) -> str:
@@ -194,6 +210,8 @@ def _lead(verdict: Verdict, counts: Figures) -> str:
 
 def _of_outcome(verdict: Verdict, counts: Figures) -> str:
     if verdict.outcome == "agree":
+        if counts.behind:
+            return _left_out(counts)
         if verdict.external is not None:
             return "The batch and the other engine's result hold the same rows."
         return "Batch and stream computed the same result from the same events."
@@ -204,12 +222,14 @@ def _of_outcome(verdict: Verdict, counts: Figures) -> str:
         return " ".join(part for part in (behind, age, compared_so_far(counts), on) if part)
     if verdict.outcome == "input_behind":
         return f"{_batch_lacks(verdict)} Let the batch catch up, then verify again."
+    if verdict.outcome == "nothing_compared" and counts.behind:
+        return _left_out(counts)
     if verdict.outcome == "nothing_compared":
         wait = worded(counts.pending, f"{counts.unit} is", f"{counts.unit}s are")
         return f"{wait} still open in the {other(verdict)}." if counts.pending else "Neither has a final result yet."
     # What nobody should have to expect is told whole; of the rest the most frequent.
     told = causes(verdict)[: max(2, len(unexpected(verdict)))]
-    because = " ".join(filter(None, (cause_sentence(cause, other(verdict)) for cause in told)))
+    because = " ".join(filter(None, (*(cause_sentence(cause, other(verdict)) for cause in told), _left_out(counts))))
     if because and counts.unexplained:
         others = "The other one is" if counts.explained == 1 else f"The other {number(counts.explained)} are"
         return f"{others} explained: {because}"

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.job.fingerprint import changed_parts
-from twinrun.results.refusals import Places, without
+from twinrun.results.refusals import Places, is_left_out, without
 from twinrun.tables.checkpoint import last_committed, query_id
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import read_table
@@ -110,8 +110,24 @@ def read_events(spark: SparkSession, cfg: Config, source: str, state: BatchState
     TableError
         The table, or its version, is no longer there.
     """
+    return without(_decoded(spark, cfg, source, state), state.refused, source)
+
+
+def read_left_out(spark: SparkSession, cfg: Config, source: str, state: BatchState) -> DataFrame | None:
+    """The typed events that the batch run left out though they are valid, None where it left out none; lazy.
+
+    Raises
+    ------
+    TableError
+        The table, or its version, is no longer there.
+    """
+    places = state.refused.get(source, [])
+    return _decoded(spark, cfg, source, state).filter(is_left_out(places)) if places else None
+
+
+def _decoded(spark: SparkSession, cfg: Config, source: str, state: BatchState) -> DataFrame:
     events = read_table(spark, cfg.table("events", source=source), state.events_version[source])
-    return without(events.filter(F.col("_decoded_seq") <= state.decoded_seq[source]), state.refused, source)
+    return events.filter(F.col("_decoded_seq") <= state.decoded_seq[source])
 
 
 def next_stream_version(cfg: Config, job: str, last: StreamState | None, starting: str) -> StreamState:

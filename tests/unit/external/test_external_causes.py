@@ -9,13 +9,18 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Job, Source
+from twinrun.compare.schema import plan_schema
 from twinrun.compare.tables import compare_frames
+from twinrun.config.external import ExternalBinding
+from twinrun.errors import TableError
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.material import Statics, material_of
 from twinrun.explain.sides import Sides
 from twinrun.external.causes import World, explain_copies, explain_events, rule_refuted, rules_of, with_lateness
+from twinrun.external.explain import Case, not_judged
+from twinrun.external.gather import _of_engine
 from twinrun.external.mark import Rules, mark_declared
-from twinrun.external.side import aligned, less, without_copies
+from twinrun.external.side import aligned, as_declared, less, without_copies
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.results.cut import Committed, StreamCut
 from twinrun.results.touched import TimeRange
@@ -61,20 +66,26 @@ def frame(spark: SparkSession, rows: list[Row]) -> DataFrame:
     return made.select("page", start, "n")
 
 
-def world(spark: SparkSession, external: list[Row], rule: bool = True) -> tuple[World, DataFrame]:
-    """The world by the rule, and the differing rows."""
-    unknown = cast("Any", None)
-    cut = StreamCut(
-        unknown, "", Committed(0, -1), {"clicks": START}, {"clicks": END}, None, 0, unknown, 0, {}, False, 0
-    )
+UNKNOWN = cast("Any", None)
+CUT = StreamCut(UNKNOWN, "", Committed(0, -1), {"clicks": START}, {"clicks": END}, None, 0, UNKNOWN, 0, {}, False, 0)
+
+
+def logged(spark: SparkSession) -> DataFrame:
     rows = [(name, (T0_S + at) * 1000, page, "t", 0, offset, 0) for offset, (name, at, page) in enumerate(LOG)]
     schema = "id STRING, ms BIGINT, page STRING, _topic STRING, _partition INT, _offset BIGINT, k BIGINT"
-    events = spark.createDataFrame(rows, schema).select(
+    return spark.createDataFrame(rows, schema).select(
         "id", F.timestamp_millis("ms").alias("at"), "page", "_topic", "_partition", "_offset",
         F.timestamp_millis("k").alias("_kafka_timestamp"),
     )  # fmt: skip
-    marked = mark_declared(events, None, SOURCE, cut, Rules(20_000 if rule else None)).localCheckpoint()
-    batch, stream = frame(spark, BATCH), frame(spark, external)
+
+
+def world(
+    spark: SparkSession, external: list[Row], rule: bool = True, left_out: str = "", held: list[Row] | None = None
+) -> tuple[World, DataFrame]:
+    """The world by the rule, and the differing rows; without the event of the id ``left_out``."""
+    events = logged(spark).filter(F.col("id") != left_out)
+    marked = mark_declared(events, None, SOURCE, CUT, Rules(20_000 if rule else None)).localCheckpoint()
+    batch, stream = frame(spark, BATCH if held is None else held), frame(spark, external)
     job = with_lateness(JOB, "20 seconds" if rule else None)
     sides = Sides(batch, without_copies(job, stream))
     material = material_of(job, rules_of(JOB, FLOW, rule), {"clicks": marked}, Statics({}, {}), sides, RANGES)
@@ -154,3 +165,56 @@ def test_types_of_another_engine_are_brought_together_and_said(spark_session: Sp
     assert [field.dataType.simpleString() for field in right.schema] == ["string", "bigint", "string"]
     assert len(notes) == 1
     assert "n is bigint in the batch and int in the external result" in notes[0]
+
+
+def test_what_the_job_leaves_out_is_not_told_as_a_difference_of_the_engine(spark_session: SparkSession) -> None:
+    """x2 of page b is in quarantine for this job; the engine has counted it. Page c is wrong besides."""
+    held: list[Row] = [("a", 0, 2), ("b", 0, 1), ("c", 0, 4), ("a", 3, 1)]
+    external: list[Row] = [("a", 0, 1), ("b", 0, 2), ("c", 0, 7), ("a", 3, 1)]
+    made, found = world(spark_session, external, rule=False, left_out="x2", held=held)
+    rows = explain_events(made.material.place.of_rows(found, JOB), made)
+    sides = made.material.sides
+
+    def verdicts(left_out: dict[str, DataFrame]) -> dict[str, str]:
+        case = Case(JOB, FLOW, UNKNOWN, CUT, {}, {}, sides, 0, True, left_out)
+        judged = not_judged(rows, case, made)
+        assert set(judged.columns) == set(rows.columns)
+        return {row["key"]["page"]: row["verdict"] for row in judged.select("key", "verdict").collect()}
+
+    of_b = logged(spark_session).filter("id = 'x2'")
+    assert verdicts({"clicks": of_b}) == {"a": "explained", "b": "input_behind", "c": "unexplained"}
+    # The negative control: a record of another minute, or of a page that agrees, touches none of them.
+    other = of_b.withColumn("at", F.expr("at + INTERVAL 1 HOUR"))
+    assert verdicts({"clicks": other})["b"] == "unexplained"
+    assert verdicts({"clicks": of_b.withColumn("page", F.lit("z"))})["b"] == "unexplained"
+
+
+def test_a_table_is_read_in_the_types_that_are_declared_for_it_or_refused(spark_session: SparkSession) -> None:
+    whole = spark_session.sql("SELECT 'a' page, TIMESTAMP '2024-01-01 10:00:00' window_start, 1L n")
+    table = spark_session.sql("SELECT 'a' page, TIMESTAMP_NTZ '2024-01-01 11:00:00.000001' window_start, '12' n")
+
+    def read(**declared: Any) -> DataFrame:
+        return as_declared(table, whole, ExternalBinding(table="/t", **declared), JOB)
+
+    assert read().schema == table.schema
+    row = read(types={"n": "bigint"}, naive_time_zone="+01:00").collect()[0]
+    assert (row["n"], row["window_start"].isoformat()) == (12, "2024-01-01T10:00:00.000001")
+    for declared, says in (
+        ({"types": {"page": "bigint"}}, "'page' of the external result, string, holds 1 value that bigint cannot hold"),
+        ({"types": {"m": "bigint"}}, "external.seen.types names 'm', which the external result does not have"),
+        ({"types": {"window_start": "timestamp"}}, "declare it (external.seen.naive_time_zone UTC)"),
+    ):
+        with pytest.raises(TableError) as error:
+            read(**declared)
+        assert says in str(error.value)
+
+
+def test_keys_of_two_types_are_refused_with_the_way_out_of_an_external_result(spark_session: SparkSession) -> None:
+    ours = spark_session.sql("SELECT 'a' page, TIMESTAMP '2024-01-01 10:00:00' window_start").schema
+    theirs = spark_session.sql("SELECT 'a' page, TIMESTAMP_NTZ '2024-01-01 10:00:00' window_start").schema
+    with pytest.raises(TableError) as error:
+        plan_schema(ours, theirs, JOB.keys, None, {})
+    said = str(_of_engine(error.value, JOB))
+    assert "declare it (external.seen.types.window_start, or naive_time_zone where one has no zone)" in said
+    assert "timestamp_ntz in the external result" in said
+    assert "--as" not in said

@@ -52,6 +52,7 @@ def test_a_path_starts_at_the_project_and_defaults_declare_nothing(project: Path
         ("{windowed: {topic: t, ready_until: 2013-01-06T00:00:00}}", "is not a time with a zone"),
         ("{windowed: {topic: t, start: {clicks: {'0': -1}}}}", "at least 0"),
         ("{windowed: {topic: t, start: {clicks: {zero: 1}}}}", "start"),
+        ("{windowed: {topic: t, types: {n: bigint}}}", "are for tables"),
     ],
 )
 def test_a_bad_section_is_refused_with_its_key(project: Path, section: str, says: str) -> None:
@@ -107,3 +108,22 @@ def test_declarations_are_shown_as_they_were_written(project: Path) -> None:
         "late_rule: partition-order",
         "start of clicks: 0: 4, 1: 5",
     )
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("{windowed: {table: ./out, types: {n: bignum}}}", "types.n: 'bignum' is not a type"),
+        ("{windowed: {table: ./out, naive_time_zone: Europe/Berlin}}", "is not a zone without clock changes"),
+        ("{windowed: {table: ./out, types: {n: int}, ignore: [n]}}", "n is ignored, and has a type"),
+    ],
+)
+def test_types_are_looked_at_before_spark_starts(project: Path, section: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        external_binding(config(project, section), WINDOWED)
+    assert says in str(error.value)
+
+
+def test_declared_types_are_said(project: Path) -> None:
+    cfg = config(project, "{windowed: {table: ./out, types: {n: bigint}, naive_time_zone: '+01:00'}}")
+    assert declared_texts(external_binding(cfg, WINDOWED), WINDOWED) == ("types: n bigint", "naive_time_zone: +01:00")

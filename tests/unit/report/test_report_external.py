@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from factory import differ
 from test_report_snapshots import check, small
 
@@ -75,6 +77,26 @@ def test_a_story_names_the_late_event_and_what_the_declared_rule_judged_it_by() 
     assert "The latest is" in story
     assert "when the newest event time of its partition, less the lateness, was" in story
     assert "after the window&#39;s end" in story
+
+
+@pytest.mark.parametrize("outcome", ["agree", "explained", "nothing_compared"])
+def test_rows_of_records_that_the_job_leaves_out_are_not_judged_and_nobody_waits(outcome: Any) -> None:
+    base = external()
+    sample = replace(base.samples[0], verdict="input_behind", causes={}, events=())
+    counts: dict[str, Any] = {"rows_behind": 2, "windows_behind": 2, "rows_unexplained": 0, "rows_explained": 0}
+    if outcome != "explained":
+        counts |= {"windows_different": 0, "causes": ()}
+    if outcome == "nothing_compared":
+        counts |= {"windows_compared": 0, "rows_compared": 0, "rows_equal": 0, "windows_equal": 0}
+    plain = replace(base, outcome=outcome, exit_code=0, problems=(), notes=(), samples=(sample,), **counts)
+    text = "\n".join([render_markdown(plain), *render_summary(plain, path=None)])
+    assert "2 windows are not judged: the job leaves a record out that may belong there." in text
+    assert "2   the batch lacks events of them" in text
+    assert "the job leaves out a record that may belong to this row" in text
+    assert "hold the same rows" not in text
+    assert "catch up" not in text
+    assert ("windows that are judged" in text) == (outcome == "agree")
+    assert ("every judged difference is proven" in text) == (outcome == "explained")
 
 
 def test_texts_of_the_external_side_are_harmless() -> None:
