@@ -20,8 +20,25 @@ from twinrun.errors import TableError
 
 GROUP = "grp"
 PENDING = "pending"
+MOST_SENT = 200_000
+"""Rows that are sent whole to every executor, through the driver's memory: some 20 MB."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+
+def sent(frame: DataFrame, rows: int | None = None) -> DataFrame:
+    """The side of a join that is small as a rule: sent whole to every executor, unless it is not small this time.
+
+    Then Spark joins it as any other table, and the driver holds none of it.
+
+    Parameters
+    ----------
+    rows : int, optional
+        How many rows it has at most; None: they are counted, one Spark job.
+    """
+    known = frame.count() if rows is None else rows
+    return F.broadcast(frame) if known <= MOST_SENT else frame
 
 
 def column_name(position: int) -> str:

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.frame import GROUP, PENDING, group_type
+from twinrun.compare.frame import GROUP, PENDING, group_type, sent
 from twinrun.compare.plan import SchemaPlan
 from twinrun.tables.stored import INTEGRALS
 
@@ -46,17 +46,20 @@ class Selection:
         in ``coalesce`` it would no longer reach the files' statistics.
     groups : DataFrame or None
         One column ``grp``: the groups to look at, by a semi-join.
+    count : int
+        How many ``groups`` are.
     """
 
     condition: Column
     groups: DataFrame | None = None
+    count: int = 0
 
     def rows(self, frame: DataFrame) -> DataFrame:
         """The chosen rows of a prepared frame that are not pending; lazy."""
         chosen = frame.where(~F.col(PENDING) & self.condition)
         if self.groups is None:
             return chosen
-        wanted = F.broadcast(self.groups.select(F.col(GROUP).alias("wanted")))
+        wanted = sent(self.groups.select(F.col(GROUP).alias("wanted")), self.count)
         return chosen.join(wanted, F.col(GROUP).eqNullSafe(F.col("wanted")), "left_semi")
 
 
@@ -94,7 +97,7 @@ def select_groups(plan: SchemaPlan, total: int, unequal: int, encoded: Sequence[
         return Selection(_one_of(encoded, group_type(plan)))
     if unequal >= _MOST * total:
         return everything()
-    return Selection(F.lit(True), bad)
+    return Selection(F.lit(True), bad, unequal)
 
 
 def _one_of(encoded: Sequence[str], dtype: T.DataType) -> Column:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from twinrun.compare.frame import sent
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.counterfactual import USED
@@ -63,14 +64,15 @@ def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
         All sources of the job.
     """
     rows = rows.localCheckpoint()
-    bounds = rows.agg(F.min("window_end_ms"), F.max("window_end_ms")).collect()[0]
+    end = "window_end_ms"
+    bounds = rows.agg(F.min(end), F.max(end), F.approx_count_distinct(end)).collect()[0]
     timed = [read for read in reads if read.source.lateness_ms is not None]
     if bounds[0] is None or not timed:
         nothing = {"arrival": F.lit(NOT_TOLD), "passed_at_ms": F.lit(None).cast("bigint")}
         return rows.withColumns(nothing)
     ends = rows.select("window_end_ms").distinct()
     for place, read in enumerate(timed):
-        first = _first_past(ends.select("window_end_ms"), read, bounds[0], bounds[1])
+        first = _first_past(ends.select("window_end_ms"), read, bounds[0], bounds[1], bounds[2])
         ends = ends.join(first.withColumnRenamed("passed_ms", f"_passed_{place}"), "window_end_ms", "left")
     # The watermark of several sources is the least of theirs: it has passed when the last of them has.
     passed, *others = [F.col(f"_passed_{place}") for place in range(len(timed))]
@@ -78,7 +80,7 @@ def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
         passed = F.when(passed.isNull() | one.isNull(), F.lit(None)).otherwise(F.greatest(passed, one))
     ends = ends.select("window_end_ms", passed.cast("bigint").alias("passed_at_ms"))
     came = _before(reads)
-    joined = rows.join(F.broadcast(ends), "window_end_ms", "left")
+    joined = rows.join(sent(ends, bounds[2]), "window_end_ms", "left")
     joined = joined.join(came, ["topic", "partition", "micro_batch"], "left")
     came_ms = F.greatest("known_at_ms", F.coalesce("_before_ms", "known_at_ms"))
     # Before 1970 no event moves a watermark past anything: it begins there.
@@ -88,7 +90,7 @@ def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
     return joined.withColumn("arrival", arrival.otherwise(READ)).select(*rows.columns, "arrival", "passed_at_ms")
 
 
-def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int) -> DataFrame:
+def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int, count: int) -> DataFrame:
     """By end of a window: when Kafka first held an event that moves the source's watermark to it. Lazy.
 
     A least value over all that is newer. The events are put into buckets by their time; the buckets above an end count
@@ -111,7 +113,7 @@ def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int) -> DataF
     above = Window.orderBy(F.col("_bucket").desc()).rowsBetween(Window.unboundedPreceding, -1)
     later = places.groupBy("_bucket").agg(F.min("_first").alias("_first"))
     later = later.select("_bucket", F.min("_first").over(above).alias("_above"))
-    inside = movers.join(F.broadcast(marks), "_bucket").filter(F.col("_at") >= F.col("_needed"))
+    inside = movers.join(sent(marks, count), "_bucket").filter(F.col("_at") >= F.col("_needed"))
     inside = inside.groupBy("window_end_ms").agg(F.min("_known").alias("_within"))
     found = marks.join(later, "_bucket", "left").join(inside, "window_end_ms", "left")
     return found.select("window_end_ms", F.least("_above", "_within").alias("passed_ms"))
@@ -153,6 +155,7 @@ def by_partition(read: Read, cut: StreamCut) -> DataFrame:
     keys = [F.col(f"_{name}").alias(name) for name in ("topic", "partition", "micro_batch")]
     seen = read.events.groupBy(*keys).agg(newest)
     partitions = seen.select("topic", "partition").distinct()
+    # A row per Kafka partition.
     grid = cut.micro_batches.select("micro_batch").crossJoin(F.broadcast(partitions))
     upto = Window.partitionBy("topic", "partition").orderBy("micro_batch")
     upto = upto.rowsBetween(Window.unboundedPreceding, Window.currentRow)

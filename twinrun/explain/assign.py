@@ -10,6 +10,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as F
 
+from twinrun.compare.frame import sent
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
@@ -63,7 +64,10 @@ def with_micro_batch(events: DataFrame, cut: StreamCut, topic: str, start: Offse
     read = intervals(cut, topic, start).withColumn("_bin", F.explode(bins))
     inside = (F.col("_offset") >= F.col("_from")) & (F.col("_offset") < F.col("_to"))
     same = (F.col("_partition") == F.col("_p")) & (F.floor(F.col("_offset") / _BIN_OFFSETS) == F.col("_bin"))
-    return events.join(F.broadcast(read), same & inside, "left").drop("_p", "_from", "_to", "_bin")
+    # Known without a job: a row for each micro-batch and partition, and one more for each bin that it reaches into.
+    ends = [end for partitions in cut.end.values() for end in partitions.values()]
+    most = (cut.committed.micro_batch + 1) * len(ends) + sum(ends) // _BIN_OFFSETS
+    return events.join(sent(read, most), same & inside, "left").drop("_p", "_from", "_to", "_bin")
 
 
 def newest_events(

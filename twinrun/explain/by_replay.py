@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from twinrun.compare.frame import sent
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
 from twinrun.explain.classify import Worlds, classify
@@ -52,19 +53,20 @@ def explain_by_replay(
     replay does not show the recorded watermarks, the rows stay unexplained and a note says why. ``say`` is told which
     micro-batch of how many is run again.
     """
-    record = recorded(cut)
     limit = cfg.verify.max_replay_micro_batches
-    if not record:
+    # Counted before the recording is read: of a stream that runs for months it would not fit the driver.
+    micro_batches = cut.committed.micro_batch + 1 - cut.missing
+    if micro_batches <= 0:
         return Replayed(_unproven(rows))
     if not has_jvm(spark):
         return Replayed(_unproven(rows), "Rows were not proven by replay: Spark Connect has no files to replay from.")
-    if limit is not None and len(record) > limit:
+    if limit is not None and micro_batches > limit:
         note = (
-            f"Rows were not proven by replay: the stream made {plural(len(record), 'micro-batch')}, "
+            f"Rows were not proven by replay: the stream made {plural(micro_batches, 'micro-batch')}, "
             f"and verify.max_replay_micro_batches is {limit}."
         )
         return Replayed(_unproven(rows), note if limit else "")
-    folder = folder_of(cfg, job, name)
+    record, folder = recorded(cut), folder_of(cfg, job, name)
     try:
         worlds = _replays(spark, cfg, job, flow, cut, rows, material, record, folder, say)
     except (QueryError, ReplayError) as error:  # what cannot be run again proves nothing, and is no reason to fail
@@ -117,7 +119,7 @@ def _replays(
             return again
         uniform = again
     in_order = replay_in_order(spark, cfg, job, material.marked, record, folder, flow.opaque, say)
-    keys = rows.select(KEY_ID).distinct().localCheckpoint()
+    keys = sent(rows.select(KEY_ID).distinct().localCheckpoint())
     return _worlds(job, flow, material, keys, played, uniform, in_order)
 
 

@@ -27,8 +27,8 @@ def key_id(job: Job) -> Column:
 
 
 def rows_at(job: Job, rows: DataFrame, keys: DataFrame) -> DataFrame:
-    """The rows with one of the keys (column `KEY_ID`). Lazy; the keys are sent to every executor."""
-    return rows.withColumn(KEY_ID, key_id(job)).join(F.broadcast(keys), KEY_ID, "left_semi").drop(KEY_ID)
+    """The rows with one of the keys (column `KEY_ID`). Lazy; see `twinrun.compare.frame.sent` for the keys."""
+    return rows.withColumn(KEY_ID, key_id(job)).join(keys, KEY_ID, "left_semi").drop(KEY_ID)
 
 
 def differing(job: Job, expected: DataFrame, actual: DataFrame, ranges: list[TimeRange] | None = None) -> DataFrame:

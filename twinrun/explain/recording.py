@@ -35,7 +35,11 @@ class Segment:
 
 
 def recorded(cut: StreamCut) -> list[Recorded]:
-    """The micro-batches up to the cut, in order. One Spark job; as many small rows as micro-batches."""
+    """The micro-batches up to the cut, in order. One Spark job.
+
+    As many small rows as micro-batches are collected: ask for a recording that is no longer than
+    ``verify.max_replay_micro_batches``.
+    """
     ends = F.aggregate("end_offsets", F.lit(0).cast("bigint"), lambda total, end: total + end["offset"])
     rows = (
         cut.micro_batches.select(

@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType, DoubleType, FloatType
 
+from twinrun.compare.frame import sent
 from twinrun.events.json_ import quoted
 from twinrun.explain.counterfactual import batch_rows, stream_rows
 from twinrun.explain.differing import KEY_ID, differing, differing_keys, rows_at
@@ -43,7 +44,7 @@ def explain_floats(job: Job, rows: DataFrame, material: Material) -> DataFrame |
         names = _summed(of_batch, material.sides.batch)
         if not names:
             return None
-        keys = rows.select(KEY_ID).distinct().localCheckpoint()
+        keys = sent(rows.select(KEY_ID).distinct().localCheckpoint())
         stream, batch = (
             rows_at(job, _as_double(frame, names), keys).localCheckpoint() for frame in (of_stream, of_batch)
         )
@@ -78,7 +79,7 @@ def explain_unstable(job: Job, rows: DataFrame, material: Material) -> DataFrame
         name: frame.repartition(7, F.xxhash64("_offset", "_partition")).sortWithinPartitions(F.xxhash64("_offset"))
         for name, frame in material.marked.items()
     }
-    keys = rows.select(KEY_ID).distinct().localCheckpoint()
+    keys = sent(rows.select(KEY_ID).distinct().localCheckpoint())
     once = rows_at(job, batch_rows(job, material.marked, material.batch_static).localCheckpoint(), keys)
     again = rows_at(job, batch_rows(job, mixed, material.batch_static).localCheckpoint(), keys)
     # The last bits of floating-point sums do not count here: they would hide any other change of such a column.

@@ -59,6 +59,7 @@ def _with_watermark(marked: DataFrame, source: Source, lateness_ms: int) -> Data
     newest = newest.select("_partition", "_bin", F.max("_in_bin").over(earlier).alias("_before_bin"))
     within = Window.partitionBy("_partition", "_bin").orderBy("_offset").rowsBetween(Window.unboundedPreceding, -1)
     seen = F.greatest(F.col("_before_bin"), F.max("_ms").over(within))
-    joined = binned.join(F.broadcast(newest), ["_partition", "_bin"], "left")
+    # Partitioned by the very columns of the window below: this join moves nothing that it would not move.
+    joined = binned.join(newest, ["_partition", "_bin"], "left")
     late = F.coalesce(seen - F.lit(lateness_ms), F.lit(NOTHING_LATE))
     return joined.withColumn("_late_ms", late).drop("_ms", "_bin", "_before_bin")

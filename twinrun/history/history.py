@@ -143,7 +143,7 @@ def _causes(differences: DataFrame, rows: DataFrame, verifies: tuple[VerifyPoint
     shown = F.col("at_ms") >= verifies[0].at_ms
     per_verify = (
         differences.filter(F.col("verdict") == "explained")
-        .join(F.broadcast(times), "verify_id")
+        .join(times, "verify_id")
         .select("verify_id", "at_ms", "window_start", F.explode("causes").alias("cause", "_events"))
         .groupBy("cause", "verify_id", "at_ms")
         .agg(F.count("*").alias("rows"), F.count_distinct(F.struct("window_start")).alias("windows"))

@@ -39,7 +39,9 @@ def test_the_chosen_groups_are_read_and_no_others(spark_session: SparkSession, d
     assert [sorted(found) for found in row] == [[1], [2], [3], [1, 3], []]
 
 
-def test_many_groups_are_joined_and_most_groups_are_all_read(spark_session: SparkSession) -> None:
+def test_many_groups_are_joined_and_most_groups_are_all_read(
+    spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = spark_session.range(3).selectExpr("id as k", "if(id = 0, null, id) as w")
     plan = plan_schema(table.schema, table.schema, ["k"], "w", {})
     frame = prepare(table, plan, "batch", None, 1)
@@ -47,6 +49,12 @@ def test_many_groups_are_joined_and_most_groups_are_all_read(spark_session: Spar
     many = DETAILED_GROUPS + 1
     joined = select_groups(plan, 10 * many, many, ["v1"] * many, bad)
     assert sorted(row["c0"] for row in joined.rows(frame).collect()) == [0, 1]
+    # More than the driver should hold are joined as any other table.
+    for most_sent, hinted in ((many, True), (many - 1, False)):
+        monkeypatch.setattr("twinrun.compare.frame.MOST_SENT", most_sent)
+        rows = joined.rows(frame)
+        assert ("ResolvedHint" in str(rows._jdf.queryExecution().analyzed())) == hinted
+        assert sorted(row["c0"] for row in rows.collect()) == [0, 1]
     most = select_groups(plan, many, many, ["v1"] * many, bad)
     assert most.groups is None
     assert most.rows(frame).count() == 3

@@ -80,6 +80,21 @@ def test_ends_far_apart_and_just_beyond_an_event_are_told_apart(spark_session: S
     assert {row[0] / 1000: row[2] for row in rows}[190.001] == "not_told"
 
 
+def test_of_many_windows_the_same_is_found_without_sending_them_to_every_executor(
+    spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = with_arrival(late(spark_session, list(LATE)), [read(spark_session, CLICKS, ROWS)])
+    assert "ResolvedHint (strategy=broadcast)" in plan_of(few)
+    monkeypatch.setattr("twinrun.compare.frame.MOST_SENT", 0)
+    many = with_arrival(late(spark_session, list(LATE)), [read(spark_session, CLICKS, ROWS)])
+    assert "ResolvedHint" not in plan_of(many)
+    assert found(many) == found(few)
+
+
+def plan_of(frame: DataFrame) -> str:
+    return str(frame._jdf.queryExecution().analyzed())  # type: ignore[operator]
+
+
 def test_of_several_sources_the_last_to_get_there_counts(spark_session: SparkSession) -> None:
     orders = read(spark_session, ORDERS, [(0, 0, 110.0, 150.0, 0), (0, 1, 109.999, 1.0, 0)])
     rows = with_arrival(late(spark_session, [(0, 3), (1, 3)]), [read(spark_session, CLICKS, ROWS), orders])
