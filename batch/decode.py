@@ -7,6 +7,7 @@ run that finds an unfinished plan repeats exactly that one; what was already app
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,7 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     last = latest_record(spark, cfg, KIND, source.name)
     if last and last.payload["phase"] == "planned":
         _write(spark, cfg, source, last.payload)
-        last = add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"}, last)
+        add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"})
     decoder = decoder_fingerprint(source)
     # Tables that somebody removed are made again from bronze: appending to new ones would lose what they held.
     there = all(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
@@ -91,7 +92,8 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     if not anew and new_records == 0 and last is not None:
         version = latest_version(spark, cfg.table("events", source=source.name))
         return Decoded(source.name, last.payload["seq"], last.payload["anew_seq"], starts, decoder, 0, version)
-    seq = (last.payload["seq"] if last else 0) + 1
+    # Without a record the tables may still know numbers of a control table that is gone, and would skip them.
+    seq = (last.payload["seq"] if last else int(time.time()) if _any_table(spark, cfg, source) else 0) + 1
     anew_seq = seq if anew or last is None else last.payload["anew_seq"]
     plan = {
         "phase": "planned",
@@ -102,11 +104,15 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
         "decoder": decoder,
         "anew": anew,
     }
-    planned = add_record(spark, cfg, KIND, source.name, plan, last)
+    add_record(spark, cfg, KIND, source.name, plan)
     _write(spark, cfg, source, plan)
-    add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"}, planned)
+    add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"})
     version = latest_version(spark, cfg.table("events", source=source.name))
     return Decoded(source.name, seq, anew_seq, ends, decoder, new_records, version)
+
+
+def _any_table(spark: SparkSession, cfg: Config, source: Source) -> bool:
+    return any(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
 
 
 def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any]) -> None:
@@ -118,12 +124,14 @@ def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any
     events = events_rows(decoded, source, seq)
     refused = quarantine_rows(decoded, source)
     events_ref, quarantine_ref = cfg.table("events", source=source.name), cfg.table("quarantine", source=source.name)
+    once = {table: Commit(f"decode:{source.name}:{table}", seq) for table in ("events", "quarantine")}
     if plan["anew"]:
-        replace(events, events_ref, partition_by=["_event_date"])
-        replace(refused, quarantine_ref)
+        # By number too: a run that was taken over must not put this in the place of what came after it.
+        replace(events, events_ref, None, once["events"], ["_event_date"])
+        replace(refused, quarantine_ref, None, once["quarantine"])
     else:
-        append(events, events_ref, Commit(f"decode:{source.name}:events", seq), ["_event_date"])
-        append(refused, quarantine_ref, Commit(f"decode:{source.name}:quarantine", seq))
+        append(events, events_ref, once["events"], ["_event_date"])
+        append(refused, quarantine_ref, once["quarantine"])
 
 
 def events_rows(decoded: DataFrame, source: Source, seq: int) -> DataFrame:

@@ -76,7 +76,7 @@ def add(
         The job's stream is running.
     """
     with _standing_still(spark, cfg, job, "--add"):
-        entries, last = refusals_of(spark, cfg, job.job_name)
+        entries, _ = refusals_of(spark, cfg, job.job_name)
         reached = _reached(spark, cfg, job)
         new: list[Refusal] = []
         for wanted in dict.fromkeys(places):
@@ -99,7 +99,7 @@ def add(
                 expected="single records",
                 fix="correct the function: the try_ forms of Spark give null instead of failing",
             )
-        save_refusals(spark, cfg, job.job_name, [*entries, *new], last)
+        save_refusals(spark, cfg, job.job_name, [*entries, *new])
     return tuple(new)
 
 
@@ -116,7 +116,7 @@ def remove(spark: SparkSession, cfg: Config, job: Job, places: Sequence[Wanted])
         The job's stream is running, or its last micro-batch was written and not finished.
     """
     with _standing_still(spark, cfg, job, "--remove"):
-        entries, last = refusals_of(spark, cfg, job.job_name)
+        entries, _ = refusals_of(spark, cfg, job.job_name)
         reached = _reached(spark, cfg, job)
         if reached.unfinished is not None:
             raise CheckpointError(
@@ -137,7 +137,7 @@ def remove(spark: SparkSession, cfg: Config, job: Job, places: Sequence[Wanted])
             passed = reached.query_id if read else None
             kept[index] = replace(old, removed_at_ms=_now_ms(), removed_by=_user(), passed=passed)
             gone.append(kept[index])
-        save_refusals(spark, cfg, job.job_name, kept, last)
+        save_refusals(spark, cfg, job.job_name, kept)
     return tuple(gone)
 
 

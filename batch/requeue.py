@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from twinrun.batch.decode import KIND, events_rows
@@ -21,7 +20,7 @@ from twinrun.events.rules import RULES
 from twinrun.events.source import Source
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import is_path, read_table
+from twinrun.tables.delta import delta_table, one_change, read_table
 from twinrun.tables.lease import held_lease
 
 _PLACE = ("_topic", "_partition", "_offset")
@@ -72,34 +71,32 @@ def run(spark: SparkSession, cfg: Config, source: Source, rule: str) -> RequeueS
         events_ref = cfg.table("events", source=source.name)
         accepted_rows = events_rows(decoded, source, seq)
         on_place = " AND ".join(f"target.{name} = source.{name}" for name in _PLACE)
-        (
-            _table(spark, events_ref)
-            .alias("target")
-            .merge(accepted_rows.alias("source"), on_place)
-            .whenNotMatchedInsertAll()
-            .execute()
-        )
+        with one_change(spark):
+            (
+                delta_table(spark, events_ref)
+                .alias("target")
+                .merge(accepted_rows.alias("source"), on_place)
+                .whenNotMatchedInsertAll()
+                .execute()
+            )
         # The number is recorded before the entries are closed: a batch then sees the new events as new.
-        add_record(spark, cfg, KIND, source.name, {**last.payload, "seq": seq}, last)
+        add_record(spark, cfg, KIND, source.name, {**last.payload, "seq": seq})
         events = read_table(spark, events_ref)
         landed = open_rows.join(events, list(_PLACE), "left_semi").select(*_PLACE)
         accepted = landed.count()
-        (
-            _table(spark, quarantine_ref)
-            .alias("target")
-            .merge(landed.alias("source"), on_place)
-            .whenMatchedUpdate(
-                "target._requeued_seq IS NULL",
-                set={
-                    "_requeued_seq": F.lit(seq).cast("bigint"),
-                    "_requeued_at": F.current_timestamp(),
-                    "_requeued_decoder": F.lit(decoder_fingerprint(source)),
-                },
+        with one_change(spark):
+            (
+                delta_table(spark, quarantine_ref)
+                .alias("target")
+                .merge(landed.alias("source"), on_place)
+                .whenMatchedUpdate(
+                    "target._requeued_seq IS NULL",
+                    set={
+                        "_requeued_seq": F.lit(seq).cast("bigint"),
+                        "_requeued_at": F.current_timestamp(),
+                        "_requeued_decoder": F.lit(decoder_fingerprint(source)),
+                    },
+                )
+                .execute()
             )
-            .execute()
-        )
     return RequeueSummary(source.name, rule, examined, accepted, examined - accepted)
-
-
-def _table(spark: SparkSession, ref: str) -> DeltaTable:
-    return DeltaTable.forPath(spark, ref) if is_path(ref) else DeltaTable.forName(spark, ref)

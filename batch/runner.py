@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,22 +18,24 @@ from twinrun.config.model import Config
 from twinrun.events.decode import event_schema
 from twinrun.events.distinct import distinct_in_batch
 from twinrun.events.json_ import quoted
-from twinrun.job.fingerprint import fingerprint
+from twinrun.job.fingerprint import accepted, fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.culprit import Frames, record_named
-from twinrun.results.refusals import left_out, refusals_of
+from twinrun.results.refusals import KIND as REFUSALS
+from twinrun.results.refusals import left_out, refusals_in
 from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
-from twinrun.results.state import BatchState, batch_state, read_events, save_batch_state
+from twinrun.results.state import BATCH, BatchState, batch_state_of, read_events, save_batch_state
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
-from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.control import Record, add_record, latest_records
 from twinrun.tables.delta import latest_version, rows_written, table_exists
 from twinrun.tables.gone import gone_of
 from twinrun.tables.landed import landing_notes
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
 
+STARTED = "batch_started"
 DECODE_WAIT_S = 3_600
 """How long a run waits for another job that decodes the same source, before it gives up."""
 
@@ -57,7 +60,8 @@ def run(
     Raises
     ------
     CheckpointError
-        Another batch run of this job is running, or another job has been decoding a source of it for an hour.
+        Another batch run of this job is running, or another job has been decoding a source of it for an hour; or
+        another run took this one over: what it had not recorded is done anew.
     TableError
         Bronze or a static table is missing.
     QueryError
@@ -66,21 +70,25 @@ def run(
     began = time.monotonic()
     run_id = new_run_id()
     with ExitStack() as leases:
-        leases.enter_context(held_lease(spark, cfg, f"batch:{job.job_name}", f"twinrun batch {job.job_name}"))
+        doing, result = f"twinrun batch {job.job_name}", cfg.table("batch_results", job=job.job_name, version=1)
+        leases.enter_context(held_lease(spark, cfg, f"batch:{job.job_name}", doing, fences=[result]))
         pins = pin_tables(spark, cfg, job)
         static = {name: frame.schema for name, frame in read_static(spark, cfg, pins).items()}
         check_job(spark, job, static)
         meaning = fingerprint(spark, job, static)
-        last = batch_state(spark, cfg, job.job_name)
         decoded = {}
         for source in job.sources:
             # Jobs that share a source and are started together take turns.
-            doing = f"twinrun batch {job.job_name}"
-            with held_lease(spark, cfg, f"decode:{source.name}", doing, wait_s=DECODE_WAIT_S):
+            fences = [cfg.table(kind, source=source.name) for kind in ("events", "quarantine")]
+            with held_lease(spark, cfg, f"decode:{source.name}", doing, wait_s=DECODE_WAIT_S, fences=fences):
                 decoded[source.name] = decode.run(spark, cfg, source, fresh)
+        known = latest_records(spark, cfg, [(kind, job.job_name) for kind in (BATCH, REFUSALS, STARTED)])
+        last = batch_state_of(known.get((BATCH, job.job_name)))
+        if last is not None and accepted(last.fingerprint, meaning, cfg.spark.accept_plans_of):
+            last = replace(last, fingerprint=meaning)
         state = BatchState(
             version=1,
-            table=cfg.table("batch_results", job=job.job_name, version=1),
+            table=result,
             table_version=-1,
             fingerprint=meaning,
             ends={name: done.ends for name, done in decoded.items()},
@@ -89,11 +97,12 @@ def run(
             static=pins,
             run_id=run_id,
             finished_at_ms=0,
-            refused=left_out(cfg, job, refusals_of(spark, cfg, job.job_name)[0]),
+            refused=left_out(cfg, job, refusals_in(known.get((REFUSALS, job.job_name)))),
         )
         with plain_errors(f"the batch run of {job.job_name}"):
             inputs = read_inputs(spark, cfg, job, pins, state)
-            unfinished = _mark_started(spark, cfg, job, last, run_id)
+            unfinished = _unfinished(known.get((STARTED, job.job_name)), last)
+            add_record(spark, cfg, STARTED, job.job_name, {"run_id": run_id})
             since_ms = max(gone_of(spark, cfg, source.name).before_ms for source in job.sources)
             anew = _made_anew(spark, last, decoded)
             work = plan_work(job, inputs, last, state, fresh, unfinished, anew, since_ms)
@@ -161,10 +170,8 @@ def _computed(job: Job, inputs: dict[str, DataFrame], work: Work) -> Frames:
     return seen, {table.name: inputs[table.name] for table in job.tables}
 
 
-def _mark_started(spark: SparkSession, cfg: Config, job: Job, last: BatchState | None, run_id: str) -> bool:
-    """Note the start of a run; True when the run noted before it never finished."""
-    started = latest_record(spark, cfg, "batch_started", job.job_name)
-    add_record(spark, cfg, "batch_started", job.job_name, {"run_id": run_id}, started)
+def _unfinished(started: Record | None, last: BatchState | None) -> bool:
+    """Whether the run that was noted last never finished."""
     return started is not None and (last is None or started.payload["run_id"] != last.run_id)
 
 

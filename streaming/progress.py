@@ -20,7 +20,7 @@ from twinrun.errors import BrokerError, CheckpointError
 from twinrun.events.rules import RULES
 from twinrun.results.run import OnProgress, Progress
 from twinrun.session.plain import query_error
-from twinrun.tables.lease import Lease
+from twinrun.tables.fence import Lease, lost
 from twinrun.tables.micro_batches import RETAINED
 
 POLL_S = 0.5
@@ -106,10 +106,7 @@ def follow(
     if on_progress:
         on_progress(state)
     if lease.lost.is_set():
-        raise CheckpointError(
-            f"{lease.subject} was taken over by another run; this one has stopped.",
-            fix="let only one scheduler start this job",
-        )
+        raise lost(lease)
     return state
 
 

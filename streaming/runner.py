@@ -38,8 +38,9 @@ from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import open_micro_batch
 from twinrun.tables.delta import append, latest_version, rows_written, table_exists
+from twinrun.tables.fence import Lease
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
-from twinrun.tables.lease import Lease, held_lease
+from twinrun.tables.lease import held_lease
 from twinrun.tables.micro_batches import RunFacts, flush
 from twinrun.tables.static import Pins, pin_tables, read_static
 
@@ -175,7 +176,7 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
         starting = fresh or cfg.source(job.sources[0].name).starting_offsets
         state = next_stream_version(cfg, job.job_name, last, starting)
     else:
-        state = check_continues(spark, job.job_name, last, meaning)
+        state = check_continues(spark, job.job_name, last, meaning, cfg.spark.accept_plans_of)
         check_unused(job.job_name, entries, state.query_id)
     for source in job.sources:
         guard_topic(spark, cfg, source.name, stream_reader(job.job_name, state.version))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from tests.faults.command import Command, gone
 from tests.faults.kill import kill_at, kill_java
-from tests.faults.site import PER_MICRO_BATCH, Site, wait_until
+from tests.faults.site import PER_MICRO_BATCH, Site, require_clean, wait_until
 
 SIGTERM_LIMIT_S = 30
 JOB = "per_minute"
@@ -97,6 +98,45 @@ def test_java_does_not_outlive_a_killed_command(make_site: Any) -> None:
     site.drain("stream", JOB)
     facts = site.sink("stream", JOB).facts()
     assert facts.planned == facts.in_table == facts.committed
+
+
+@pytest.mark.slow
+def test_a_batch_that_slept_through_its_lease_commits_nothing_beside_the_one_that_took_over(make_site: Any) -> None:
+    site = make_site()
+    site.send(64)
+    site.run("ingest", JOB)
+    short = ("--set", "stream.lease_ttl_s=4", "--set", "stream.heartbeat_s=1")
+    with site.start("batch", JOB, *short) as sleeper:
+        wait_until(lambda: f"batch:{JOB}" in held_subjects(site), sleeper)
+        both = (sleeper.jvm().pid, sleeper.process.pid)
+        for pid in both:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)
+        site.run("batch", JOB)
+        made = versions(site)
+        for pid in both:
+            os.kill(pid, signal.SIGCONT)
+        refused = sleeper.ended_with(2)
+    assert re.search(r"^error: \S+ was taken over by another run", refused.stderr, re.MULTILINE), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert versions(site) == made
+    site.drain("stream", JOB)
+    require_clean(site.verify(JOB, 0))
+
+
+def held_subjects(site: Site) -> set[str]:
+    table = site.root / "wh" / "twinrun" / "control"
+    if not (table / "_delta_log").exists():
+        return set()
+    return set(pl.read_delta(str(table)).filter(pl.col("kind") == "lease")["subject"])
+
+
+def versions(site: Site) -> dict[str, int]:
+    """How many commits each table of results, events and quarantine has."""
+    logs = [
+        log for kind in ("results", "events", "quarantine") for log in (site.root / "wh" / kind).rglob("_delta_log")
+    ]
+    return {str(log): len(list(log.glob("*.json"))) for log in logs}
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from twinrun.produce.records import Record
 from twinrun.report.terminal import render_summary
 from twinrun.results.run import LINEAGE
 from twinrun.tables.delta import delta_table, latest_version, read_table
-from twinrun.tables.lease import held_lease, take_lease
+from twinrun.tables.lease import held_lease, take_leases
 
 POISON = [
     Record(b"k", b"\xff", 1_357_466_400_000),
@@ -135,9 +135,9 @@ def test_of_two_runs_at_once_the_second_is_refused(world: World) -> None:
     cfg = world.cfg()
     with held_lease(world.spark, cfg, "stream:per_minute", "a test"), pytest.raises(CheckpointError, match="is held"):
         world.stream()
-    take_lease(world.spark, cfg, "another", "a test")
+    take_leases(world.spark, cfg, ["another"], "a test")
     with pytest.raises(CheckpointError, match="is held"):
-        take_lease(world.spark, cfg, "another", "a test")
+        take_leases(world.spark, cfg, ["another"], "a test")
 
 
 def test_a_change_of_logic_is_refused_and_its_way_out_works(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

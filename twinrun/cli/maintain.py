@@ -19,6 +19,7 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.job.loader import list_jobs
 from twinrun.report.cells import instant, number
+from twinrun.results.run import Say
 from twinrun.wording import plural
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def tidy(
         from twinrun.maintain.tidy import tidy as run
 
         with step(call.out, "maintain tidy") as say:
-            return run(spark, cfg, apply=apply, only=tuple(table or ()), on_table=say)
+            return run(spark, cfg, apply=apply, only=tuple(table or ()), on_table=_telling(call, say, apply))
 
     done = with_spark(cfg, "maintain tidy", work)
     call.out.result({**asdict(done)}, tidy_lines(done))
@@ -81,8 +82,8 @@ def expire(
     def work(spark: SparkSession, _: threading.Event) -> Expired:
         from twinrun.maintain.expire import expire as run
 
-        with step(call.out, "maintain expire"):
-            return run(spark, cfg, jobs, keep_days, apply=apply)
+        with step(call.out, "maintain expire") as say:
+            return run(spark, cfg, jobs, keep_days, apply=apply, on_step=_telling(call, say, apply))
 
     done = with_spark(cfg, "maintain expire", work)
     call.out.result({**asdict(done)}, expire_lines(done))
@@ -126,8 +127,9 @@ def erase(
     def work(spark: SparkSession, _: threading.Event) -> Erased:
         from twinrun.maintain.erase import erase as run
 
-        with step(call.out, "maintain erase"):
-            return run(spark, cfg, sources[0], field, value, results=results, apply=apply)
+        with step(call.out, "maintain erase") as say:
+            tell = _telling(call, say, apply)
+            return run(spark, cfg, sources[0], field, value, results=results, apply=apply, on_step=tell)
 
     done = with_spark(cfg, "maintain erase", work)
     call.out.result({**asdict(done)}, erase_lines(done))
@@ -179,6 +181,17 @@ def _size(count: float) -> str:
     while count >= 1000 and place < len(units) - 1:
         count, place = count / 1000, place + 1
     return f"{count:.0f} {units[place]}" if place == 0 else f"{count:.1f} {units[place]}"
+
+
+def _telling(call: Call, say: Say, apply: bool) -> Say:
+    """Also a line on standard error for each step that changes tables: it may run for long, and without a terminal."""
+
+    def tell(text: str) -> None:
+        say(text)
+        if apply:
+            call.out.note(text)
+
+    return tell
 
 
 def _need_warehouse(cfg: Config) -> None:

@@ -95,10 +95,14 @@ class Verify(Section):
 
 
 class Spark(Section):
-    """The Spark session; ``conf`` wins over ``conf_file``. ``master`` null: spark-submit says it."""
+    """The Spark session; ``conf`` wins over ``conf_file``. ``master`` null: spark-submit says it.
+
+    ``accept_plans_of``: the Spark version whose plan of a job may differ from that of this one.
+    """
 
     master: str | None = None
     conf_file: str | None = None
+    accept_plans_of: str | None = None
     conf: Options = {}
     _reader: SecretReader = PrivateAttr(default_factory=SecretReader)
 

@@ -18,7 +18,7 @@ from twinrun.external.declared import keeps_latest
 from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records
 from twinrun.job.job import Job
 from twinrun.results.verdict import QuarantineCount
-from twinrun.tables.delta import delta_table, replace_part, table_exists
+from twinrun.tables.delta import delta_table, one_change, replace_part, table_exists
 from twinrun.wording import plural, worded
 
 MOST_FIELDS = 200
@@ -177,7 +177,8 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
     if malformed is None and not there:
         return
     if malformed is None:
-        delta_table(spark, ref).delete(F.col("job") == job.job_name)
+        with one_change(spark):
+            delta_table(spark, ref).delete(F.col("job") == job.job_name)
         return
     key = F.col("record_key").alias("key")
     place: list[Column | str] = ["topic", "partition", "offset", "timestamp", key, "value", RULE, REASON]

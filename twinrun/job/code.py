@@ -24,6 +24,16 @@ def row_code(job: Job) -> str:
 
     Empty where none of them has a Python function on rows: then the plan says all. Installed packages are left out.
     """
+    texts = _texts(job)
+    return "\n".join(map(_tree, texts)) if any(_ON_ROWS.search(text) for text in texts) else ""
+
+
+def file_code(job: Job) -> str:
+    """The same for every job: whether its file says what it said. Empty where there is no file."""
+    return "\n".join(map(_tree, _texts(job)))
+
+
+def _texts(job: Job) -> list[str]:
     first = inspect.getmodule(job.logic)
     texts = {first: _source(first)} if first is not None else {}
     waiting = list(texts)
@@ -32,10 +42,8 @@ def row_code(job: Job) -> str:
             if each not in texts and _of_the_project(each):
                 texts[each] = _source(each)
                 waiting.append(each)
-    if not any(_ON_ROWS.search(text) for text in texts.values()):
-        return ""
     # By text: what a module is called depends on where it was loaded from.
-    return "\n".join(_tree(text) for text in sorted(texts.values()) if text)
+    return [text for text in sorted(texts.values()) if text]
 
 
 def _imported_by(module: ModuleType, text: str) -> Iterator[ModuleType]:

@@ -13,7 +13,7 @@ from pyspark.sql.types import StructType
 
 from twinrun.events.decode import decoder_fingerprint, event_schema
 from twinrun.events.source import Source
-from twinrun.job.code import row_code
+from twinrun.job.code import file_code, row_code
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import explained
 from twinrun.session.settings import with_settings
@@ -50,6 +50,9 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
         "emit": json.dumps([job.emit, job.delete_when]),
         "sources": json.dumps({s.name: _meaning(s) for s in job.sources}, sort_keys=True),
         "tables": json.dumps([asdict(t) for t in job.tables]),
+        # Not compared themselves: they tell a change of Spark from a change of the job.
+        "spark": spark.version,
+        "file": _short(file_code(job)),
     }
 
 
@@ -60,7 +63,26 @@ def _meaning(source: Source) -> list[Any]:
 
 def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Which parts differ, in words for people; empty when the two mean the same."""
+    made_by = other_spark(old, new)
+    if made_by:
+        return [
+            f"how Spark reads the logic (the fingerprint was made by Spark {made_by}, this is {new['spark']}: the "
+            "logic of your file did not change)"
+        ]
     return [words for part, words in _WORDS.items() if old.get(part) != new.get(part)]
+
+
+def other_spark(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The Spark version that made ``old``, where nothing but Spark's plan of the same code differs; else empty."""
+    differing = [part for part in _WORDS if old.get(part) != new.get(part)]
+    same_file = bool(old.get("file")) and old.get("file") == new.get("file")
+    other = bool(old.get("spark")) and old.get("spark") != new.get("spark")
+    return str(old["spark"]) if differing == ["plan"] and same_file and other else ""
+
+
+def accepted(old: dict[str, Any], new: dict[str, Any], plans_of: str | None) -> bool:
+    """Whether the two differ by a Spark version alone that the user has accepted."""
+    return bool(plans_of) and other_spark(old, new) == plans_of
 
 
 def empty_inputs(spark: SparkSession, job: Job, tables: dict[str, StructType]) -> dict[str, DataFrame]:

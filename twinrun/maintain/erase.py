@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -43,13 +43,15 @@ def erase(
     *,
     results: bool,
     apply: bool,
+    on_step: Callable[[str], None] | None = None,
 ) -> Erased:
     """Count, and with ``apply`` remove, every record of a source whose field has this value. About forty Spark jobs.
 
     Bronze, events, quarantine, late and duplicate events, and differences that show the value; with ``results`` also
     the result rows of jobs over this source that have a column of that name with that value. The erased coordinates
     are recorded first, so that no audit misses them and no verify judges by what is left. The files go with the next
-    tidy after each table's own retention: no pin keeps a version that still holds the records.
+    tidy after each table's own retention: no pin keeps a version that still holds the records. All leases are one
+    commit. ``on_step`` is told what is done now.
 
     Raises
     ------
@@ -63,13 +65,17 @@ def erase(
     if field not in declared_fields(source).fieldNames():
         names = ", ".join(declared_fields(source).fieldNames())
         raise InputError(f"the source {source.name} has no field {field!r}.", expected=f"one of {names}")
+    say = on_step or (lambda _: None)
     with ExitStack() as held, plain_errors("the erasure"):
         found = known(spark, cfg)
         jobs = [job for job, state in found.batches.items() if source.name in state["ends"]]
         if apply:
-            for subject in _leases(found, source, jobs, results):
-                held.enter_context(held_lease(spark, cfg, subject, f"twinrun maintain erase {source.name} --apply"))
+            doing = f"twinrun maintain erase {source.name} --apply"
+            leases = _leases(found, source, jobs, results)
+            say(f"taking {len(leases)} leases in one commit")
+            held.enter_context(held_lease(spark, cfg, leases, doing))
             held.enter_context(with_settings(spark, _REWRITE))
+        say("looking for the records")
         waiting = undecoded(spark, cfg, source)
         if waiting:
             raise TableError(
@@ -84,11 +90,15 @@ def erase(
         if apply and not marked.isEmpty():
             rows = marked.withColumns({"erasure_id": F.lit(erasure), "erased_at_ms": F.lit(_now_ms())})
             append(rows, cfg.table("erased"), Commit(f"erasure:{erasure}", 1))
+        say("late and duplicate events, differences")
         removals = evidence_removals(spark, cfg, source, jobs, marked, field, value, apply)
         if results:
+            say("results")
             removals += _results(spark, found, jobs, field, value, erasure, apply)
+        say("events, quarantine and bronze")
         removals = [*_records(spark, cfg, source, marked, apply), *removals]
         if apply:
+            say("recording the erasure")
             _record(spark, cfg, source, field, value, erasure, removals)
             _move_pins(spark, cfg, source, jobs, results)
     return Erased(applied=apply, source=source.name, field=field, id=erasure if apply else "", removals=tuple(removals))

@@ -11,7 +11,7 @@ from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.maintain.result import Removal
 from twinrun.maintain.rows import delete_marked
-from twinrun.tables.delta import delta_table, read_table, table_exists
+from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
 
 
 def evidence_removals(
@@ -49,6 +49,7 @@ def evidence_removals(
         where = F.col("job").isin(*jobs) & shown
         count = read_table(spark, ref).filter(where).count()
         if apply and count:
-            delta_table(spark, ref).delete(where)
+            with one_change(spark):
+                delta_table(spark, ref).delete(where)
         removals.append(Removal("differences", ref, count))
     return removals

@@ -7,7 +7,7 @@ job's next run cannot do without is never removed: see docs/decisions/0008.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,7 +24,7 @@ from twinrun.maintain.result import Expired, Removal
 from twinrun.results.touched import incremental_by
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import delta_table, read_table, table_exists
+from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
 from twinrun.tables.gone import EXPIRY
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import Offsets, before, plain
@@ -34,7 +34,14 @@ DAY_MS = 86_400_000
 
 
 def expire(
-    spark: SparkSession, cfg: Config, jobs: Iterable[Job], keep_days: int, *, apply: bool, now_ms: int | None = None
+    spark: SparkSession,
+    cfg: Config,
+    jobs: Iterable[Job],
+    keep_days: int,
+    *,
+    apply: bool,
+    now_ms: int | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> Expired:
     """Say what is older than so many days; with ``apply`` remove it. About ten small Spark jobs per source.
 
@@ -49,6 +56,8 @@ def expire(
         The jobs of the configuration: whether they can do without old events is read from their definitions.
     now_ms : int, optional
         The present (epoch ms).
+    on_step : function of str, optional
+        Told what is done now.
 
     Raises
     ------
@@ -63,17 +72,21 @@ def expire(
         raise InputError(f"--keep-days is {keep_days}.", expected="1 or more")
     now_ms = int(time.time() * 1000) if now_ms is None else now_ms
     before_ms = (now_ms - keep_days * DAY_MS) // DAY_MS * DAY_MS
+    say = on_step or (lambda _: None)
     with ExitStack() as held, plain_errors("the retention"):
         found = known(spark, cfg)
         if apply:
-            for subject in ("maintain", *_leases(found)):
-                held.enter_context(held_lease(spark, cfg, subject, "twinrun maintain expire --apply"))
+            leases = ("maintain", *_leases(found))
+            say(f"taking {len(leases)} leases in one commit")
+            held.enter_context(held_lease(spark, cfg, leases, "twinrun maintain expire --apply"))
             found = known(spark, cfg)
         by_name = {job.job_name: job for job in jobs}
         whole = needing_all(spark, cfg, found, by_name)
         removals: list[Removal] = []
         for topic in found.topics:
+            say(f"topic {topic}")
             removals += _of_topic(spark, cfg, found, by_name, whole, topic, before_ms, now_ms, apply)
+        say("verifies, logs and spent leases")
         removals += log_removals(spark, cfg, found, before_ms, apply)
     return Expired(applied=apply, keep_days=keep_days, before_ms=before_ms, removals=tuple(removals))
 
@@ -166,7 +179,8 @@ def remove(spark: SparkSession, table: str, ref: str, where: Column, apply: bool
         return Removal(table, ref, 0)
     rows = read_table(spark, ref).filter(where).count()
     if apply and rows:
-        delta_table(spark, ref).delete(where)
+        with one_change(spark):
+            delta_table(spark, ref).delete(where)
     return Removal(table, ref, rows)
 
 

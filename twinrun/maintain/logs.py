@@ -10,7 +10,7 @@ from twinrun.maintain.places import Known
 from twinrun.maintain.result import Removal
 from twinrun.maintain.rows import delete_marked
 from twinrun.results.heals import APPLIED, heals_of
-from twinrun.tables.delta import delta_table, read_table, table_exists
+from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
 
 
 def log_removals(spark: SparkSession, cfg: Config, found: Known, before_ms: int, apply: bool) -> list[Removal]:
@@ -29,7 +29,8 @@ def log_removals(spark: SparkSession, cfg: Config, found: Known, before_ms: int,
             old = (F.col(at) < before_ms) & ~F.col("query_id").isin(*queries)
             rows = read_table(spark, ref).filter(old).count()
             if apply and rows:
-                delta_table(spark, ref).delete(old)
+                with one_change(spark):
+                    delta_table(spark, ref).delete(old)
             removals.append(Removal(table, ref, rows))
     removals.append(_leases(spark, cfg, before_ms, apply))
     return removals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,8 +9,7 @@ from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
 from twinrun.maintain.result import Removal
-from twinrun.session.settings import with_settings
-from twinrun.tables.delta import USER_METADATA, delta_table, read_table, table_exists
+from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
 
 
 def delete_marked(spark: SparkSession, table: str, ref: str, marked: DataFrame, same: str, apply: bool) -> Removal:
@@ -26,7 +24,8 @@ def delete_marked(spark: SparkSession, table: str, ref: str, marked: DataFrame, 
         return Removal(table, ref, 0)
     rows = read_table(spark, ref).alias("target").join(marked.alias("source"), F.expr(same), "left_semi").count()
     if apply and rows:
-        delta_table(spark, ref).alias("target").merge(marked.alias("source"), same).whenMatchedDelete().execute()
+        with one_change(spark):
+            delta_table(spark, ref).alias("target").merge(marked.alias("source"), same).whenMatchedDelete().execute()
     return Removal(table, ref, rows)
 
 
@@ -37,6 +36,6 @@ def delete_where(
     same = F.col(quoted(column)).cast("string") == F.lit(value)
     rows = read_table(spark, ref).filter(same).count()
     if apply and rows:
-        with with_settings(spark, {USER_METADATA: json.dumps(metadata)}):
+        with one_change(spark, metadata):
             delta_table(spark, ref).delete(same)
     return Removal(table, ref, rows)

@@ -45,6 +45,8 @@ def tidy(
     ----------
     only : sequence of str
         Names in ``layout``; empty: all tables.
+    on_table : function of str, optional
+        Told each table when it is begun, and with ``apply`` what was done to it.
 
     Raises
     ------
@@ -65,10 +67,18 @@ def tidy(
             if table_exists(spark, place.ref):
                 say(f"{place.table} at {place.ref}")
                 done.append(_one(spark, cfg, place, pins, apply))
+                if apply:
+                    say(f"{place.table} at {place.ref}: {_done(done[-1])}")
         if apply:
             counts = {t.ref: {"compacted": t.compacted, "removed": t.removed, "left_alone": t.left_alone} for t in done}
             add_record(spark, cfg, KIND, "tidy", {"tables": counts})
     return Tidied(apply, tuple(done))
+
+
+def _done(table: TableTidy) -> str:
+    if table.left_alone:
+        return f"left alone: {table.left_alone}"
+    return f"{table.compacted or 0:,} files compacted, {table.removed or 0:,} removed"
 
 
 def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool) -> TableTidy:
@@ -87,8 +97,9 @@ def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool
     try:
         with ExitStack() as leases, plain_errors(f"the maintenance of {place.ref}"):
             if apply:
-                for subject in needed_leases(place, detail):
-                    leases.enter_context(held_lease(spark, cfg, subject, "twinrun maintain tidy --apply"))
+                wanted = needed_leases(place, detail)
+                if wanted:
+                    leases.enter_context(held_lease(spark, cfg, wanted, "twinrun maintain tidy --apply"))
             if apply and detail.deleted_files_ms < _DAY_MS:
                 # A run that ended before the lease was ours has pinned versions that no retention protects.
                 pins = pins_of(spark, cfg, known(spark, cfg))

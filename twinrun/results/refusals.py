@@ -78,12 +78,17 @@ class Refusal:
 def refusals_of(spark: SparkSession, cfg: Config, job: str) -> tuple[tuple[Refusal, ...], Record | None]:
     """Every entry of a job, oldest first, and the control record that holds them. One small Spark job."""
     record = latest_record(spark, cfg, KIND, job)
-    return tuple(Refusal(**entry) for entry in record.payload["entries"]) if record else (), record
+    return refusals_in(record), record
 
 
-def save_refusals(spark: SparkSession, cfg: Config, job: str, entries: Iterable[Refusal], after: Record | None) -> None:
+def refusals_in(record: Record | None) -> tuple[Refusal, ...]:
+    """The entries of a control record of `KIND`. Pure."""
+    return tuple(Refusal(**entry) for entry in record.payload["entries"]) if record else ()
+
+
+def save_refusals(spark: SparkSession, cfg: Config, job: str, entries: Iterable[Refusal]) -> None:
     """Make this the job's list; the caller holds the lease of its stream. Two small Spark jobs."""
-    add_record(spark, cfg, KIND, job, {"entries": [asdict(each) for each in entries]}, after)
+    add_record(spark, cfg, KIND, job, {"entries": [asdict(each) for each in entries]})
 
 
 def left_out(cfg: Config, job: Job, entries: Iterable[Refusal]) -> Places:

@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
-from twinrun.job.fingerprint import changed_parts
+from twinrun.job.fingerprint import accepted, changed_parts, other_spark
 from twinrun.results.refusals import Places, is_left_out, without
 from twinrun.tables.checkpoint import last_committed, query_id
-from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.control import Record, add_record, latest_record
 from twinrun.tables.delta import read_table
 from twinrun.tables.offsets import Offsets, plain
 from twinrun.tables.static import Pins
@@ -86,8 +86,12 @@ def save_stream_state(spark: SparkSession, cfg: Config, job: str, state: StreamS
 
 
 def batch_state(spark: SparkSession, cfg: Config, job: str) -> BatchState | None:
-    """The last complete batch run of a job, or None. One small Spark job."""
-    record = latest_record(spark, cfg, BATCH, job)
+    """The last complete batch run of a job, or None. Two small Spark jobs."""
+    return batch_state_of(latest_record(spark, cfg, BATCH, job))
+
+
+def batch_state_of(record: Record | None) -> BatchState | None:
+    """The same from its record. Pure."""
     if record is None:
         return None
     payload = dict(record.payload)
@@ -146,8 +150,12 @@ def next_stream_version(cfg: Config, job: str, last: StreamState | None, startin
     )
 
 
-def check_continues(spark: SparkSession, job: str, state: StreamState, new: dict[str, Any]) -> StreamState:
+def check_continues(
+    spark: SparkSession, job: str, state: StreamState, new: dict[str, Any], plans_of: str | None = None
+) -> StreamState:
     """Refuse to continue a checkpoint that another definition or another query made.
+
+    ``plans_of``: a Spark version whose plan of the same code is accepted.
 
     Returns
     -------
@@ -156,7 +164,15 @@ def check_continues(spark: SparkSession, job: str, state: StreamState, new: dict
     """
     way_out = new_checkpoint(job)
     changed = changed_parts(state.fingerprint, new)
-    if changed:
+    made_by = other_spark(state.fingerprint, new)
+    if made_by and not accepted(state.fingerprint, new, plans_of):
+        raise CheckpointError(
+            f"the checkpoint of {job} was made under another plan: {', '.join(changed)}.",
+            expected="the plan that the checkpoint's state belongs to",
+            fix=f"read Spark's notes on upgrading; to go on from it: twinrun stream {job} --set "
+            f"spark.accept_plans_of={made_by}; or start anew: {way_out}",
+        )
+    if changed and not made_by:
         raise CheckpointError(
             f"the definition of {job} changed since its checkpoint was made: {', '.join(changed)}.",
             expected="the definition that the checkpoint's state belongs to",

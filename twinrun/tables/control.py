@@ -1,8 +1,9 @@
 """The control table: leases, fingerprints and run records as an append-only Delta log.
 
-A record belongs to a (kind, subject) and has a sequence number. It is appended with Delta's transaction id
-``kind:subject`` and its sequence number as version, so that of two writers that both saw number n exactly one
-appends n + 1: a compare-and-set, without any service besides the table.
+A record belongs to a (kind, subject) and has a sequence number. Records are appended by one conditional commit: the
+rows that are written are computed from the newest records of the same table, in the same Delta transaction, and the
+write fails where the condition does not hold. Of two writers that saw the same records, Delta lets one commit; the
+other is tried again and then sees the first. A compare-and-set, without any service besides the table.
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
-from twinrun.tables.delta import Commit, append, read_table, table_exists
+from twinrun.tables.delta import append_computed, read_table, table_exists
+from twinrun.tables.fence import held, lost
 
-_ATTEMPTS = 6
+LEASE = "lease"
+_REFUSED = "twinrun: the condition of this record does not hold"
+_own: WeakKeyDictionary[SparkSession, SparkSession] = WeakKeyDictionary()
+_SMALL = {"spark.sql.adaptive.enabled": "false", "spark.sql.shuffle.partitions": "1"}
+"""A handful of rows: one task, planned once."""
 
 
 @dataclass(frozen=True)
@@ -35,73 +43,152 @@ class Record:
     payload: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A record to be written; its number is found when it is. ``at_ms`` is epoch ms."""
+
+    kind: str
+    subject: str
+    payload: dict[str, Any]
+    writer: str = field(default_factory=lambda: uuid.uuid4().hex)
+    at_ms: int = field(default_factory=lambda: int(time.time() * 1000))
+
+
 def latest_record(spark: SparkSession, cfg: Config, kind: str, subject: str) -> Record | None:
-    """The newest record of a (kind, subject), or None. One small Spark job; one row is collected."""
+    """The newest record of a (kind, subject), or None. Two small Spark jobs; one row is collected."""
+    return latest_records(spark, cfg, [(kind, subject)]).get((kind, subject))
+
+
+def latest_records(
+    spark: SparkSession, cfg: Config, wanted: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Record]:
+    """The newest record of each (kind, subject) that has one. Two small Spark jobs; a row for each is collected."""
     ref = cfg.table("control")
     if not table_exists(spark, ref):
-        return None
-    wanted = (F.col("kind") == kind) & (F.col("subject") == subject)
-    rows = read_table(spark, ref).filter(wanted).orderBy(F.col("seq").desc()).limit(1).collect()
-    if not rows:
-        return None
-    row = rows[0]
-    return Record(kind, subject, row["seq"], row["at_ms"], row["writer"], json.loads(row["payload"]))
+        return {}
+    rows = _newest(_session(spark), ref, wanted).collect()
+    records = [Record(r.kind, r.subject, r.seq, r.at_ms, r.writer, json.loads(r.payload)) for r in rows]
+    return {(record.kind, record.subject): record for record in records}
 
 
-def try_append(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: int, payload: dict[str, Any]) -> bool:
-    """Append record ``seq`` unless somebody else already did. Two small Spark jobs.
+def try_write(
+    spark: SparkSession,
+    cfg: Config,
+    entries: Sequence[Entry],
+    unless: Column | None = None,
+    watch: Iterable[tuple[str, str]] = (),
+) -> bool:
+    """Append records in one commit, each with the next number of its (kind, subject), unless a condition holds.
+
+    Two small Spark jobs, more where other commits come between.
+
+    Parameters
+    ----------
+    unless : Column, optional
+        Over the columns of the newest record of each (kind, subject) of ``entries`` and ``watch``; true for any one of
+        them: nothing is written. Null counts as false.
+    watch : iterable of tuple
+        Further (kind, subject) pairs that the condition looks at.
 
     Returns
     -------
     bool
-        True when the record with this number is ours; False when another writer took the number.
+        Whether they were written: all of them or none.
     """
-    writer = offer(spark, cfg, kind, subject, seq, payload)
-    ours = (F.col("kind") == kind) & (F.col("subject") == subject) & (F.col("seq") == seq) & (F.col("writer") == writer)
-    return bool(read_table(spark, cfg.table("control")).filter(ours).limit(1).collect())
+    ref, own = cfg.table("control"), _session(spark)
+    pairs = {*watch, *((each.kind, each.subject) for each in entries)}
+
+    def rows() -> DataFrame:
+        # Made anew for each try: a table that another writer has created meanwhile is then looked into.
+        return _numbered(own, ref, entries, pairs, unless)
+
+    try:
+        append_computed(rows, ref, partition_by=["kind"])
+    except QueryError as error:
+        if _REFUSED in f"{error} {error.__cause__}":
+            return False
+        raise
+    return True
 
 
-def offer(spark: SparkSession, cfg: Config, kind: str, subject: str, seq: int, payload: dict[str, Any]) -> str:
-    """Append record ``seq`` unless somebody else already did, without looking who won. One small Spark job.
+def add_record(spark: SparkSession, cfg: Config, kind: str, subject: str, payload: dict[str, Any]) -> None:
+    """Append the next record, whatever its number turns out to be. Two small Spark jobs.
 
-    Returns
-    -------
-    str
-        The writer's id that stands in the record, if it is ours.
+    Within `twinrun.tables.lease.held_lease` the record is written only as long as the leases are held, in the same
+    transaction: a run that was taken over while it was stopped leaves no record behind.
+
+    Raises
+    ------
+    CheckpointError
+        Another run took a lease over; the record was not written.
     """
-    writer = uuid.uuid4().hex
-    ref = cfg.table("control")
-    row = spark.range(1).select(
-        F.lit(kind).alias("kind"),
-        F.lit(subject).alias("subject"),
-        F.lit(seq).cast("bigint").alias("seq"),
-        F.lit(int(time.time() * 1000)).cast("bigint").alias("at_ms"),
-        F.lit(writer).alias("writer"),
-        F.lit(json.dumps(payload, sort_keys=True)).alias("payload"),
-    )
-    # An append that another writer's commit came before is tried again: it then does nothing if that took our number.
-    append(row.coalesce(1), ref, Commit(app_id=f"{kind}:{subject}", version=seq), partition_by=["kind"])
-    return writer
+    leases = held()
+    watch = [(LEASE, subject) for lease in leases for subject in lease.subjects]
+    if not try_write(spark, cfg, [Entry(kind, subject, payload)], _not_ours(leases) if leases else None, watch):
+        for lease in leases:
+            lease.lost.set()
+        raise lost(leases[-1])
 
 
-def add_record(
-    spark: SparkSession, cfg: Config, kind: str, subject: str, payload: dict[str, Any], after: Record | None = None
-) -> Record:
-    """Append the next record, whatever its number turns out to be. Two small Spark jobs, three without ``after``.
+def _not_ours(leases: Sequence[Any]) -> Column:
+    tokens = [lease.owner["token"] for lease in leases]
+    return (F.col("kind") == LEASE) & ~F.col("writer").isin(*tokens)
 
-    Parameters
-    ----------
-    after : Record, optional
-        The newest record as the caller has just read or written it, so that it is not read again. Where another
-        writer has added one since, the record follows that one.
-    """
-    newest = after or latest_record(spark, cfg, kind, subject)
-    for _ in range(_ATTEMPTS):
-        seq = newest.seq + 1 if newest else 1
-        if try_append(spark, cfg, kind, subject, seq, payload):
-            return Record(kind, subject, seq, int(time.time() * 1000), "", payload)
-        newest = latest_record(spark, cfg, kind, subject)
-    raise QueryError(
-        f"the control table did not take a record for {kind} {subject} in {_ATTEMPTS} attempts.",
-        fix="look for other processes that write the same job, and run the command again",
-    )
+
+def _session(spark: SparkSession) -> SparkSession:
+    """A session of the control table's own: settings of a running MERGE are not those of a heartbeat beside it."""
+    own = _own.get(spark)
+    if own is None:
+        own = _own[spark] = spark.newSession()
+        for name, value in _SMALL.items():
+            own.conf.set(name, value)
+    return own
+
+
+def _newest(own: SparkSession, ref: str, wanted: Iterable[tuple[str, str]]) -> DataFrame:
+    pairs = sorted(set(wanted))
+    mine = F.col("kind").isin(*sorted({kind for kind, _ in pairs}))
+    mine = mine & _key(F.col("kind"), F.col("subject")).isin(*(f"{kind}:{subject}" for kind, subject in pairs))
+    # One partition: no shuffle for a handful of rows.
+    records = read_table(own, ref).filter(mine).coalesce(1)
+    newest = F.max(F.struct("seq", "at_ms", "writer", "payload")).alias("newest")
+    return records.groupBy("kind", "subject").agg(newest).select("kind", "subject", "newest.*")
+
+
+def _numbered(
+    own: SparkSession, ref: str, entries: Sequence[Entry], pairs: set[tuple[str, str]], unless: Column | None
+) -> DataFrame:
+    cells = [
+        F.struct(
+            F.lit(each.kind).alias("kind"),
+            F.lit(each.subject).alias("subject"),
+            F.lit(each.at_ms).cast("bigint").alias("at_ms"),
+            F.lit(each.writer).alias("writer"),
+            F.lit(json.dumps(each.payload, sort_keys=True)).alias("payload"),
+        )
+        for each in entries
+    ]
+    refused = F.lit(False) if unless is None else unless
+    if table_exists(own, ref):
+        numbers = F.map_from_entries(F.collect_list(F.struct(_key(F.col("kind"), F.col("subject")), "seq")))
+        known = _newest(own, ref, pairs).agg(
+            numbers.alias("numbers"), F.coalesce(F.bool_or(refused), F.lit(False)).alias("refused")
+        )
+    else:
+        known = own.range(1).select(
+            F.create_map().cast("map<string,bigint>").alias("numbers"), F.lit(False).alias("refused")
+        )
+    each = known.select("numbers", "refused", F.explode(F.array(*cells)).alias("new"))
+    last = F.try_element_at("numbers", _key(F.col("new.kind"), F.col("new.subject")))
+    return each.select(
+        "new.kind",
+        F.when(F.col("refused"), F.raise_error(F.lit(_REFUSED))).otherwise(F.col("new.subject")).alias("subject"),
+        (F.coalesce(last, F.lit(0)) + 1).alias("seq"),
+        "new.at_ms",
+        "new.writer",
+        "new.payload",
+    ).coalesce(1)
+
+
+def _key(kind: Column, subject: Column) -> Column:
+    return F.concat(kind, F.lit(":"), subject)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -17,12 +19,20 @@ from twinrun.errors import QueryError, TableError
 from twinrun.events.json_ import quoted
 from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings
+from twinrun.tables.fence import one_commit
 
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 """Session setting by which the commit of a MERGE or DELETE gets its metadata."""
 
 _ATTEMPTS = 8
-_CONFLICT = re.compile("concurrent|conflict|MetadataChanged|ProtocolChanged", re.IGNORECASE)
+# Not the package java.util.concurrent, which stands in the trace of every task that failed.
+_CONFLICT = re.compile(
+    r"Concurrent\w+Exception|DELTA_CONCURRENT|[Cc]onflict|METADATA_CHANGED|PROTOCOL_CHANGED|"
+    r"MetadataChanged|ProtocolChanged"
+)
+_TXN = ("spark.databricks.delta.write.txnAppId", "spark.databricks.delta.write.txnVersion")
+"""Session settings by which a MERGE or DELETE gets its transaction id."""
+
 GONE = "_gone"
 """Boolean column of the rows of a MERGE: the row of this key is removed."""
 
@@ -121,7 +131,16 @@ _MERGED = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDelete
 
 def append(df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = ()) -> None:
     """Append rows; the table is created by the first write. One Spark job, more where other commits come between."""
-    _trying_again(lambda: _save(_writer(df.write.mode("append"), commit, partition_by), ref))
+    with _fenced(commit) as mark:
+        _trying_again(lambda: _save(_writer(df.write.mode("append"), mark, partition_by), ref))
+
+
+def append_computed(rows: Callable[[], DataFrame], ref: str, partition_by: Sequence[str] = ()) -> None:
+    """Append rows that are computed from the very table, in one transaction; computed anew where others commit first.
+
+    Without the leases' number: this is how leases themselves are written.
+    """
+    _trying_again(lambda: _save(_writer(rows().write.mode("append"), None, partition_by), ref))
 
 
 def replace(
@@ -136,6 +155,13 @@ def replace(
 
     ``evolve``: columns that the table lacks are added to it; they are null in the rows that stay.
     """
+    with _fenced(commit) as mark:
+        _overwrite(df, ref, where, mark, partition_by, evolve)
+
+
+def _overwrite(
+    df: DataFrame, ref: str, where: str | None, commit: Commit | None, partition_by: Sequence[str], evolve: bool
+) -> None:
     writer = df.write.mode("overwrite")
     writer = writer.option("mergeSchema", "true") if evolve else writer
     writer = writer.option("replaceWhere", where) if where else writer.option("overwriteSchema", "true")
@@ -149,18 +175,64 @@ def replace_part(df: DataFrame, ref: str, where: str, *, evolve: bool = False) -
     result table of one job use `replace`, where another writer is a fault. The table is created by the first write.
     ``evolve``: see `replace`.
     """
+    with _fenced(None) as mark:
 
-    def write() -> None:
-        if table_exists(df.sparkSession, ref):
-            replace(df, ref, where=where, evolve=evolve)
+        def write() -> None:
+            if table_exists(df.sparkSession, ref):
+                _overwrite(df, ref, where, mark, (), evolve)
+            else:
+                _save(_writer(df.write.mode("append"), mark, ()), ref)
+
+        _trying_again(write)
+
+
+@contextmanager
+def one_change(
+    spark: SparkSession, metadata: dict[str, Any] | None = None, commit: Commit | None = None
+) -> Iterator[None]:
+    """Around exactly one MERGE or DELETE: it gets metadata and a transaction id as `append` gives them.
+
+    Delta takes both from the session alone; what stood there is put back, also after a failure.
+
+    Raises
+    ------
+    CheckpointError
+        A lease was lost before the commit, or before it could be known to be made.
+    """
+    with _fenced(commit) as mark:
+        values = {} if metadata is None else {USER_METADATA: json.dumps(metadata, sort_keys=True)}
+        if mark is not None and mark.app_id is not None:
+            values |= dict(zip(_TXN, (mark.app_id, str(mark.version)), strict=True))
+        with with_settings(spark, values):
+            yield
+
+
+def raise_fence(spark: SparkSession, ref: str) -> None:
+    """Commit nothing but the number of the held lease, so that the holder before can no longer commit. One Spark job.
+
+    For a table that this run may leave as it is; where it commits anyway, that commit does the same.
+    """
+    if table_exists(spark, ref):
+        append(read_table(spark, ref).limit(0), ref, Commit(metadata={"run_id": "fence"}))
+
+
+@contextmanager
+def _fenced(commit: Commit | None) -> Iterator[Commit | None]:
+    """The commit with the lease's number, unless it has a transaction id of its own; only while the leases are held."""
+    with one_commit() as number:
+        if number is None or (commit is not None and commit.app_id is not None):
+            yield commit
         else:
-            _save(_writer(df.write.mode("append"), None, ()), ref)
-
-    _trying_again(write)
+            yield changed(commit or Commit(), app_id=number[0], version=number[1])
 
 
 def merge_by_key(
-    rows: DataFrame, ref: str, keys: Sequence[str], metadata: dict[str, Any], within: Sequence[str] = ()
+    rows: DataFrame,
+    ref: str,
+    keys: Sequence[str],
+    metadata: dict[str, Any],
+    within: Sequence[str] = (),
+    commit: Commit | None = None,
 ) -> None:
     """Insert, replace or remove the row of each key in one MERGE. Three Spark jobs; no row changed makes no commit.
 
@@ -172,12 +244,13 @@ def merge_by_key(
         Stored as JSON in the commit's user metadata.
     within : sequence of str
         Further conditions in SQL over ``target``, by which files are skipped; they must hold for every key of ``rows``.
+    commit : Commit, optional
+        A transaction id: a second MERGE with the same or a lower version does nothing.
     """
     cells: dict[str, str | Column] = {quoted(n): f"source.{quoted(n)}" for n in rows.columns if n != GONE}
     same = [f"target.{quoted(key)} <=> source.{quoted(key)}" for key in keys]
     spark = rows.sparkSession
-    # Delta takes a MERGE's metadata from the session alone; what stood there is put back also after a failure.
-    with with_settings(spark, {USER_METADATA: json.dumps(metadata, sort_keys=True)}):
+    with one_change(spark, metadata, commit):
         target = DeltaTable.forPath(spark, ref) if is_path(ref) else DeltaTable.forName(spark, ref)
         (
             target.alias("target")

@@ -99,7 +99,7 @@ def guard_topic(spark: SparkSession, cfg: Config, source: str, reader: str) -> T
     known = latest_record(spark, cfg, KIND, f"{reader}:{topic}")
     if known is None or (known.payload["topic_id"] == info.topic_id and "isolation" not in known.payload):
         now = {"topic_id": info.topic_id, "isolation": binding.isolation}
-        add_record(spark, cfg, KIND, f"{reader}:{topic}", now, known)
+        add_record(spark, cfg, KIND, f"{reader}:{topic}", now)
     elif known.payload["topic_id"] != info.topic_id:
         raise CheckpointError(
             f"the topic {topic} was deleted and created anew since {reader} last read it; its offsets mean other "

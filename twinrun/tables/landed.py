@@ -130,7 +130,7 @@ def record_landing(spark: SparkSession, cfg: Config, source: str, *, gappy: bool
         survey=_surveyed(spark, cfg, source, known.survey, unasked, gappy),
     )
     if landed != known:
-        add_record(spark, cfg, KIND, topic, _written(landed), record)
+        add_record(spark, cfg, KIND, topic, _written(landed))
     return landed
 
 
@@ -155,7 +155,7 @@ def record_loss(spark: SparkSession, cfg: Config, topic: str, losses: tuple[Loss
         losses=(*known.losses, *losses),
         survey=survey,
     )
-    add_record(spark, cfg, KIND, topic, _written(landed), record)
+    add_record(spark, cfg, KIND, topic, _written(landed))
     return landed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_what_another_job_decodes_meanwhile_is_appended_by_the_next_run_and_only
     assert results(spark_session, cfg) == ["a", "b"]
     runner.run(spark_session, cfg, JOB)
     assert results(spark_session, cfg) == ["a", "b", "c"]
+
+
+def test_a_decode_without_a_control_table_skips_nothing_that_an_older_one_had_numbered(
+    spark_session: SparkSession, cfg: Config
+) -> None:
+    land(spark_session, cfg, 0, click("a"))
+    decode.run(spark_session, cfg, CLICKS)
+    shutil.rmtree(cfg.table("control"))
+    land(spark_session, cfg, 1, click("b"))
+    decode.run(spark_session, cfg, CLICKS)
+    events = read_table(spark_session, cfg.table("events", source="clicks"))
+    assert sorted(row["id"] for row in events.collect()) == ["a", "b"]
 
 
 @pytest.mark.slow

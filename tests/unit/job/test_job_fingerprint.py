@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from typing import Any, cast
 
 import pytest
 from plan_jobs import STATELESS
@@ -13,7 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Job
-from twinrun.job.fingerprint import changed_parts, fingerprint
+from twinrun.errors import CheckpointError
+from twinrun.job.fingerprint import accepted, changed_parts, fingerprint
+from twinrun.results.state import StreamState, check_continues
 from twinrun.session.settings import with_settings
 
 Logic = Callable[[DataFrame], DataFrame]
@@ -79,6 +82,44 @@ def test_what_another_thread_prints_is_no_part_of_a_fingerprint(spark_session: S
     finally:
         stop.set()
         beside.join()
+
+
+def test_another_spark_that_reads_the_same_file_differently_is_told_as_that_with_the_way_out() -> None:
+    old = {"plan": "a", "file": "f", "spark": "4.2.0", "schema": "s"}
+    new = {**old, "plan": "b", "spark": "4.2.1"}
+    said = "the fingerprint was made by Spark 4.2.0, this is 4.2.1: the logic of your file did not change"
+    assert len(changed_parts(old, new)) == 1
+    assert said in changed_parts(old, new)[0]
+    state = StreamState(1, "/nowhere", "/nowhere/t", "earliest", old, None, {}, {}, "")
+    with pytest.raises(CheckpointError, match=r"twinrun stream j --set spark\.accept_plans_of=4\.2\.0") as refused:
+        check_continues(cast(Any, None), "j", state, new)
+    assert said in refused.value.found
+    with pytest.raises(CheckpointError, match="made under another plan"):
+        check_continues(cast(Any, None), "j", state, new, "4.1.9")
+    assert (accepted(old, new, "4.2.0"), accepted(old, new, "4.1.9"), accepted(old, new, None)) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"file": "g"}, ["the logic (its analysed plan)"]),
+        ({"spark": "4.2.0"}, ["the logic (its analysed plan)"]),
+        ({"keys": "k"}, ["the logic (its analysed plan)", "keys"]),
+        ({"plan": "a"}, []),
+    ],
+)
+def test_a_change_of_the_job_is_no_change_of_spark(change: dict[str, str], words: list[str]) -> None:
+    """The negative controls: another file, the same Spark, something else besides; and no change but the version."""
+    old = {"plan": "a", "file": "f", "spark": "4.2.0"}
+    new = {**old, "plan": "b", "spark": "4.2.1", **change}
+    assert changed_parts(old, new) == words
+    assert not accepted(old, new, "4.2.0")
+
+
+def test_a_fingerprint_says_which_spark_made_it_from_which_file(spark_session: SparkSession) -> None:
+    found = _print_of(spark_session, wide(100))
+    assert found["spark"] == spark_session.version
+    assert found["file"]
 
 
 def _print_of(spark: SparkSession, logic: Logic) -> dict[str, object]:
