@@ -107,7 +107,7 @@ def test_a_batch_that_slept_through_its_lease_commits_nothing_beside_the_one_tha
     site.run("ingest", JOB)
     short = ("--set", "stream.lease_ttl_s=4", "--set", "stream.heartbeat_s=1")
     with site.start("batch", JOB, *short) as sleeper:
-        wait_until(lambda: f"batch:{JOB}" in held_subjects(site), sleeper)
+        wait_until(lambda: f"batch:{JOB}" in held_subjects(site), sleeper, limit_s=300)
         both = (sleeper.jvm().pid, sleeper.process.pid)
         for pid in both:
             os.kill(pid, signal.SIGSTOP)
