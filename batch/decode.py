@@ -17,7 +17,9 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.events.decode import DECODER_VERSION, decode, decoder_fingerprint, valid_events
+from twinrun.events.json_ import quoted
 from twinrun.events.source import COORDINATES, Source
+from twinrun.events.times import utc_day
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
 from twinrun.tables.landed import landed_of
@@ -137,7 +139,7 @@ def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any
 def events_rows(decoded: DataFrame, source: Source, seq: int) -> DataFrame:
     """Rows of the events table: what a job sees, the day of the event, and the decode that wrote it."""
     return valid_events(decoded, source).withColumns(
-        {"_event_date": F.to_date(source.event_time), "_decoded_seq": F.lit(seq).cast("bigint")}
+        {"_event_date": utc_day(F.col(quoted(source.event_time))), "_decoded_seq": F.lit(seq).cast("bigint")}
     )
 
 

@@ -10,11 +10,10 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     DataType,
-    DecimalType,
     IntegerType,
     LongType,
     StringType,
@@ -24,24 +23,43 @@ from pyspark.sql.types import (
 )
 
 from twinrun.errors import JobError
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import TIMES, as_declared, holds, wire_field, wire_type
+from twinrun.events.json_ import computed_once, quoted
 from twinrun.events.registry import find_decoder
-from twinrun.events.rules import field_rules, in_calendar, iso8601_instant
+from twinrun.events.rules import field_rules, time_form
 from twinrun.events.source import COORDINATES, Source
 
-DECODER_VERSION = "1"
+_INSTANT = "TIMESTAMP_LTZ"
+DECODER_VERSION = "2"
 """Raised whenever the same bytes could decode differently; part of every quarantine row."""
+
+
+def declaration_fingerprint(source: Source) -> str:
+    """Short id of what a source declares about its records, whatever the decoder's version."""
+    return _short("1", source)
 
 
 def decoder_fingerprint(source: Source) -> str:
     """Short id of decoder version and declaration: equal ids decode equal bytes equally."""
+    return _short(DECODER_VERSION, source)
+
+
+def _short(version: str, source: Source) -> str:
     declared = {k: v for k, v in asdict(source).items() if k not in ("lateness", "id", "distinct", "offsets")}
-    text = json.dumps([DECODER_VERSION, declared], sort_keys=True, default=str)
+    text = json.dumps([version, declared], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def declared_fields(source: Source) -> StructType:
     """The declared DDL as a schema; needs an active Spark session."""
+    spark = SparkSession.getActiveSession()
+    meaning = spark.conf.get("spark.sql.timestampType", _INSTANT) if spark else _INSTANT
+    if meaning != _INSTANT:
+        raise JobError(
+            f"spark.sql.timestampType is {meaning}: a TIMESTAMP of the source {source.name} would be no instant.",
+            expected=_INSTANT,
+            fix="take it out of spark.conf, and declare TIMESTAMP_NTZ where a time without a zone is meant",
+        )
     schema = StructType.fromDDL(source.schema)
     if not isinstance(schema, StructType):
         raise JobError(f"the schema of source {source.name} is not a list of fields: {source.schema!r}")
@@ -85,7 +103,7 @@ def decode(raw: DataFrame, source: Source) -> DataFrame:
         record, in no order. Lazy: no Spark job.
     """
     declared = declared_fields(source)
-    wire = StructType([StructField(f.name, _wire_type(f, source)) for f in declared])
+    wire = StructType([wire_field(f, _wire_type(f, source)) for f in declared])
     records = raw.select(
         "value",
         F.col("topic").alias("_topic"),
@@ -94,12 +112,23 @@ def decode(raw: DataFrame, source: Source) -> DataFrame:
         F.col("timestamp").alias("_kafka_timestamp"),
     )
     rows = find_decoder(source.format)(records, wire)
-    rule, reason = field_rules(declared, source)
-    return rows.select(
-        *[_typed(f, source).alias(f.name) for f in declared],
-        *[F.col(name) for name in COORDINATES],
-        rule.alias("_rule"),
-        reason.alias("_reason"),
+    read = rows.schema["_fields"].dataType
+    assert isinstance(read, StructType)
+    typed = {
+        f.name: _typed(f, read[f.name].dataType, source)
+        for f in declared
+        if read[f.name].dataType.simpleString() != _declared_type(f, source).simpleString()
+    }
+    if any(_holds_text_as_time(read[name].dataType, declared[name].dataType) for name in typed):
+        # Reading a text as a time is dear; everything else may as well be computed where it is used.
+        rows = computed_once(rows, {"_typed": F.struct(*[c.alias(name) for name, c in typed.items()])})
+        typed = {name: F.col("_typed")[name] for name in typed}
+    number, rule, reason = field_rules(declared, read, source, typed)
+    places = [F.col(name) for name in COORDINATES]
+    fields = [typed.get(f.name, F.col("_fields")[f.name]).alias(f.name) for f in declared]
+    which = F.col("_number")
+    return rows.select("*", number.alias("_number")).select(
+        *fields, *places, rule(which).alias("_rule"), reason(which).alias("_reason")
     )
 
 
@@ -112,26 +141,17 @@ def valid_events(decoded: DataFrame, source: Source) -> DataFrame:
 
 
 def _wire_type(field: StructField, source: Source) -> DataType:
-    """The type read from the record; wider than declared where from_json would round in silence."""
-    if field.name == source.event_time:
-        return LongType() if source.event_time_format == "epoch_ms" else StringType()
-    if isinstance(field.dataType, DecimalType):
-        whole_digits = field.dataType.precision - field.dataType.scale
-        return DecimalType(38, 38 - whole_digits)
-    return field.dataType
+    """The type read from the record; wider than declared where reading would change a value in silence."""
+    return wire_type(_declared_type(field, source), time_form(field, source))
 
 
-def _typed(field: StructField, source: Source) -> Column:
-    column = F.col("_fields")[field.name]
-    if field.name == source.event_time:
-        return event_time_of(column, source)
-    if isinstance(field.dataType, DecimalType):
-        return column.try_cast(field.dataType)
-    return column
+def _declared_type(field: StructField, source: Source) -> DataType:
+    return TimestampType() if field.name == source.event_time else field.dataType
 
 
-def event_time_of(column: Column, source: Source) -> Column:
-    """The event time as a timestamp, null where it cannot be one."""
-    if source.event_time_format == "epoch_ms":
-        return F.when(in_calendar(column), F.timestamp_millis(column))
-    return iso8601_instant(column)
+def _typed(field: StructField, read: DataType, source: Source) -> Column:
+    return as_declared(F.col("_fields")[field.name], read, _declared_type(field, source), time_form(field, source))
+
+
+def _holds_text_as_time(read: DataType, declared: DataType) -> bool:
+    return holds(read, StringType) and (holds(declared, *TIMES) or isinstance(read, StringType))

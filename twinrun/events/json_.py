@@ -1,77 +1,168 @@
-"""The JSON decoder: strict where Spark's from_json is lenient, and never fatal.
+"""The JSON decoder: strict where Spark's from_json is lenient, exact where it is not, and never fatal.
 
 from_json alone accepts ``{"id": 1} trailing`` and single quotes, and mixes malformed text up with a wrong type.
 Here the text is parsed once inside ``{"v":[`` ... ``]}``: anything after the first object then either breaks the
 JSON or makes a second element. Only text that contains ``}`` followed by ``]`` could close the array early, and
-only such records are parsed a second time inside ``{"v":`` ... ``}``. Why a record is bad is worked out by two more
-parses that run for bad records only.
+only such records are parsed a second time inside ``{"v":`` ... ``}``.
+
+from_json also rounds decimals, makes Infinity of large numbers and writes numbers anew that stand in a STRING field.
+Records in which that could have happened are told by cheap signs and read once more from a tagged text
+(`tagged`), in which every string and every number is a text that shows which of the two it is. Why a record is bad
+is worked out from the same text, for bad records only.
 """
 
 from __future__ import annotations
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import IntegralType, StringType, StructField, StructType
+from pyspark.sql.types import (
+    ArrayType,
+    DataType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
+from twinrun.events.exact import SHOWN_CHARACTERS, TIMES, holds
 from twinrun.events.registry import register_decoder
+from twinrun.events.tagged import (
+    AS_IT_STANDS,
+    LONG,
+    NESTED,
+    TOO_MUCH,
+    any_place,
+    as_it_stands,
+    first_wrong,
+    places,
+    tagged,
+    tagged_struct,
+    tagged_type,
+)
+from twinrun.events.tagged import (
+    quoted as quoted,
+)
 
 _CORRUPT = "_twinrun_corrupt"
-_SHOWN_CHARACTERS = 80
 _OPTIONS = {
     "mode": "PERMISSIVE",
     "columnNameOfCorruptRecord": _CORRUPT,
     "allowSingleQuotes": "false",
     "allowNonNumericNumbers": "false",
 }
+_MAY_BE_HUGE = (
+    r"[\s:,\[]-?\d[\d.]*+[eE][-+]?\d{5}"
+    r'|"[-+]?[\p{Nd}.,]++[eE][-+]?\p{Nd}{5}'
+    r'|"[-+.,\p{Nd}eE]{999}'
+    r'|"(?:[-+.,\p{Nd}eE]*+\\u[0-9a-fA-F]{4})++[-+.,\p{Nd}eE]*+"'
+)
+# A number that Java wrote, as Spark does where a STRING field holds one; or the 0 of a -0.
+_REWRITTEN = r"^-?\d+\.\d+(?:E-?\d+)?\z"
+_REWRITTEN_INSIDE = r"\d\.\d|\"-?Infinity\"|[:,\[]0[,\]}]"
+# What a value t is that may not be what the record says. Comparisons of bytes first: most texts begin with a letter.
+_DOUBTFUL_TEXT = rf"""(t >= '-' AND t < ':' AND (t RLIKE r'{_REWRITTEN}' OR (t = '0' AND contains(_text, '-0'))))
+    OR ((startswith(t, '{{') OR startswith(t, '[')) AND t RLIKE r'{_REWRITTEN_INSIDE}')
+    OR t IN ('"Infinity"', '"-Infinity"')"""
+_DOUBTFUL_TIME = r"""t >= '-' AND t < ':' AND t RLIKE r'^-?\d+\z'
+    AND (contains(_text, concat('"', t, '"')) OR contains(_text, r'\u00'))"""
+_DOUBTFUL_NUMBER = f"""t IN (DOUBLE('Infinity'), DOUBLE('-Infinity'))
+    OR (t = 0 AND (contains(_text, 'e-') OR contains(_text, 'E-') OR contains(_text, '{"0" * 30}')))"""
+# An escape from uD800 to uDFFF that is not one of a pair: Spark would make a question mark of it.
+_HALF = r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+_EARLY = rf"""CASE WHEN value IS NULL OR trim(CAST(value AS STRING)) = '' THEN 'empty_value|the record has no value'
+    WHEN NOT is_valid_utf8(CAST(value AS STRING)) THEN 'not_utf8|the value is not valid UTF-8 text'
+    WHEN (contains(CAST(value AS STRING), r'\ud') OR contains(CAST(value AS STRING), r'\uD'))
+        AND replace(CAST(value AS STRING), r'\\', '-') RLIKE r'{_HALF}'
+    THEN 'not_utf8|an escape in the value is half of a surrogate pair, which UTF-8 does not hold' END"""
 
 
 def decode_json(rows: DataFrame, wire: StructType) -> DataFrame:
     """Read one JSON object per record; see `twinrun.events.registry.Decoder` for the columns.
 
-    A STRING field takes the text of any JSON value; unknown fields are ignored; of a repeated field the last wins
-    (all three as in from_json).
+    A STRING field takes the text of any JSON value as it stands; unknown fields are ignored; of a repeated name the
+    last wins, in objects and in maps. Times come out as text: a number as its digits, and a text that is nothing
+    but digits in quotes.
     """
     text = F.col("value").cast("string")
-    in_array = F.from_json(F.concat(F.lit('{"v":['), text, F.lit("]}")), _wrapped(wire, in_array=True), _OPTIONS)
-    parsed = _barrier(rows, {"_text": text, "_array": in_array})
-    empty = F.col("value").isNull() | (F.trim("_text") == "")
-    not_utf8 = ~F.is_valid_utf8("_text")
-    checked = _barrier(parsed, {"_good": F.when(empty | not_utf8, F.lit(False)).otherwise(_intact(wire))})
-    malformed = ~F.col("_good") & ~empty & ~not_utf8
-    text_only = StructType([StructField(f.name, StringType()) for f in wire])
-    diagnosed = _barrier(
-        checked,
-        {
-            "_raw": F.when(malformed, F.from_json("_text", _with_corrupt(text_only), _OPTIONS)),
-            "_typed": F.when(malformed, F.from_json("_text", _with_corrupt(wire), _OPTIONS)),
-        },
-    )
-    rule, reason = _diagnosis(wire)
-    empty_reason, utf8_reason = F.lit("the record has no value"), F.lit("the value is not valid UTF-8 text")
-    return diagnosed.select(
-        *[F.col(name) for name in rows.columns],
-        F.when(F.col("_good"), F.try_element_at(F.col("_array.v"), F.lit(1))).alias("_fields"),
-        F.when(empty, F.lit("empty_value"))
-        .when(not_utf8, F.lit("not_utf8"))
-        .when(~F.col("_good"), rule)
-        .alias("_format_rule"),
-        F.when(empty, empty_reason).when(not_utf8, utf8_reason).when(~F.col("_good"), reason).alias("_format_reason"),
+    read = StructType([StructField(f.name, _as_read(f.dataType), metadata=f.metadata) for f in wire])
+    safe = F.from_json(F.concat(F.lit('{"v":['), text, F.lit("]}")), _wrapped(read, in_array=True), _OPTIONS)
+    given = rows
+    huge = any_place(places("_tags", wire, (DecimalType,)), TOO_MUCH)
+    if huge is not None:
+        # A DECIMAL that would take Spark minutes, or all memory, to read: `_array` stays null.
+        tags = F.when(text.rlike(_MAY_BE_HUGE), F.from_json(tagged(text), tagged_struct(read), _OPTIONS))
+        given, safe = rows.select("*", tags.alias("_tags")), F.when(~F.expr(huge), safe)
+    early = F.expr(_EARLY)
+    parsed = computed_once(given, {"_text": text, "_early": early, "_array": safe}, without=("_tags",))
+    row = F.try_element_at(F.col("_array.v"), F.lit(1))
+    huge_now = F.expr("_array IS NULL").alias("_huge")
+    good = F.when(F.col("_early").isNull(), _intact(read)).otherwise(F.lit(False))
+    checked = computed_once(parsed, {"_good": good, "_row": row, "_huge": huge_now}, without=("_array",))
+    looked = computed_once(checked, {"_look": _second_look(wire, read)})
+    names = [F.col(name) for name in rows.columns]
+    said = looked.select(*names, "_row", "_look", F.expr(_said(wire)).alias("_said"), *_texts_of(wire))
+    return said.select(
+        *names,
+        F.when(F.col("_said").isNull(), _fields(wire)).alias("_fields"),
+        F.expr("substring_index(_said, '|', 1)").alias("_format_rule"),
+        F.expr("substr(_said, instr(_said, '|') + 1)").alias("_format_reason"),
     )
 
 
-def _barrier(rows: DataFrame, added: dict[str, Column]) -> DataFrame:
+def _second_look(wire: StructType, read: StructType) -> Column:
+    """A record that is bad or doubtful, parsed in four more ways; null for any other.
+
+    In a function over an array: its code, which runs for few records, stays out of the code that Spark generates
+    for every record, which Java would otherwise find too long to compile.
+    """
+    text, bad = F.col("_text"), ~F.col("_good")
+    deep = any(isinstance(f.dataType, NESTED) for f in wire)
+
+    def again(_once: Column) -> Column:
+        from_tags = tagged(text)
+        cells = F.from_json(from_tags, tagged_struct(_texts(wire)), _OPTIONS)
+        return F.struct(
+            F.from_json(from_tags, tagged_struct(read), _OPTIONS).alias("tags"),
+            F.when(bad, F.from_json(text, _with_corrupt(_texts(wire)), _OPTIONS)).alias("raw"),
+            *([F.when(bad, cells).alias("cells")] if deep else []),
+            F.when(bad & ~F.col("_huge"), F.from_json(text, _with_corrupt(read), _OPTIONS)).alias("typed"),
+        )
+
+    needed = F.col("_early").isNull() & (bad | F.expr(_doubtful(wire)))
+    return F.when(needed, F.get(F.transform(F.array(F.lit(1)), again), F.lit(0)))
+
+
+def _said(wire: StructType) -> str:
+    """SQL of what is wrong with a record: rule, a bar and the reason; null where nothing is."""
+    shown = f"substring(_text, 1, {SHOWN_CHARACTERS})"
+    return f"""CASE WHEN _early IS NOT NULL THEN _early WHEN _look IS NULL THEN NULL
+        WHEN NOT _good AND (_look.raw.{_CORRUPT} IS NOT NULL OR _look.raw IS NULL) THEN concat(
+            'not_json|not a JSON object', CASE WHEN length(_text) > {LONG}
+            THEN ', or one with numbers of over 1,000 digits or over 1,000 levels: ' ELSE ': ' END, {shown})
+        ELSE coalesce({first_wrong("_look", "_good", wire)},
+            CASE WHEN NOT _good THEN concat(CASE WHEN _look.typed.{_CORRUPT} IS NOT NULL
+            THEN 'wrong_type|a nested or repeated value has another type: '
+            ELSE 'trailing_bytes|bytes after the JSON object: ' END, {shown}) END) END"""
+
+
+def computed_once(rows: DataFrame, added: dict[str, Column], without: tuple[str, ...] = ()) -> DataFrame:
     """Add columns that are computed exactly once per row.
 
     A generator stops the optimizer from pulling expressions up or pushing filters down through it. With a plain
     projection, Spark 4.2 evaluates from_json again for each use of its result.
     """
-    columns = [*[F.col(name) for name in rows.columns], *[c.alias(name) for name, c in added.items()]]
+    kept = [F.col(name) for name in rows.columns if name not in without]
+    columns = [*kept, *[c.alias(name) for name, c in added.items()]]
     return rows.select(F.explode(F.array(F.struct(*columns))).alias("_r")).select("_r.*")
 
 
-def _intact(wire: StructType) -> Column:
+def _intact(read: StructType) -> Column:
     in_object = F.from_json(
-        F.concat(F.lit('{"v":'), F.col("_text"), F.lit("}")), _wrapped(wire, in_array=False), _OPTIONS
+        F.concat(F.lit('{"v":'), F.col("_text"), F.lit("}")), _wrapped(read, in_array=False), _OPTIONS
     )
     elements = F.col("_array.v")
     one_object = F.col(f"_array.{_CORRUPT}").isNull() & (F.size(elements) == 1)
@@ -83,51 +174,133 @@ def _intact(wire: StructType) -> Column:
     return F.coalesce(one_object & F.try_element_at(elements, F.lit(1)).isNotNull() & ~closed_early, F.lit(False))
 
 
-def _wrapped(wire: StructType, *, in_array: bool) -> str:
-    fields = ", ".join(f"{quoted(f.name)}: {f.dataType.simpleString()}" for f in wire)
-    inner = f"struct<{fields}>"
-    return f"struct<v: {f'array<{inner}>' if in_array else inner}, {_CORRUPT}: string>"
-
-
-def quoted(name: str) -> str:
-    """A column name in backticks, safe for dots, spaces and backticks."""
-    return "`" + name.replace("`", "``") + "`"
+def _wrapped(read: StructType, *, in_array: bool) -> StructType:
+    inner = StructType([StructField(f.name, f.dataType) for f in read])
+    value = ArrayType(inner) if in_array else inner
+    return StructType([StructField("v", value), StructField(_CORRUPT, StringType())])
 
 
 def _with_corrupt(schema: StructType) -> StructType:
     return StructType([*schema.fields, StructField(_CORRUPT, StringType())])
 
 
-def _diagnosis(wire: StructType) -> tuple[Column, Column]:
-    """Rule and reason of a record that is known to be bad."""
-    raw, typed, text = F.col("_raw"), F.col("_typed"), F.col("_text")
-    shown = F.substring(text, 1, _SHOWN_CHARACTERS)
-    not_json = raw[_CORRUPT].isNotNull() | raw.isNull()
-    rule = F.when(not_json, F.lit("not_json"))
-    reason = F.when(not_json, F.concat(F.lit("not a JSON object: "), shown))
+def _as_read(wire: DataType) -> DataType:
+    """The schema for from_json: times as text, since Spark guesses at them and looks at the clock."""
+    if isinstance(wire, (*TIMES, StringType)):
+        return StringType()
+    if isinstance(wire, ArrayType):
+        return ArrayType(_as_read(wire.elementType))
+    if isinstance(wire, MapType):
+        return MapType(StringType(), _as_read(wire.valueType))
+    if isinstance(wire, StructType):
+        return StructType([StructField(f.name, _as_read(f.dataType)) for f in wire])
+    return wire
+
+
+def _texts(wire: StructType) -> StructType:
+    return StructType([StructField(f.name, StringType()) for f in wire])
+
+
+def _smallest_scale(dtype: DataType) -> int:
+    if isinstance(dtype, ArrayType):
+        return _smallest_scale(dtype.elementType)
+    if isinstance(dtype, MapType):
+        return _smallest_scale(dtype.valueType)
+    if isinstance(dtype, StructType):
+        return min((_smallest_scale(f.dataType) for f in dtype), default=38)
+    return dtype.scale if isinstance(dtype, DecimalType) else 38
+
+
+def _doubtful(wire: StructType) -> str:
+    """SQL of whether from_json may have changed a value; false for nearly every record, and cheap to tell."""
+    signs = [
+        any_place(places("_row", wire, (StringType,), tag=""), _DOUBTFUL_TEXT),
+        any_place(places("_row", wire, (TimestampType,), tag=""), _DOUBTFUL_TIME),
+        any_place(places("_row", wire, (DoubleType, FloatType), tag=""), _DOUBTFUL_NUMBER),
+    ]
+    if holds(wire, DecimalType):
+        more = _smallest_scale(wire) + 1
+        token = rf"[-+]?\d*+(?:\.\d{{{more}}}|(?:\.\d*+)?[eE](?:-|\+?\d{{4}}))"
+        odd = r'(?<=")(?=[-+.,]*(?:\d|\\u|[\p{Nd}&&[^0-9]]))(?:[-+.\deE]*+(?:,|\\u[0-9a-fA-F]{4}|[\p{Nd}&&[^0-9]]))++'
+        pattern = rf'[\s:,\["](?:{token}|{odd}[-+.\deE]*+")'
+        signs.insert(0, f"_text RLIKE r'{pattern}'")
+    return " OR ".join(sign for sign in signs if sign is not None) or "false"
+
+
+def _simple(wire: StructType) -> list[StructField]:
+    return [f for f in wire if isinstance(f.dataType, StringType | TimestampType)]
+
+
+def _texts_of(wire: StructType) -> list[Column]:
+    """The texts of a record that was looked at again, as they stand; digits in quotes keep these as a time."""
+    simple = _simple(wire)
+    if not simple:
+        return []
+    tags = ", ".join(f"_look.tags.{quoted('s' + f.name)}" for f in simple)
+    times = ", ".join(str(n) for n, f in enumerate(simple) if isinstance(f.dataType, TimestampType)) or "-1"
+    of_time = f"i IN ({times}) AND t RLIKE r'^s-?\\d+\\z'"
+    each = f"""CASE WHEN {of_time} THEN concat('"', substring(t, 2), '"') ELSE {AS_IT_STANDS} END"""
+    return [F.expr(f"CASE WHEN _look IS NOT NULL THEN transform(array({tags}), (t, i) -> {each}) END").alias("_texts")]
+
+
+def _fields(wire: StructType) -> Column:
+    """The row that was read; its texts as they stand where it was looked at again."""
+    row, simple = F.col("_row"), [f.name for f in _simple(wire)]
+    usual = F.col("_look").isNull()
+    parts: list[Column] = []
     for field in wire:
-        cell = raw[field.name]
-        mismatch = cell.isNotNull() & typed[field.name].isNull()
-        seen = F.substring(cell, 1, _SHOWN_CHARACTERS)
-        says = F.concat(F.lit(f"field {field.name}: "), seen, F.lit(f" is not {field.dataType.simpleString()}"))
-        if isinstance(field.dataType, IntegralType):
-            # A whole JSON number that the type cannot hold; the same digits in quotes are of a wrong type.
-            in_quotes = text.rlike('"' + _regex(field.name) + r'"\s*:\s*"')
-            rule = rule.when(mismatch & cell.rlike(r"^-?\d+$") & ~in_quotes, F.lit("out_of_range"))
-            reason = reason.when(mismatch & cell.rlike(r"^-?\d+$") & ~in_quotes, says)
-        rule = rule.when(mismatch, F.lit("wrong_type"))
-        reason = reason.when(mismatch, says)
-    nested = typed[_CORRUPT].isNotNull()
-    return (
-        rule.when(nested, F.lit("wrong_type")).otherwise(F.lit("trailing_bytes")),
-        reason.when(nested, F.concat(F.lit("a nested value has another type: "), shown)).otherwise(
-            F.concat(F.lit("bytes after the JSON object: "), shown)
-        ),
+        read = _as_read(field.dataType)
+        value = _last_of_each_name(row[field.name], read)
+        if field.name in simple:
+            value = F.when(usual, value).otherwise(F.get("_texts", F.lit(simple.index(field.name))))
+        elif holds(field.dataType, StringType, TimestampType):
+            tag = _last_of_each_name(F.col("_look")["tags"]["s" + field.name], tagged_type(read))
+            value = F.when(usual, value).otherwise(_merged(value, tag, field.dataType))
+        parts.append(value.alias(field.name))
+    return F.struct(*parts)
+
+
+def _merged(value: Column, tag: Column, wire: DataType) -> Column:
+    """A value with its texts as they stand in the record."""
+    if isinstance(wire, StringType):
+        return as_it_stands(tag)
+    if isinstance(wire, TimestampType):
+        in_quotes = F.concat(F.lit('"'), F.substring(tag, 2, 2**31 - 1), F.lit('"'))
+        return F.when(tag.rlike(r"^s-?\d+\z"), in_quotes).otherwise(as_it_stands(tag))
+    if not holds(wire, StringType, TimestampType):
+        return value
+    if isinstance(wire, StructType):
+        parts = [_merged(value[f.name], tag["s" + f.name], f.dataType).alias(f.name) for f in wire]
+        return F.when(value.isNotNull(), F.struct(*parts))
+    if isinstance(wire, MapType):
+        inner = wire.valueType
+        values = F.zip_with(F.map_values(value), F.map_values(tag), lambda v, t: _merged(v, t, inner))
+        return F.map_from_arrays(F.map_keys(value), values)
+    assert isinstance(wire, ArrayType)
+    element = wire.elementType
+    return F.zip_with(value, tag, lambda v, t: _merged(v, t, element))
+
+
+def _last_of_each_name(value: Column, read: DataType) -> Column:
+    """The value with each name once per map, at any depth: Spark keeps them all and finds the first."""
+    if not holds(read, MapType):
+        return value
+    if isinstance(read, StructType):
+        parts = [_last_of_each_name(value[f.name], f.dataType).alias(f.name) for f in read]
+        return F.when(value.isNotNull(), F.struct(*parts))
+    if isinstance(read, ArrayType):
+        element = read.elementType
+        return F.transform(value, lambda each: _last_of_each_name(each, element))
+    assert isinstance(read, MapType)
+    inner = read.valueType
+    if holds(inner, MapType):
+        value = F.transform_values(value, lambda _, each: _last_of_each_name(each, inner))
+    keys = F.map_keys(value)
+    later = F.filter(
+        F.map_entries(value),
+        lambda entry, n: ~F.array_contains(F.slice(keys, n + 2, F.size(keys)), entry["key"]),
     )
-
-
-def _regex(name: str) -> str:
-    return "".join(c if c.isalnum() or c == "_" else "\\" + c for c in name)
+    return F.when(F.size(F.array_distinct(keys)) == F.size(keys), value).otherwise(F.map_from_entries(later))
 
 
 register_decoder("json", decode_json)

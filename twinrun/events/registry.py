@@ -12,9 +12,12 @@ from twinrun.errors import JobError
 Decoder = Callable[[DataFrame, StructType], DataFrame]
 """From rows with a BINARY ``value`` and the wire schema, to the same rows with three columns more.
 
-``_fields``: struct of the wire schema, null where the record cannot be read. ``_format_rule``: null for a readable
-record, else the id of the quarantine rule. ``_format_reason``: one sentence, null where the rule is. A decoder is
-lazy, keeps every row exactly once and never fails on a record.
+``_fields``: struct of the wire schema, null where the record cannot be read. Times (TIMESTAMP, TIMESTAMP_NTZ, DATE) may
+stand in it as STRING: ISO 8601, or the digits of a number of milliseconds; digits that the record has as a text keep
+their quotes. TINYINT and DECIMAL are asked for wider than declared, so that what does not fit can be told.
+``_format_rule``: null for a readable record, else the id of the quarantine rule. ``_format_reason``: one sentence,
+null where the rule is. A decoder is lazy, keeps every row exactly once, changes no value in silence and never fails on
+a record.
 """
 
 _DECODERS: dict[str, Decoder] = {}

@@ -9,7 +9,7 @@ from twinrun.config.model import Config
 from twinrun.durations import human
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK
 from twinrun.explain.explain import NOBODY, Foreign
-from twinrun.job.fingerprint import changed_parts
+from twinrun.job.fingerprint import DECODER, changed_parts
 from twinrun.job.job import Job
 from twinrun.results.cut import ForeignCommit, StreamCut
 from twinrun.results.state import BatchState
@@ -151,7 +151,12 @@ def _behind(pinned: Cut, rows: int) -> str:
 def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[str]:
     problems = []
     changed = changed_parts(cut.state.fingerprint, batch.fingerprint)
-    if changed:
+    if changed == [DECODER]:
+        problems.append(
+            "logic_changed: the two results come from versions of twinrun that decode records in different ways "
+            "(docs/decoding.md); the job's definition is the same"
+        )
+    elif changed:
         problems.append(f"logic_changed: the two results come from different definitions: {', '.join(changed)}")
     if checks.foreign:
         problems.append(

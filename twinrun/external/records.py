@@ -7,28 +7,26 @@ from __future__ import annotations
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import (
-    DataType,
-    DecimalType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampNTZType,
-    TimestampType,
-)
+from pyspark.sql.types import DataType, StructField, StructType
 
 from twinrun.config.external import ExternalBinding
+from twinrun.events.exact import (
+    SHOWN_CHARACTERS,
+    TimeForm,
+    as_declared,
+    first_text,
+    kind_and_value,
+    no_time,
+    unfit_number,
+    wire_field,
+    wire_type,
+)
 from twinrun.events.json_ import decode_json
-from twinrun.events.rules import in_calendar, iso8601_instant
 
 ROW, RULE, REASON, TOMBSTONE = "row", "rule", "reason", "tombstone"
 PLACE = ("topic", "partition", "offset", "timestamp", "record_key")
-_TIMES = (TimestampType, TimestampNTZType)
 Check = tuple[Column, Column, Column]
 """Condition, rule and reason."""
-
-_SHOWN_CHARACTERS = 80
 
 
 def decode_records(
@@ -54,7 +52,8 @@ def decode_records(
         null unless it can be read; of a tombstone the key columns alone), ``tombstone``, and ``rule`` and ``reason``,
         null for good records.
     """
-    wire = StructType([StructField(f.name, _wire_type(f.dataType, binding)) for f in schema])
+    times = _times(binding)
+    wire = StructType([wire_field(f, wire_type(f.dataType, times)) for f in schema])
     place = [F.col(name) for name in PLACE]
     records = raw.withColumn("record_key", F.col("key")).select(*place, "value")
     parts: dict[str, Column] = {}
@@ -70,6 +69,8 @@ def decode_records(
         says = F.concat(F.lit("the record's key: "), F.col("_key_reason"))
         checks.append((F.col("_key_rule").isNotNull(), F.concat(F.lit("key_"), F.col("_key_rule")), says))
     decoded = decode_json(records, wire)
+    read = decoded.schema["_fields"].dataType
+    assert isinstance(read, StructType)
     deletes = F.col("value").isNull() & F.col("record_key").isNotNull() if tombstones else F.lit(False)
     fields = F.col("_fields")
     cells = {f.name: F.coalesce(fields[f.name], parts[f.name]) if f.name in parts else fields[f.name] for f in wire}
@@ -83,49 +84,47 @@ def decode_records(
         says = F.lit(f"key column {name} is missing or null")
         checks.append((whole & cells[name].isNull(), F.lit("missing_field"), says))
     for field in schema:
-        checks += _value_checks(field, cells[field.name], binding)
-    rule, reason = _first(checks)
-    row = F.struct(*[_typed(field.dataType, cells[field.name], binding).alias(field.name) for field in schema])
-    told = [deletes.alias(TOMBSTONE), rule.alias(RULE), reason.alias(REASON)]
-    marked = decoded.select(*place, "value", row.alias(ROW), *told)
-    return marked.withColumn(ROW, F.when(F.col(RULE).isNull(), F.col(ROW)))
+        checks += _value_checks(field, cells[field.name], read[field.name].dataType, binding)
+    row = F.struct(
+        *[as_declared(cells[f.name], read[f.name].dataType, f.dataType, times).alias(f.name) for f in schema]
+    )
+    judged = decoded.select(*place, "value", row.alias(ROW), deletes.alias(TOMBSTONE), _first(checks).alias("_wrong"))
+    return judged.select(
+        *place,
+        "value",
+        F.when(F.col("_wrong").isNull(), F.col(ROW)).alias(ROW),
+        TOMBSTONE,
+        F.col("_wrong.rule").alias(RULE),
+        F.col("_wrong.reason").alias(REASON),
+    )
 
 
-def _first(checks: list[Check]) -> tuple[Column, Column]:
-    """Rule and reason of the first check that holds, both null where none does."""
-    rule: Column = F.lit(None).cast("string")
-    reason: Column = F.lit(None).cast("string")
-    for condition, name, says in reversed(checks):
-        holds = F.coalesce(condition, F.lit(False))
-        rule, reason = F.when(holds, name).otherwise(rule), F.when(holds, says).otherwise(reason)
-    return rule, reason
+def _first(checks: list[Check]) -> Column:
+    """Rule and reason of the first check that holds, null where none does."""
+    told = [(holds, F.struct(name.alias(RULE), says.alias(REASON))) for holds, name, says in checks]
+    first = F.when(*told[0])
+    for holds, says in told[1:]:
+        first = first.when(holds, says)
+    return first
 
 
-def _value_checks(field: StructField, cell: Column, binding: ExternalBinding) -> list[Check]:
-    """What from_json would change in silence: digits that the type does not hold, and times that are none."""
-    name = field.name
-    if isinstance(field.dataType, DecimalType):
-        kept = cell.try_cast(field.dataType)
-        unfit = F.lit(f" does not fit {field.dataType.simpleString()} exactly")
-        says = F.concat(F.lit(f"field {name} = "), cell.cast("string"), unfit)
-        return [(cell.isNotNull() & (kept.isNull() | (kept != cell)), F.lit("out_of_range"), says)]
-    if isinstance(field.dataType, _TIMES):
-        wrong = ~in_calendar(cell) if binding.time_format == "epoch_ms" else iso8601_instant(cell).isNull()
-        shown = F.substring(cell.cast("string"), 1, _SHOWN_CHARACTERS)
+def _times(binding: ExternalBinding) -> TimeForm:
+    """One form for all times, as declared; digits that the column could not hold are never cut off."""
+    numbers = binding.time_format == "epoch_ms"
+    return TimeForm(numbers=numbers, texts=not numbers, cut=False)
+
+
+def _value_checks(field: StructField, cell: Column, read: DataType, binding: ExternalBinding) -> list[Check]:
+    """At any depth: digits that the type does not hold, and times that are none."""
+    name, checks = field.name, []
+    unfit = first_text(cell, read, field.dataType, unfit_number)
+    if unfit is not None:
+        fits = F.lit(f" does not fit {field.dataType.simpleString()} exactly")
+        says = F.concat(F.lit(f"field {name} = "), unfit, fits)
+        checks.append((unfit.isNotNull(), F.lit("out_of_range"), says))
+    wrong = first_text(cell, read, field.dataType, no_time(_times(binding)))
+    if wrong is not None:
+        shown = F.substring(kind_and_value(wrong)[1], 1, SHOWN_CHARACTERS)
         says = F.concat(F.lit(f"field {name} is not a time ({binding.time_format}): "), shown)
-        return [(cell.isNotNull() & wrong, F.lit("wrong_time"), says)]
-    return []
-
-
-def _wire_type(dtype: DataType, binding: ExternalBinding) -> DataType:
-    """The type read from a record; wider where from_json would round in silence."""
-    if isinstance(dtype, _TIMES):
-        return LongType() if binding.time_format == "epoch_ms" else StringType()
-    return DecimalType(38, 38 - (dtype.precision - dtype.scale)) if isinstance(dtype, DecimalType) else dtype
-
-
-def _typed(dtype: DataType, cell: Column, binding: ExternalBinding) -> Column:
-    if isinstance(dtype, _TIMES):
-        epoch = F.when(in_calendar(cell), F.timestamp_millis(cell)) if binding.time_format == "epoch_ms" else None
-        return (iso8601_instant(cell) if epoch is None else epoch).cast(dtype)
-    return cell.try_cast(dtype) if isinstance(dtype, DecimalType) else cell
+        checks.append((wrong.isNotNull(), F.lit("wrong_time"), says))
+    return checks

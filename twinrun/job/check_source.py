@@ -14,6 +14,14 @@ from twinrun.events.source import EventTimeFormat, OffsetRule, Source
 from twinrun.job.ddl import NUMERIC, DdlError, Field, read_ddl
 from twinrun.job.problem import Problem, wrong_choice, wrong_duration
 
+_NOT_DECODED = {
+    "interval": "Delta cannot hold it; declare STRING, or BIGINT with the unit in the name",
+    "void": "it has no values; leave the field out",
+    "variant": "Spark reads long numbers in it as DOUBLE; declare STRING, which keeps the text, and use parse_json",
+    "char": "Spark would pad it; declare STRING",
+    "varchar": "Spark does not hold its length in a record; declare STRING",
+    "time": "Delta cannot hold it; declare STRING",
+}
 _EVENT_TIME_TYPES = {"epoch_ms": ("bigint",), "iso8601": ("string", "timestamp")}
 
 
@@ -43,6 +51,13 @@ def source_problems(source: Source) -> Iterator[Problem]:
 
 def _field_problems(source: Source, where: str, fields: dict[str, Field]) -> Iterator[Problem]:
     for name in fields:
+        for kind in sorted({fields[name].type, *fields[name].inside}):
+            if kind in _NOT_DECODED:
+                found = f"{where}: the field {name!r} has the type {kind.upper()}, which is not read from records"
+                yield Problem(found, "a type of docs/decoding.md", _NOT_DECODED[kind])
+            elif kind.startswith("key of ") and kind != "key of string":
+                found = f"{where}: the field {name!r} has a MAP whose key is {kind.removeprefix('key of ').upper()}"
+                yield Problem(found, "STRING, as names in JSON are", "declare MAP<STRING, ...>")
         if name.startswith("_"):
             yield Problem(f"{where}: the field {name!r} begins with '_', which is kept for twinrun", change="rename it")
     yield from _undeclared(f"{where}: event_time", [source.event_time], fields)

@@ -35,11 +35,15 @@ NUMERIC = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
 
 @dataclass(frozen=True)
 class Field:
-    """One declared field. ``type`` is the type's first word in Spark's spelling, such as ``bigint`` or ``array``."""
+    """One declared field. ``type`` is the type's first word in Spark's spelling, such as ``bigint`` or ``array``.
+
+    ``inside`` are the types that stand in its brackets at any depth; the key of a MAP as ``key of string``.
+    """
 
     name: str
     type: str
     required: bool
+    inside: tuple[str, ...] = ()
 
 
 class DdlError(ValueError):
@@ -71,10 +75,11 @@ def read_ddl(text: str) -> tuple[Field, ...]:
 
 
 class _Tokens:
-    """A place in a list of words and signs; the empty text is its end."""
+    """A place in a list of words and signs; the empty text is its end. ``types`` are those that were read."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.tokens, self.place = tokens, 0
+        self.types: list[str] = []
 
     def peek(self) -> str:
         return self.tokens[self.place] if self.place < len(self.tokens) else ""
@@ -127,11 +132,13 @@ def _field(tokens: _Tokens) -> Field:
         raise DdlError(msg)
     name = token[1:-1].replace("``", "`") if token.startswith("`") else token
     tokens.accept(":")
+    before = len(tokens.types)
     kind = _type(tokens, name)
+    inside = tuple(tokens.types[before:-1])
     required = tokens.accept("not", "null")
     if tokens.accept("comment"):
         tokens.take()
-    return Field(name, kind, required)
+    return Field(name, kind, required, inside)
 
 
 def _type(tokens: _Tokens, field: str) -> str:
@@ -141,8 +148,9 @@ def _type(tokens: _Tokens, field: str) -> str:
         _numbers(tokens, kind, field)
     elif kind in ("array", "map"):
         tokens.expect("<", kind.upper())
-        _type(tokens, field)
+        of_key = _type(tokens, field)
         if kind == "map":
+            tokens.types[-1] = f"key of {of_key}"
             tokens.expect(",", "the key type of a MAP")
             _type(tokens, field)
         tokens.expect(">", f"the {kind.upper()} of {field}")
@@ -161,6 +169,7 @@ def _type(tokens: _Tokens, field: str) -> str:
         hint = f"; did you mean {match.upper()}?" if match else ""
         msg = f"the field {field} has no type that is known ({word.upper() or 'the end of the text'}){hint}"
         raise DdlError(msg)
+    tokens.types.append(kind)
     return kind
 
 

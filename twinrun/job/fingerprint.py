@@ -11,7 +11,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from twinrun.events.decode import decoder_fingerprint, event_schema
+from twinrun.events.decode import DECODER_VERSION, declaration_fingerprint, event_schema
 from twinrun.events.source import Source
 from twinrun.job.code import file_code, row_code
 from twinrun.job.job import Job
@@ -21,6 +21,8 @@ from twinrun.session.settings import with_settings
 _EXPRESSION_ID = re.compile(r"#\d+L?")
 # Spark shortens what it shows of a plan, and what it leaves out could be what was changed.
 _WHOLE = {"spark.sql.maxPlanStringLength": str(2**31 - 64), "spark.sql.debug.maxToStringFields": str(2**31 - 1)}
+DECODER = "how this version of twinrun decodes records (docs/decoding.md)"
+"""The words of `changed_parts` for what twinrun changed, and not the job."""
 _WORDS = {
     "plan": "the logic (its analysed plan)",
     "code": "the Python code of a job that has UDFs",
@@ -28,6 +30,7 @@ _WORDS = {
     "keys": "keys",
     "grain": "window, slide or gap",
     "emit": "emit or delete_when",
+    "decoder": DECODER,
     "sources": "a source's declaration (schema, event time, lateness, rules)",
     "tables": "the static tables",
 }
@@ -48,6 +51,7 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
         "keys": json.dumps(job.keys),
         "grain": json.dumps([job.window_ms, job.slide_ms, job.gap, job.window_column]),
         "emit": json.dumps([job.emit, job.delete_when]),
+        "decoder": DECODER_VERSION,
         "sources": json.dumps({s.name: _meaning(s) for s in job.sources}, sort_keys=True),
         "tables": json.dumps([asdict(t) for t in job.tables]),
         # Not compared themselves: they tell a change of Spark from a change of the job.
@@ -58,7 +62,7 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
 
 def _meaning(source: Source) -> list[Any]:
     """What of a source's declaration changes results; what came later stands there only where it is used."""
-    return [decoder_fingerprint(source), source.lateness, *([source.distinct] if source.distinct else [])]
+    return [declaration_fingerprint(source), source.lateness, *([source.distinct] if source.distinct else [])]
 
 
 def changed_parts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

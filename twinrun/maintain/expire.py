@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import InputError
+from twinrun.events.times import utc_day
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.maintain.logs import log_removals
@@ -193,7 +194,7 @@ def _ends(spark: SparkSession, cfg: Config, topic: str, sources: list[str], befo
     ends = {row["partition"]: row["newest"] if row["young"] is None else row["young"] for row in rows}
     for source in sources:
         events = read_table(spark, cfg.table("events", source=source))
-        found = events.filter(F.col("_event_date") >= F.to_date(limit)).groupBy("_partition")
+        found = events.filter(F.col("_event_date") >= utc_day(limit)).groupBy("_partition")
         first = {row[0]: row[1] for row in found.agg(F.min("_offset")).collect()}
         decoded = _decoded(spark, cfg, source)[1]
         ends = {p: min(end, first.get(p, end), decoded.get(p, 0)) for p, end in ends.items()}

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
-from twinrun.job.fingerprint import accepted, changed_parts, other_spark
+from twinrun.job.fingerprint import DECODER, accepted, changed_parts, other_spark
 from twinrun.results.refusals import Places, is_left_out, without
 from twinrun.tables.checkpoint import last_committed, query_id
 from twinrun.tables.control import Record, add_record, latest_record
@@ -164,6 +164,13 @@ def check_continues(
     """
     way_out = new_checkpoint(job)
     changed = changed_parts(state.fingerprint, new)
+    if changed == [DECODER]:
+        raise CheckpointError(
+            f"the checkpoint of {job} was made by a version of twinrun that decodes records in another way; its state "
+            "holds events as that version read them (docs/decoding.md). The job's definition is the same.",
+            expected="events that are decoded in one way from the first to the last",
+            fix=f"start anew: {way_out}, or go on with the version that made it",
+        )
     made_by = other_spark(state.fingerprint, new)
     if made_by and not accepted(state.fingerprint, new, plans_of):
         raise CheckpointError(

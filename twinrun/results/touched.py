@@ -14,6 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
+from twinrun.events.times import utc_day
 from twinrun.job.job import Job
 
 MOST_RANGES = 200
@@ -101,7 +102,7 @@ def events_of(events: DataFrame, job: Job, ranges: list[TimeRange]) -> DataFrame
     inside = in_spans(F.unix_millis(F.col(quoted(name))), [(r.low_ms, r.high_ms + window_ms) for r in ranges])
     low, high = min(r.low_ms for r in ranges), max(r.high_ms for r in ranges) + window_ms
     # The day column first: whole files are skipped by it.
-    day = F.to_date(F.timestamp_millis(F.lit(low))), F.to_date(F.timestamp_millis(F.lit(high)))
+    day = utc_day(F.timestamp_millis(F.lit(low))), utc_day(F.timestamp_millis(F.lit(high)))
     return events.filter(F.col("_event_date").between(*day) & inside)
 
 

@@ -15,6 +15,7 @@ from twinrun import Job, Source
 from twinrun.config.external import ExternalBinding
 from twinrun.external.records import RULE, TOMBSTONE, decode_records
 from twinrun.external.topic import _latest, _without_unclear
+from twinrun.session.settings import with_settings
 
 T_MS = 1_357_466_400_000
 SCHEMA = "page STRING, window_start TIMESTAMP, clicks BIGINT, amount DECIMAL(10,2)"
@@ -83,6 +84,55 @@ def test_each_malformed_record_is_kept_with_its_reason_and_good_ones_are_typed(s
         (3, Decimal("1.25")),
         (None, Decimal("1.25")),
     ]
+
+
+DEEP = (
+    "w STRUCT<start: TIMESTAMP, stop: TIMESTAMP>, n DECIMAL(38,0), a ARRAY<DECIMAL(5,1)>, "
+    "d DATE, l TIMESTAMP_NTZ, f FLOAT"
+)
+
+
+@pytest.mark.parametrize("time_format", ["epoch_ms", "iso8601"])
+def test_no_value_of_another_engine_becomes_equal_by_being_rounded_cut_or_guessed(
+    spark_session: SparkSession, time_format: str
+) -> None:
+    iso = time_format == "iso8601"
+    instant = '"2013-01-06T10:00:00Z"' if iso else str(T_MS)
+    local = '"2013-01-06T10:00:00"' if iso else str(T_MS)
+    other = str(T_MS) if iso else '"2013-01-06T10:00:00Z"'
+    cases = [
+        (f'{{"w":{{"start":{instant},"stop":null}},"n":15,"a":[1.5,"2"],"d":"2013-01-06","l":{local},"f":0.5}}', None),
+        (f'{{"w":{{"start":{other}}}}}', "wrong_time" if iso else "wrong_type"),
+        ('{"n":1.5}', "out_of_range"),
+        ('{"n":0.4}', "out_of_range"),
+        ('{"a":[1,1.25]}', "out_of_range"),
+        ('{"d":"2013"}', "wrong_time"),
+        ('{"d":"19000"}', "wrong_time"),
+        ('{"f":1e39}', "out_of_range"),
+    ]
+    if iso:
+        cases += [
+            ('{"w":{"start":"12:30"}}', "wrong_time"),
+            ('{"w":{"start":"2013-01-06T10:00:00.000000000Z"}}', None),
+            ('{"w":{"start":"2013-01-06T10:00:00.0000005Z"}}', "wrong_time"),
+            ('{"l":"2013-01-06T10:00:00+01"}', "wrong_time"),
+        ]
+    raw = spark_session.createDataFrame(
+        [(b"k", bytearray(value.encode()), "t", 0, offset, T_MS) for offset, (value, _) in enumerate(cases)],
+        "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, at BIGINT",
+    ).withColumn("timestamp", F.timestamp_millis("at"))
+    schema = StructType.fromDDL(DEEP)
+    assert isinstance(schema, StructType)
+    binding = ExternalBinding(topic="t", time_format=time_format)  # type: ignore[arg-type]
+    decoded = decode_records(raw, schema, [], binding, tombstones=False)
+    assert [type(field.dataType) for field in decoded.schema["row"].dataType] == [type(f.dataType) for f in schema]  # type: ignore[attr-defined]
+    shown = [RULE, "row.n", "row.a", F.unix_millis("row.w.start").alias("ms"), F.col("row.l").cast("string").alias("l")]
+    with with_settings(spark_session, {"spark.sql.session.timeZone": "America/New_York"}):
+        rows = decoded.orderBy("offset").select(*shown).collect()
+    assert [row[RULE] for row in rows] == [rule for _, rule in cases]
+    first = rows[0]
+    assert (first["n"], first["a"], first["ms"]) == (Decimal(15), [Decimal("1.5"), Decimal("2.0")], T_MS)
+    assert first["l"] == "2013-01-06 10:00:00"
 
 
 def test_times_as_texts_and_key_columns_in_the_records_key(spark_session: SparkSession) -> None:

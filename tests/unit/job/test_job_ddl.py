@@ -73,4 +73,7 @@ def test_names_that_differ_only_in_case_are_refused() -> None:
 
 
 def test_types_have_sparks_spelling() -> None:
-    assert read_ddl("a LONG NOT NULL, b Array<INT>") == (Field("a", "bigint", True), Field("b", "array", False))
+    assert read_ddl("a LONG NOT NULL, b Array<INT>") == (
+        Field("a", "bigint", True),
+        Field("b", "array", False, ("int",)),
+    )

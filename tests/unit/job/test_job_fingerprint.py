@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -125,3 +126,20 @@ def test_a_fingerprint_says_which_spark_made_it_from_which_file(spark_session: S
 def _print_of(spark: SparkSession, logic: Logic) -> dict[str, object]:
     job: Job = replace(STATELESS, logic=logic)
     return fingerprint(spark, job, {})
+
+
+def test_another_version_of_the_decoder_is_named_as_that_and_not_as_a_changed_declaration(
+    spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["how this version of twinrun decodes records (docs/decoding.md)"]
+    now = _print_of(spark_session, wide(100))
+    before_it_was_a_part = {part: text for part, text in now.items() if part != "decoder"}
+    assert changed_parts(before_it_was_a_part, now) == said
+    monkeypatch.setattr("twinrun.job.fingerprint.DECODER_VERSION", "3")
+    later = _print_of(spark_session, wide(100))
+    assert changed_parts(now, later) == said
+    state = cast("StreamState", SimpleNamespace(fingerprint=now))
+    with pytest.raises(CheckpointError, match=r"decodes records in another way.*The job's definition is the same"):
+        check_continues(spark_session, "flights", state, later)
+    with pytest.raises(CheckpointError, match=r"the definition of flights changed .*: keys, how this version"):
+        check_continues(spark_session, "flights", state, later | {"keys": "other"})
