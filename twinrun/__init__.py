@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from twinrun.api import compare, verify
 from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.job.table import Table
 from twinrun.tolerance import Tolerance, absolute, rel
 
-__all__ = ["Job", "Source", "Table", "Tolerance", "absolute", "rel"]
+__all__ = ["Job", "Source", "Table", "Tolerance", "absolute", "compare", "rel", "verify"]

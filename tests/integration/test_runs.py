@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from tests.integration.conftest import World, click
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.tables import compare_frames
 from twinrun.errors import CheckpointError, TableError
 from twinrun.explain.verify import verify
 from twinrun.produce.records import Record

@@ -27,7 +27,7 @@ LAYERS = [
     "lint",
     "tables",
     "results",
-    "compare",
+    "comparator",
     "explain",
     "quality",
     "external",
@@ -38,6 +38,7 @@ LAYERS = [
     "report",
     "produce",
     "scenario",
+    "api",
     "cli",
 ]
 SIDEWAYS = {("explain", "quality")}  # verify, the last module of explain, asks quality for the expectations
@@ -148,7 +149,7 @@ def test_files_and_functions_stay_small() -> None:
 
 
 def test_public_names_are_pinned() -> None:
-    assert twinrun.__all__ == ["Job", "Source", "Table", "Tolerance", "absolute", "rel"]
+    assert twinrun.__all__ == ["Job", "Source", "Table", "Tolerance", "absolute", "compare", "rel", "verify"]
     assert all(hasattr(twinrun, name) for name in twinrun.__all__)
 
 

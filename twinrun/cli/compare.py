@@ -5,54 +5,29 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twinrun.cli.call import Call, command
-from twinrun.cli.comparison import Read, comparison_lines, comparison_payload
-from twinrun.cli.inputs import instant, local_path, need_table
+from twinrun.cli.comparison import comparison_lines, comparison_payload
+from twinrun.cli.inputs import instant, need_table
 from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
-from twinrun.compare.result import Comparison
-from twinrun.config.model import Config
+from twinrun.comparator.result import Comparison
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from twinrun.results.run import LINEAGE
+from twinrun.session.small import tables_size
 from twinrun.tolerance import Tolerance, absolute, rel
-from twinrun.wording import plural
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
+
+    from twinrun.comparator.references import Read
 
 commands = typer.Typer()
-SAMPLES = 20
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^",][^,]*|))\s*(?:,|$)')
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What to compare and how; see `twinrun.compare.tables.compare_frames`."""
-
-    keys: tuple[str, ...]
-    window: str | None
-    ready_until: datetime | None
-    tolerances: dict[str, Tolerance]
-    ignore: tuple[str, ...]
-    full: bool
-    types: dict[str, str] = field(default_factory=dict)
-    naive_time_zone: str | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that was read, with the names of columns that were asked to be left out and are there."""
-
-    rows: DataFrame
-    read: Read
-    left: tuple[str, ...]
 
 
 @command(
@@ -92,7 +67,8 @@ def compare(
     """Compare two tables row by row: exit code 0 when equal, 1 when different or when there is nothing to compare."""
     if ready_until is not None and window is None:
         raise InputError("--ready-until needs the window that it looks at.", fix="name it: --window COL")
-    from twinrun.compare.declared import offset_s, type_named
+    from twinrun.comparator.declared import offset_s, type_named
+    from twinrun.comparator.references import Asked, compare_tables
 
     types = dict(_pair(text, "--as", "COL=TYPE, such as zip=int") for text in compared_as or ())
     for text in types.values():
@@ -118,102 +94,9 @@ def compare(
         with step(call.out, "comparing"):
             return compare_tables(spark, cfg, refs, asked)
 
-    found, notes = with_spark(cfg, "compare", work)
+    found, notes = with_spark(cfg, "compare", work, size=tables_size(refs))
     call.out.result(comparison_payload(found, refs, notes), comparison_lines(found, refs, notes))
     return EXIT_OK if found.verdict == "equal" else EXIT_DIFFERENT
-
-
-def compare_tables(
-    spark: SparkSession, cfg: Config | None, refs: tuple[str, str], asked: Asked
-) -> tuple[Comparison, tuple[Read, Read]]:
-    """Compare two tables as they are now; a Delta table at its newest version, which is pinned.
-
-    Returns
-    -------
-    Comparison
-        The numbers and a few samples.
-    tuple of Read
-        What was read, one per table.
-
-    Raises
-    ------
-    TableError
-        A table is missing, or a column cannot be used as asked.
-    QueryError
-        Spark cannot read a table.
-    """
-    from twinrun.compare.tables import compare_frames
-    from twinrun.session.plain import plain_errors
-    from twinrun.tables.parquet import strict_session
-
-    with plain_errors("the comparison"):
-        # Names that differ by case alone are two columns here; the caller's session stays as it is.
-        own = strict_session(spark)
-        left, right = (_read(own, cfg, ref, asked) for ref in refs)
-        found, _ = compare_frames(
-            left.rows,
-            right.rows,
-            keys=asked.keys,
-            window_column=asked.window,
-            tolerances=asked.tolerances,
-            ignore=asked.ignore,
-            types=asked.types,
-            naive_time_zone=asked.naive_time_zone,
-            ready_until=asked.ready_until,
-            sample_rows=SAMPLES,
-            full=asked.full,
-        )
-    return found, (_told(left), _told(right))
-
-
-def _told(table: Table) -> Read:
-    """What was read, and which of its columns were not compared."""
-    left = tuple(f"column {name} is not compared" for name in table.left)
-    return Read(table.read.note, (*table.read.facts, *left))
-
-
-def _read(spark: SparkSession, cfg: Config | None, ref: str, asked: Asked) -> Table:
-    from twinrun.tables.delta import latest_version, read_table, table_exists
-    from twinrun.tables.folder import need_root
-    from twinrun.tables.parquet import read_named, read_parquet
-    from twinrun.tables.stored import without_padding
-
-    is_path = "/" in ref
-    more: tuple[str, ...] = ()
-    if _is_delta(spark, cfg, ref):
-        if is_path:
-            need_root(spark, ref)
-        version = latest_version(spark, ref)
-        rows, note = read_table(spark, ref, version), f"Delta, version {version}"
-    elif is_path:
-        numbers = [name for name, text in asked.types.items() if text.strip().lower() == "bigint"]
-        found = read_parquet(spark, ref, leave=asked.ignore, as_numbers=numbers)
-        return Table(found.rows, Read(f"Parquet, {plural(found.files, 'file')}, no versions", found.facts), found.left)
-    elif table_exists(spark, ref):
-        rows, more = read_named(spark, ref)
-        note = "no versions"
-    else:
-        # read_table says in one sentence that it is not there.
-        rows, note = read_table(spark, ref), ""
-    left = tuple(name for name in rows.columns if name in asked.ignore)
-    rows, facts = without_padding(rows)
-    return Table(rows, Read(note, (*more, *facts)), left)
-
-
-def _is_delta(spark: SparkSession, cfg: Config | None, ref: str) -> bool:
-    from delta.tables import DeltaTable
-    from pyspark.errors import AnalysisException
-
-    folder = local_path(cfg, ref)
-    if folder is not None:
-        return (folder / "_delta_log").is_dir()
-    if "/" in ref:
-        return bool(DeltaTable.isDeltaTable(spark, ref))
-    try:
-        DeltaTable.forName(spark, ref)
-    except AnalysisException:
-        return False
-    return True
 
 
 def _reference(text: str) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinrun.cli.output import columns
-from twinrun.compare.plan import SchemaDifference
-from twinrun.compare.result import Comparison, Sample
+from twinrun.comparator.plan import SchemaDifference
+from twinrun.comparator.result import Comparison, Sample
 from twinrun.report.cells import NONE, apart, difference, joined
 from twinrun.report.neutral import fit, visible
 from twinrun.wording import plural
+
+if TYPE_CHECKING:
+    from twinrun.comparator.references import Read
 
 MAX_SAMPLES = 10
 MAX_COLUMNS = 10
@@ -29,14 +31,6 @@ _WORDS = {
 
 
 _ZEROS = re.compile(r"(\d\d:\d\d:\d\d)\.(\d*?)0+(Z|[+-]\d\d:\d\d|)")
-
-
-@dataclass(frozen=True)
-class Read:
-    """What was read of one table: its kind and version, then what one should know about it, a sentence each."""
-
-    note: str
-    facts: tuple[str, ...] = ()
 
 
 def comparison_lines(found: Comparison, refs: tuple[str, str], read: tuple[Read, Read]) -> list[str]:

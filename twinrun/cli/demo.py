@@ -46,13 +46,9 @@ SHORT_DAYS = 31
 _FOLDER = Path(".data/demo")
 # In a minute or two, generated code costs more to compile than it saves, and one small heap is collected fastest alone.
 _QUICK = (
-    "spark.driver.extraJavaOptions=-XX:+UseSerialGC",
-    "spark.sql.codegen.wholeStage=false",
-    "spark.sql.codegen.factoryMode=NO_CODEGEN",
     # A micro-batch of 150 flights is one task's work, and so is the log of a table with a few hundred files.
     "spark.sql.shuffle.partitions=1",
     "spark.databricks.delta.snapshotPartitions=1",
-    "spark.databricks.delta.properties.defaults.checkpointInterval=100",
 )
 
 
@@ -128,7 +124,7 @@ def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tu
     # One process on a fresh folder: nobody else could take its lease, so it need not be renewed often.
     free += ["stream.lease_ttl_s=600", "stream.heartbeat_s=300"]
     if days <= SHORT_DAYS:
-        free += [f"spark.conf.{setting}" for setting in _QUICK]
+        free += ["spark.small_data=always", *(f"spark.conf.{setting}" for setting in _QUICK)]
     fixed = (
         f"kafka.bootstrap_servers={servers}",
         f"warehouse={folder}/warehouse",

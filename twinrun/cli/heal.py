@@ -14,6 +14,7 @@ from twinrun.cli.live import step
 from twinrun.cli.output import columns
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
+from twinrun.cli.sizes import job_size
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.report.cells import instant, number
 from twinrun.wording import plural
@@ -60,7 +61,7 @@ def heal(
             hint = [f"  nothing was changed; to do it: twinrun heal {job.job_name} --apply"] if plan.rows else []
             return plan_payload(plan, None), [*plan_lines(plan), *hint]
 
-    payload, lines = with_spark(cfg, f"heal {job.job_name}", work)
+    payload, lines = with_spark(cfg, f"heal {job.job_name}", work, size=job_size(cfg, job))
     call.out.result(payload, lines)
     return EXIT_OK
 

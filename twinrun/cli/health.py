@@ -18,13 +18,13 @@ from twinrun.broker.files import LOOPBACK, free_ports, port_is_free
 from twinrun.broker.process import broker_status
 from twinrun.broker.topics import cluster_id, describe_topic
 from twinrun.cli.broker import data_dir
-from twinrun.cli.inputs import local_path
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
 from twinrun.job.loader import list_jobs
 from twinrun.session.cache import cache_dir
 from twinrun.session.jars import SET_NAMES, verify_jars
 from twinrun.session.java import find_java
+from twinrun.tables.files import local_path
 from twinrun.wording import plural
 
 LEAST_FREE_GB = 2.0

@@ -21,6 +21,7 @@ from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from twinrun.report.cells import NONE, THIN, instant, number
 from twinrun.report.history import percent
 from twinrun.results.verdict import ExpectationResult
+from twinrun.session.small import tables_size
 from twinrun.wording import plural
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def history(
             say("checking thresholds")
             return found, check_thresholds(spark, cfg, job.job_name, min_completeness)
 
-    found, checks = with_spark(cfg, f"history {job.job_name}", work)
+    found, checks = with_spark(cfg, f"history {job.job_name}", work, size=tables_size([cfg.table("ledger")]))
     found = replace(found, min_completeness=min_completeness)
     if html is not None:
         # Charts and templates take a second to load: only what renders pays for it.

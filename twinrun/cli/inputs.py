@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from twinrun.broker.topics import describe_topic
 from twinrun.config.external import ExternalBinding
@@ -18,11 +16,7 @@ from twinrun.external.declared import external_binding
 from twinrun.job.check import check_definition
 from twinrun.job.job import Job
 from twinrun.job.loader import find_job, list_jobs
-from twinrun.session.defaults import is_local
-
-# As Hadoop reads it: what looks like an escape, a query or a fragment belongs to the name.
-_LOCAL = re.compile(r"file:(?://)?(/[^/].*|/)", re.DOTALL)
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+from twinrun.tables.files import local_path
 
 
 def job_named(cfg: Config, name: str) -> Job:
@@ -169,21 +163,6 @@ def record_place(text: str, topics: Iterable[str], job: str) -> tuple[str, int, 
     if partition >= 2**31 or offset >= 2**63:
         raise InputError(f"{text!r} names no record.", expected="a partition below 2^31 and an offset below 2^63")
     return parts[0], partition, offset
-
-
-def local_path(cfg: Config | None, ref: str) -> Path | None:
-    """The folder on this machine that a table reference means; None for a catalog name or another file system."""
-    if "/" not in ref:
-        return None
-    local = _LOCAL.fullmatch(ref)
-    if local:
-        return Path(local[1])
-    if _SCHEME.match(ref):
-        return None
-    # Spark reads a bare path from its default file system, which is this machine's unless somebody says otherwise.
-    if cfg is not None and (not is_local(cfg.spark.master) or "spark.hadoop.fs.defaultFS" in cfg.spark.conf):
-        return None
-    return Path(ref)
 
 
 def instant(text: str, option: str) -> datetime:

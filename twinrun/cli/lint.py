@@ -19,6 +19,7 @@ from twinrun.errors import BrokerError
 from twinrun.job.job import Job
 from twinrun.lint.result import Finding, LintResult
 from twinrun.lint.rule import Severity
+from twinrun.session.small import Size
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -52,7 +53,7 @@ def lint(
         with step(call.out, f"lint {job.job_name}"):
             return lint_job(spark, job, table_schemas(spark, cfg, job), _reading(cfg))
 
-    found = with_spark(cfg, f"lint {job.job_name}", work)
+    found = with_spark(cfg, f"lint {job.job_name}", work, size=Size(0))
     call.out.result(payload(found), lines(found))
     return found.exit_code(strict=strict)
 

@@ -14,6 +14,7 @@ from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named, need_landed, need_table, record_place
 from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
+from twinrun.cli.sizes import job_size
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.job.job import Job
 from twinrun.report.cells import instant
@@ -71,7 +72,7 @@ def quarantine(
                 found = module.remove(spark, cfg, job, places) if remove else module.entries_of(spark, cfg, job)
             return found
 
-    done = with_spark(cfg, f"quarantine {job.job_name}", work)
+    done = with_spark(cfg, f"quarantine {job.job_name}", work, size=job_size(cfg, job))
     call.out.result({"job": job.job_name, "records": [asdict(each) for each in done]}, refusal_lines(job, done, show))
     return EXIT_OK
 

@@ -14,11 +14,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import twinrun
 from twinrun import errors
-from twinrun.cli.comparison import Read, comparison_payload
+from twinrun.cli.comparison import comparison_payload
 from twinrun.cli.output import Output
-from twinrun.compare import result
-from twinrun.compare.plan import SchemaDifference, SchemaPlan
-from twinrun.compare.result import ColumnStats, Comparison, Sample
+from twinrun.comparator import result
+from twinrun.comparator.plan import SchemaDifference, SchemaPlan
+from twinrun.comparator.references import Read
+from twinrun.comparator.result import ColumnStats, Comparison, Sample
 from twinrun.results.verdict import SCHEMA_VERSION, Verdict
 
 MADE = "<!-- Made from the code by: python -m twinrun.cli.reference. Change the code, not this page. -->"

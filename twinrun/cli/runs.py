@@ -15,6 +15,7 @@ from twinrun.cli.inputs import instant, job_named, need_landed, need_static, nee
 from twinrun.cli.lint import warn_before_first_run
 from twinrun.cli.live import progress_text, step
 from twinrun.cli.session import until_stopped, with_spark
+from twinrun.cli.sizes import job_size, topic_size
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import EXIT_OK, InputError, TwinrunError
@@ -72,7 +73,8 @@ def ingest(
             if stop.is_set():
                 return
 
-    until_stopped(cfg, f"ingest {' '.join(names)}", work)
+    size = topic_size(cfg, [source.name for source in sources], bounded=cfg.stream.trigger == "available-now")
+    until_stopped(cfg, f"ingest {' '.join(names)}", work, size=size)
     return EXIT_OK
 
 
@@ -107,7 +109,7 @@ def batch(
         with step(call.out, f"batch {job.job_name}"):
             return batch_once(spark, cfg, job, full, stop)
 
-    show_run(call, with_spark(cfg, f"batch {job.job_name}", work))
+    show_run(call, with_spark(cfg, f"batch {job.job_name}", work, size=job_size(cfg, job)))
     return EXIT_OK
 
 
@@ -147,7 +149,8 @@ def stream(
             done = run(spark, cfg, job, fresh, stop, telling(call, f"stream {job.job_name}", say))
         show_run(call, done)
 
-    until_stopped(cfg, f"stream {job.job_name}", work)
+    size = topic_size(cfg, [source.name for source in job.sources], bounded=cfg.stream.trigger == "available-now")
+    until_stopped(cfg, f"stream {job.job_name}", work, size=size)
     return EXIT_OK
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from twinrun.config.model import Config
 from twinrun.errors import ConfigError
 from twinrun.session.defaults import is_local
+from twinrun.session.small import UNKNOWN, Size, by_size
 from twinrun.session.sparkconf import read_spark_conf
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Work = Callable[["SparkSession", threading.Event], T]
+DEFAULT_MASTER = "local[2]"
+"""Where no configuration names one."""
+
 GRACE_S = 20.0
 """How long work may take to end after a signal, before its Spark is stopped under it."""
 
@@ -51,6 +55,7 @@ def with_spark(
     name: str,
     work: Work[T],
     *,
+    size: Size = UNKNOWN,
     on_signal: Callable[[SparkSession], None] | None = None,
     on_death: Callable[[], None] | None = None,
 ) -> T:
@@ -64,6 +69,8 @@ def with_spark(
         Shown by Spark and in the history of tables.
     work : function of SparkSession and Event
         The event is set when the work should end.
+    size : Size
+        What the work may read, by which a local session is set up; see `twinrun.session.small`.
     on_signal : function of SparkSession, optional
         Called after SIGINT or SIGTERM, besides setting the event. By default all Spark jobs are cancelled.
     on_death : function, optional
@@ -78,12 +85,14 @@ def with_spark(
     """
     running: _Running[T] = _Running()
     settings = session_settings(cfg)
+    master = settings.get("spark.master", DEFAULT_MASTER)
+    settings = by_size(settings, size, cfg.spark.small_data if cfg else "auto", master=master)
 
     def run() -> None:
         from twinrun.session.spark import build_session, death_behind, stop_session, watch_jvm
 
         try:
-            running.spark = build_session(f"twinrun {name}", settings, master=settings.get("spark.master", "local[2]"))
+            running.spark = build_session(f"twinrun {name}", settings, master=master)
             try:
                 watch_jvm(running.spark, on_death)
                 if not running.stop.is_set():
@@ -111,7 +120,14 @@ def with_spark(
     return running.result[0]
 
 
-def until_stopped(cfg: Config, name: str, work: Work[T], *, on_death: Callable[[], None] | None = None) -> T:
+def until_stopped(
+    cfg: Config,
+    name: str,
+    work: Work[T],
+    *,
+    size: Size = UNKNOWN,
+    on_death: Callable[[], None] | None = None,
+) -> T:
     """As `with_spark`, for work that ends in order by itself: SIGTERM is then a normal end, and no job is cancelled."""
     finished: list[T] = []
 
@@ -120,7 +136,7 @@ def until_stopped(cfg: Config, name: str, work: Work[T], *, on_death: Callable[[
         return finished[0]
 
     try:
-        return with_spark(cfg, name, keep, on_signal=lambda _: None, on_death=on_death)
+        return with_spark(cfg, name, keep, size=size, on_signal=lambda _: None, on_death=on_death)
     except KeyboardInterrupt as interrupt:
         if finished and interrupt.args == (signal.SIGTERM,):
             return finished[0]

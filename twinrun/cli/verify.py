@@ -15,6 +15,7 @@ from twinrun.cli.live import step
 from twinrun.cli.reread import read_verdict
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
+from twinrun.cli.sizes import job_size
 from twinrun.config.model import Config
 from twinrun.errors import InputError
 from twinrun.job.job import Job
@@ -56,17 +57,22 @@ def verify(
     need_runs(cfg, job)
 
     def work(spark: SparkSession, _: threading.Event) -> Verdict:
-        from twinrun.explain.verify import verify as run
-        from twinrun.history.attach import with_history
+        from twinrun.cli.repeat import verified
 
         with step(call.out, f"verify {job.job_name}") as say:
-            verdict = run(
-                spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say, on_warning=call.out.note
+            return verified(
+                spark,
+                cfg,
+                job,
+                strict=strict,
+                wait_s=wait_s,
+                full=full,
+                report=report_folder(cfg, job.job_name) / "report.json",
+                on_step=say,
+                on_warning=call.out.note,
             )
-            say("reading the history")
-            return with_history(spark, cfg, verdict)
 
-    verdict = with_spark(cfg, f"verify {job.job_name}", work)
+    verdict = with_spark(cfg, f"verify {job.job_name}", work, size=job_size(cfg, job))
     return show_verdict(call, verdict, report_folder(cfg, verdict.job))
 
 
@@ -80,7 +86,7 @@ def _verify_external(call: Call, cfg: Config, job: Job, **options: Any) -> int:
         with step(call.out, f"verify {job.job_name} --external") as say:
             return verify_external(spark, cfg, job, binding, on_step=say, **options)
 
-    verdict = with_spark(cfg, f"verify {job.job_name} --external", work)
+    verdict = with_spark(cfg, f"verify {job.job_name} --external", work, size=job_size(cfg, job))
     return show_verdict(call, verdict, report_folder(cfg, verdict.job, external=True))
 
 

@@ -13,6 +13,7 @@ from twinrun.cli.live import step
 from twinrun.cli.output import columns
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
+from twinrun.cli.sizes import job_size
 from twinrun.durations import human, parse_ms
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.wording import plural, worded
@@ -51,7 +52,7 @@ def what_if(
         with step(call.out, f"what-if {job.job_name}"):
             return run(spark, cfg, job, keep, also_ms)
 
-    found = with_spark(cfg, f"what-if {job.job_name}", work)
+    found = with_spark(cfg, f"what-if {job.job_name}", work, size=job_size(cfg, job))
     call.out.result(found.to_dict(), lines(found))
     return EXIT_OK
 

@@ -98,11 +98,14 @@ class Spark(Section):
     """The Spark session; ``conf`` wins over ``conf_file``. ``master`` null: spark-submit says it.
 
     ``accept_plans_of``: the Spark version whose plan of a job may differ from that of this one.
+    ``small_data``: settings for little data on a local master, see `twinrun.session.small`; ``auto`` looks at the size
+    of what a command reads.
     """
 
     master: str | None = None
     conf_file: str | None = None
     accept_plans_of: str | None = None
+    small_data: Literal["auto", "always", "never"] = "auto"
     conf: Options = {}
     _reader: SecretReader = PrivateAttr(default_factory=SecretReader)
 

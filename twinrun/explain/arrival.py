@@ -12,12 +12,13 @@ producer may stamp records as it likes, and a partition has one order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import sent
+from twinrun.comparator.frame import sent
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.counterfactual import USED
@@ -34,12 +35,16 @@ _BUCKETS = 10_000
 
 @dataclass(frozen=True)
 class Read:
-    """Events of one source that the stream used, with ``_micro_batch``, and which of them move the watermark."""
+    """Events of one source that the stream used, with ``_micro_batch``, and which of them move the watermark.
+
+    ``steps``: what each micro-batch read from each partition, see `steps_of`; None: worked out where it is asked for.
+    """
 
     source: Source
     topic: str
     marked: DataFrame
     passage: Passage = EVERY
+    steps: DataFrame | None = None
 
     @property
     def events(self) -> DataFrame:
@@ -50,6 +55,27 @@ class Read:
     def moment(self) -> Column:
         """The event time in epoch milliseconds."""
         return F.unix_millis(F.col(quoted(self.source.event_time)))
+
+
+def steps_of(read: Read) -> DataFrame:
+    """By partition and micro-batch, of the events that the stream used: newest event time and newest Kafka timestamp.
+
+    Columns ``topic``, ``partition``, ``micro_batch``, ``newest_ms`` and ``known_ms`` (epoch ms). Lazy where the read
+    has none yet; else what it has.
+    """
+    if read.steps is not None:
+        return read.steps
+    keys = [F.col(f"_{name}").alias(name) for name in ("topic", "partition", "micro_batch")]
+    known = F.max(F.unix_millis("_kafka_timestamp")).alias("known_ms")
+    return read.events.groupBy(*keys).agg(F.max(read.moment).alias("newest_ms"), known)
+
+
+def with_steps(reads: Sequence[Read]) -> list[Read]:
+    """The reads with their steps at hand: one look at the events of all sources, in one Spark job and its listings."""
+    each = [steps_of(read).withColumn("source", F.lit(read.source.name)) for read in reads]
+    found = reduce(DataFrame.unionByName, each).localCheckpoint()
+    mine = F.col("source")
+    return [replace(read, steps=found.filter(mine == read.source.name).drop("source")) for read in reads]
 
 
 def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
@@ -121,16 +147,15 @@ def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int, count: i
 
 def _before(reads: Sequence[Read]) -> DataFrame:
     """By partition and micro-batch: the newest Kafka timestamp that was read from it earlier, ``_before_ms``. Lazy."""
-    parts = None
-    for read in reads:
-        newest = F.max(F.unix_millis("_kafka_timestamp")).alias("_newest")
-        keys = [F.col(f"_{name}").alias(name) for name in ("topic", "partition", "micro_batch")]
-        one = read.events.groupBy(*keys).agg(newest)
-        parts = one if parts is None else parts.unionByName(one)
-    assert parts is not None
+    parts = reduce(DataFrame.unionByName, [steps_of(read).drop("newest_ms") for read in reads])
     earlier = Window.partitionBy("topic", "partition").orderBy("micro_batch")
     earlier = earlier.rowsBetween(Window.unboundedPreceding, -1)
-    return parts.withColumn("_before_ms", F.max("_newest").over(earlier)).drop("_newest")
+    return parts.withColumn("_before_ms", F.max("known_ms").over(earlier)).drop("known_ms")
+
+
+def newest_by_micro_batch(read: Read) -> DataFrame:
+    """Newest event time that each micro-batch read: ``micro_batch``, ``newest_ms`` (epoch ms). Lazy."""
+    return steps_of(read).groupBy("micro_batch").agg(F.max("newest_ms").alias("newest_ms"))
 
 
 def events_that_count(reads: Sequence[Read]) -> int | None:
@@ -151,9 +176,7 @@ def by_partition(read: Read, cut: StreamCut) -> DataFrame:
     ``overall_ms`` (of all partitions of the topic), ``since`` (first micro-batch of those, up to this one, in which it
     was more than the lateness behind the newest; null where it is not).
     """
-    newest = F.max(read.moment).alias("_newest")
-    keys = [F.col(f"_{name}").alias(name) for name in ("topic", "partition", "micro_batch")]
-    seen = read.events.groupBy(*keys).agg(newest)
+    seen = steps_of(read).drop("known_ms").withColumnRenamed("newest_ms", "_newest")
     partitions = seen.select("topic", "partition").distinct()
     # A row per Kafka partition.
     grid = cut.micro_batches.select("micro_batch").crossJoin(F.broadcast(partitions))
@@ -204,18 +227,20 @@ def arrival_of(late: DataFrame, reads: Sequence[Read], cut: StreamCut) -> Arriva
 def partition_points(read: Read, cut: StreamCut, behind: Sequence[PartitionBehind]) -> tuple[PartitionPoint, ...]:
     """Progress of the partitions of a source, thinned to `MOST_STEPS` micro-batches and `MOST_PARTITIONS` partitions.
 
-    Those that were behind come first. Empty where fewer than two partitions were read. Two Spark jobs.
+    Those that were behind come first. Empty where fewer than two partitions were read. One Spark job.
     """
     if len(cut.end.get(read.source.name, {})) < 2 or total(cut.end) == total(cut.start):
         return ()
     step = max(1, -(-(cut.committed.micro_batch + 1) // MOST_STEPS))
-    progress = by_partition(read, cut)
-    numbers = [row["partition"] for row in progress.select("partition").distinct().orderBy("partition").collect()]
-    if len(numbers) < 2:
-        return ()
-    late = [each.partition for each in behind if each.topic == read.topic]
-    chosen = [*late, *[number for number in numbers if number not in late]][:MOST_PARTITIONS]
     last = F.col("micro_batch") == cut.committed.micro_batch
-    few = progress.filter(F.col("partition").isin(chosen) & ((F.col("micro_batch") % step == 0) | last))
-    rows = few.filter(F.col("newest_ms").isNotNull()).orderBy("partition", "micro_batch").collect()
-    return tuple(PartitionPoint(row["topic"], row["partition"], row["micro_batch"], row["newest_ms"]) for row in rows)
+    few = by_partition(read, cut).filter((F.col("micro_batch") % step == 0) | last)
+    late = [each.partition for each in behind if each.topic == read.topic][:MOST_PARTITIONS]
+    # In the order in which they are chosen: those that were behind, then by number.
+    places = [F.when(F.col("partition") == number, F.lit(place)) for place, number in enumerate(late)]
+    place = F.coalesce(*places, F.col("partition") + len(late))
+    ranked = few.withColumn("_place", F.dense_rank().over(Window.orderBy(place, "partition")))
+    chosen = ranked.filter((F.col("_place") <= MOST_PARTITIONS) & F.col("newest_ms").isNotNull())
+    rows = chosen.select("topic", "partition", "micro_batch", "newest_ms").collect()
+    if len({row["partition"] for row in rows}) < 2:
+        return ()
+    return tuple(PartitionPoint(*row) for row in sorted(rows, key=lambda row: (row["partition"], row["micro_batch"])))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, SparkSession, Window, WindowSpec
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import sent
+from twinrun.comparator.frame import sent
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import sent
+from twinrun.comparator.frame import sent
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
 from twinrun.explain.classify import Worlds, classify

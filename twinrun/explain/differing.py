@@ -5,9 +5,9 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.compare.drilldown import differing_pairs, public_rows
-from twinrun.compare.frame import prepare
-from twinrun.compare.schema import plan_schema
+from twinrun.comparator.drilldown import differing_pairs, public_rows
+from twinrun.comparator.frame import prepare
+from twinrun.comparator.schema import plan_schema
 from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 from twinrun.results.touched import TimeRange, in_ranges
@@ -27,7 +27,7 @@ def key_id(job: Job) -> Column:
 
 
 def rows_at(job: Job, rows: DataFrame, keys: DataFrame) -> DataFrame:
-    """The rows with one of the keys (column `KEY_ID`). Lazy; see `twinrun.compare.frame.sent` for the keys."""
+    """The rows with one of the keys (column `KEY_ID`). Lazy; see `twinrun.comparator.frame.sent` for the keys."""
     return rows.withColumn(KEY_ID, key_id(job)).join(keys, KEY_ID, "left_semi").drop(KEY_ID)
 
 

@@ -31,7 +31,7 @@ from twinrun.results.touched import TimeRange, join_ranges
 
 @dataclass(frozen=True)
 class Found:
-    """The differing rows of one verify, as `twinrun.compare.drilldown.public_rows` gives them; materialised.
+    """The differing rows of one verify, as `twinrun.comparator.drilldown.public_rows` gives them; materialised.
 
     ``gone`` says which events were removed on purpose since. ``final_until_ms`` is None where the batch has all events
     that the stream has read; else only windows that end by then hold none that it lacks, and can be looked at.

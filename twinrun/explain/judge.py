@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twinrun.compare.result import Comparison
+from twinrun.comparator.result import Comparison
 from twinrun.config.model import Config
 from twinrun.durations import human
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK

@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType, DoubleType, FloatType
 
-from twinrun.compare.frame import sent
+from twinrun.comparator.frame import sent
 from twinrun.events.json_ import quoted
 from twinrun.explain.counterfactual import batch_rows, stream_rows
 from twinrun.explain.differing import KEY_ID, differing, differing_keys, rows_at

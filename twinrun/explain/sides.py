@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.compare.result import Comparison
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.result import Comparison
+from twinrun.comparator.tables import compare_frames
 from twinrun.events.json_ import quoted
 from twinrun.job.job import Job
 

@@ -132,12 +132,19 @@ def totals(windows: DataFrame) -> dict[str, int]:
         F.sum("rows_equal").alias("rows_equal"),
         F.sum("rows_explained").alias("rows_explained"),
         F.sum("rows_unexplained").alias("rows_unexplained"),
+        F.sum(F.when(F.col("verdict") != "evidence_expired", F.col("rows_unexplained"))).alias("rows_unproven"),
+        F.sum(F.when(F.col("verdict") != "pending", F.col("rows"))).alias("rows_closed"),
         F.sum(F.when(F.col("verdict") == "pending", F.col("n_stream")).otherwise(0)).alias("early_rows"),
         F.unix_millis(F.min("window_start")).alias("first_ms"),
         F.unix_millis(F.max("window_start")).alias("last_ms"),
     ]
     row = windows.agg(*counts).collect()[0]
     return {name: int(value or 0) for name, value in row.asDict().items()}
+
+
+def of_rows(counts: dict[str, int]) -> tuple[int, int, int]:
+    """Of `totals`: rows that are unexplained, rows that are equal, and rows of closed windows."""
+    return counts["rows_unproven"], counts["rows_equal"], counts["rows_closed"]
 
 
 def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
@@ -165,11 +172,11 @@ def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[Wind
             F.sum(F.when(pending, F.col("rows")).otherwise(0)).alias("pending"),
             F.sum("rows_behind").alias("behind"),
         )
-        .orderBy("at")
         .collect()
     )
     return tuple(
-        WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"], r["behind"]) for r in rows
+        WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"], r["behind"])
+        for r in sorted(rows, key=lambda row: row["at"])
     )
 
 
@@ -180,12 +187,11 @@ def cause_counts(explained: Explained) -> tuple[CauseCount, ...]:
         proven.select("key_id", "window_start", F.explode("causes").alias("cause", "_events"))
         .groupBy("cause")
         .agg(F.count("*").alias("rows"), F.count_distinct("window_start").alias("windows"))
-        .orderBy("cause")
         .collect()
     )
     return tuple(
         CauseCount(r["cause"], r["rows"], r["windows"], explained.events.get(r["cause"]), PROOFS[r["cause"]])
-        for r in rows
+        for r in sorted(rows, key=lambda row: row["cause"])
     )
 
 
@@ -204,7 +210,8 @@ def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> tuple[
     else:
         log = log.withColumn("newest_ms", F.lit(None).cast("bigint"))
     last = F.col("micro_batch") == cut.committed.micro_batch
-    rows = log.filter((F.col("micro_batch") % step == 0) | last).orderBy("micro_batch").collect()
+    found = log.filter((F.col("micro_batch") % step == 0) | last).collect()
+    rows = sorted(found, key=lambda row: row["micro_batch"])
     start = total(cut.start)
     points, before = [], start
     for row in rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
@@ -30,26 +31,28 @@ def write_late_events(
     job: Job,
     flow: Dataflow,
     cut: StreamCut,
-    batch: BatchState,
+    reads: Sequence[Read],
     complete: bool = True,
-) -> int:
-    """Name the events that the micro-batches since the last verify dropped; returns late (event, window) pairs so far.
+) -> DataFrame | None:
+    """Name the events that the micro-batches since the last verify dropped; returns all late ones so far.
 
-    Only those that would have reached the result, and whether each arrived late or was read late. A rerun replaces what
-    an interrupted one wrote. About four Spark jobs over the new micro-batches' events; where one of them was late, a
-    few more over all events.
+    They are materialised, a row per event and window; None where the job drops nothing, or it cannot be said. Only
+    those that would have reached the result, and whether each arrived late or was read late. A rerun replaces what an
+    interrupted one wrote. About four Spark jobs over the new micro-batches' events; where one of them was late, a few
+    more over all events.
 
     Parameters
     ----------
+    reads : sequence of Read
+        From `reads_of`.
     complete : bool
         No events of the sources expired or were erased, so that older rows of the table can be made anew.
     """
     if not flow.drops_late or cut.committed.micro_batch < 0 or cut.missing:
-        return 0
+        return None
     ref = cfg.table("late_events")
     last = _named_up_to(spark, cfg, job, cut, complete) if table_exists(spark, ref) else -1
     if last < cut.committed.micro_batch:
-        reads = reads_of(spark, cfg, job, flow, cut, batch)
         parts = []
         for read in reads:
             new = read.passage.reaching(read.events.filter(F.col("_micro_batch") > last))
@@ -57,7 +60,7 @@ def write_late_events(
         rows = with_arrival(reduce(DataFrame.unionByName, parts), reads)
         where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
         replace_part(rows, ref, where, evolve=True)
-    return late_events(spark, cfg, job, cut).count()
+    return late_events(spark, cfg, job, cut).localCheckpoint()
 
 
 def reads_of(
@@ -83,9 +86,10 @@ def _named_up_to(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, com
     """
     if complete and "arrival" not in read_table(spark, cfg.table("late_events")).columns:
         return -1
-    if complete and late_events(spark, cfg, job, cut).filter(F.col("arrival").isNull()).limit(1).count():
+    last = _last_verified(spark, cfg, job, cut)
+    if complete and last >= 0 and not late_events(spark, cfg, job, cut).filter(F.col("arrival").isNull()).isEmpty():
         return -1
-    return _last_verified(spark, cfg, job, cut)
+    return last
 
 
 def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
@@ -153,10 +157,12 @@ def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: B
         .select(F.lit(source.name).alias("source"), "id", "copies", "coordinates")
     )
     ref = cfg.table("duplicate_events")
-    if not table_exists(spark, ref) and not repeated.limit(1).count():
-        return 0
-    replace_part(repeated, ref, f"source = '{source.name}'")
-    return read_table(spark, ref).filter(F.col("source") == source.name).count()
+    there = table_exists(spark, ref)
+    found = repeated.localCheckpoint()
+    ids = found.count()
+    if ids or (there and not read_table(spark, ref).filter(F.col("source") == source.name).isEmpty()):
+        replace_part(found, ref, f"source = '{source.name}'")
+    return ids
 
 
 def write_ledger(

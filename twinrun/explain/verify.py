@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 
+from twinrun.comparator.result import Comparison
 from twinrun.config.model import Config
-from twinrun.explain.arrival import arrival_of, events_that_count, partition_points
-from twinrun.explain.assign import newest_events
+from twinrun.explain.arrival import (
+    Read,
+    arrival_of,
+    events_that_count,
+    newest_by_micro_batch,
+    partition_points,
+    with_steps,
+)
 from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
@@ -30,12 +39,12 @@ from twinrun.explain.sides import Sides, closed, compare_sides
 from twinrun.explain.summary import (
     cause_counts,
     micro_batch_points,
+    of_rows,
     timeline,
     totals,
     windows_frame,
 )
 from twinrun.explain.tables import (
-    late_events,
     late_samples,
     reads_of,
     write_duplicate_events,
@@ -45,24 +54,30 @@ from twinrun.explain.tables import (
 from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
-from twinrun.quality.expect import check_expectations, check_ledger
+from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
+from twinrun.results.refusals import KIND as LEFT_OUT
 from twinrun.results.run import Say, quiet, without_lineage
 from twinrun.results.state import BatchState, batch_state
 from twinrun.results.verdict import (
     Arrival,
     Audit,
     Cut,
+    ExpectationResult,
     MicroBatchPoint,
-    PartitionPoint,
     SourceCut,
     Verdict,
     WatermarkOf,
     WindowPoint,
 )
 from twinrun.session.plain import plain_errors
+from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import read_table
+from twinrun.tables.gone import EXPIRY
+from twinrun.tables.kafka import KIND as READ_BY
+from twinrun.tables.kafka import stream_reader
+from twinrun.tables.landed import KIND as LANDING
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import covers
 from twinrun.tables.static import read_static
@@ -99,7 +114,8 @@ def verify(
     -------
     Verdict
         Frozen numbers and samples; the rows themselves are in the tables ``differences``, ``late_events``,
-        ``duplicate_events`` and ``ledger``. About forty small Spark jobs.
+        ``duplicate_events`` and ``ledger``. About a hundred small Spark jobs, those by which
+        Delta lists files included.
 
     Raises
     ------
@@ -110,16 +126,21 @@ def verify(
     """
     began = time.monotonic()
     say = on_step or quiet
-    with held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"), plain_errors("the verify"):
+    with (
+        held_lease(spark, cfg, f"verify:{job.job_name}", f"twinrun verify {job.job_name}"),
+        plain_errors("the verify"),
+        ExitStack() as stack,
+    ):
         silent = _ask_kafka(cfg, say, on_warning)
         say("taking the cut")
         stream, batch = both_states(spark, cfg, job)
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = _covered(cut, batch, job)
+        stack.enter_context(control_pinned(spark, cfg, _records(cfg, job, cut)))
         flow = _flow(spark, cfg, job, cut, batch)
         reach = with_lost(reach_of(spark, cfg, job, silent=silent), cut)
-        sides = _whole_sides(spark, batch, cut)
+        sides = stack.enter_context(_whole_sides(spark, batch, cut))
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
         comparison, differences = compare_sides(job, ready, full)
@@ -130,38 +151,21 @@ def verify(
             found = Found(verify_id, differences, reach.gone, final_ms)
             judged = explain(spark, cfg, job, flow, cut, batch, ready, found, say)
         say("naming late and duplicate events")
-        late = _name_late(spark, cfg, job, flow, cut, batch, covered=covered, complete=not anything(reach.gone))
+        reads = with_steps(reads_of(spark, cfg, job, flow, cut, batch))
+        late = _name_late(spark, cfg, job, flow, cut, reads, covered=covered, complete=not anything(reach.gone))
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None).localCheckpoint()
+        counts = totals(windows)
         expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream})
-        # The ledger says up to where late events are named: not without the batch's events, and with a hole in the log
-        # only where its rows say so.
+        # The ledger says up to where late events are named: not without the batch's events, and with a hole in
+        # the log only where its rows say so.
         if covered and (cut.missing == 0 or judged is not None):
             write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
-            expectations += check_ledger(windows, cfg.verify.min_completeness)
-        checks = Checks(
-            comparison=comparison,
-            totals=(counts := totals(windows)),
-            early_rows=counts["early_rows"],
-            causes=() if judged is None else cause_counts(judged),
-            late_events=late.events,
-            counted=late.counted,
-            drops_late=flow.drops_late,
-            unnamed=flow.unnamed,
-            duplicates=write_duplicate_events(spark, cfg, job, batch),
-            audits=audits_of(spark, cfg, job, batch, reach, cut),
-            sink=judged.foreign if judged else NOBODY,
-            expectations=expectations,
-            lag_events=unread(cut, reach, job),
-            age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
-            covered=covered,
-            foreign=foreign_commits(spark, batch.table, batch.table_version),
-            broker_seen=all(ends is not None for ends in reach.broker.values()),
-            expired=judged.expired if judged else 0,
-            uncounted=uncounted(spark, cfg, job, batch, reach.gone),
-        )
+            expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness)
+        measured = _Measured(comparison, judged, late, counts, expectations, covered)
+        checks = _checks(spark, cfg, job, flow, cut, batch, reach, measured)
         pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
-        shown = _shown(spark, cfg, job, flow, cut, batch, judged, late, timeline(job, windows, counts))
+        shown = _shown(spark, cfg, job, flow, cut, batch, judged, late, reads, timeline(job, windows, counts))
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
         notes = notes_of(job, cut, checks, batch, shown) + notes_on_reach(cfg, job, reach)
         notes += judged.notes if judged else ()
@@ -176,6 +180,17 @@ def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: Bat
     return replace(flow, passages=passages(spark, job, {**static, **read_static(spark, cfg, cut.static)}))
 
 
+def _records(cfg: Config, job: Job, cut: StreamCut) -> list[tuple[str, str]]:
+    """The control records, besides the two states, that a verify asks for: they are read once."""
+    topics = [cfg.source(source.name).topic for source in job.sources]
+    reader = stream_reader(job.job_name, cut.state.version)
+    return [
+        (LEFT_OUT, job.job_name),
+        *((kind, topic) for kind in (EXPIRY, LANDING) for topic in topics),
+        *((READ_BY, f"{reader}:{topic}") for topic in topics),
+    ]
+
+
 def _ask_kafka(cfg: Config, say: Say, on_warning: Say | None) -> bool:
     """Whether Kafka is silent; asked before all else, since all that follows then knows less."""
     say("asking Kafka")
@@ -185,10 +200,17 @@ def _ask_kafka(cfg: Config, say: Say, on_warning: Say | None) -> bool:
     return bool(silent)
 
 
-def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:
-    """Both results as they are pinned, open windows too."""
+@contextmanager
+def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Iterator[Sides]:
+    """Both results as they are pinned, open windows too. Each is read once, by whatever asks first."""
     stream = read_table(spark, cut.state.table, cut.committed.version)
-    return Sides(without_lineage(read_table(spark, batch.table, batch.table_version)), without_lineage(stream))
+    sides = Sides(without_lineage(read_table(spark, batch.table, batch.table_version)), without_lineage(stream))
+    kept = Sides(sides.batch.persist(), sides.stream.persist())
+    try:
+        yield kept
+    finally:
+        kept.batch.unpersist()
+        kept.stream.unpersist()
 
 
 def _wait_for_batch(
@@ -246,7 +268,6 @@ class _Late:
     events: int
     counted: int | None
     arrival: Arrival | None
-    partitions: tuple[PartitionPoint, ...]
 
 
 def _name_late(
@@ -255,20 +276,66 @@ def _name_late(
     job: Job,
     flow: Dataflow,
     cut: StreamCut,
-    batch: BatchState,
+    reads: Sequence[Read],
     *,
     covered: bool,
     complete: bool,
 ) -> _Late:
     """Write the table of late events, and ask it; none are named before the batch covers the cut."""
-    reads = reads_of(spark, cfg, job, flow, cut, batch)
-    if not covered or not write_late_events(spark, cfg, job, flow, cut, batch, complete):
-        return _Late(None, 0, None, None, partition_points(reads[0], cut, ()))
-    frame = late_events(spark, cfg, job, cut)
-    events = frame.select("topic", "partition", "offset").distinct().count()
+    frame = write_late_events(spark, cfg, job, flow, cut, reads, complete) if covered else None
+    arrival = None if frame is None else arrival_of(frame, reads, cut)
+    events = 0 if arrival is None else arrival.arrived_late + arrival.read_late + arrival.not_told
+    if frame is None or arrival is None or not events:
+        return _Late(None, 0, None, None)
     counted = events_that_count(reads) if job.max_late_share < 1 else None
-    arrival = arrival_of(frame, reads, cut)
-    return _Late(frame, events, counted, arrival, partition_points(reads[0], cut, arrival.behind))
+    return _Late(frame, events, counted, arrival)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was compared, explained and counted."""
+
+    comparison: Comparison
+    judged: Explained | None
+    late: _Late
+    totals: dict[str, int]
+    expectations: tuple[ExpectationResult, ...]
+    covered: bool
+
+
+def _checks(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    flow: Dataflow,
+    cut: StreamCut,
+    batch: BatchState,
+    reach: Reach,
+    measured: _Measured,
+) -> Checks:
+    """All that is judged. About ten small Spark jobs."""
+    judged, late, counts = measured.judged, measured.late, measured.totals
+    return Checks(
+        comparison=measured.comparison,
+        totals=counts,
+        early_rows=counts["early_rows"],
+        causes=() if judged is None else cause_counts(judged),
+        late_events=late.events,
+        counted=late.counted,
+        drops_late=flow.drops_late,
+        unnamed=flow.unnamed,
+        duplicates=write_duplicate_events(spark, cfg, job, batch),
+        audits=audits_of(spark, cfg, job, batch, reach, cut),
+        sink=judged.foreign if judged else NOBODY,
+        expectations=measured.expectations,
+        lag_events=unread(cut, reach, job),
+        age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
+        covered=measured.covered,
+        foreign=foreign_commits(spark, batch.table, batch.table_version),
+        broker_seen=all(ends is not None for ends in reach.broker.values()),
+        expired=judged.expired if judged else 0,
+        uncounted=uncounted(spark, cfg, job, batch, reach.gone),
+    )
 
 
 def _shown(
@@ -280,6 +347,7 @@ def _shown(
     batch: BatchState,
     judged: Explained | None,
     late: _Late,
+    reads: Sequence[Read],
     points: tuple[WindowPoint, ...],
 ) -> Shown:
     """What the report shows besides the counts. A few small Spark jobs."""
@@ -287,11 +355,11 @@ def _shown(
         late=() if late.frame is None else late_samples(late.frame, cfg.verify.max_late_samples),
         samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows, late.frame),
         timeline=points,
-        micro_batches=_progress(spark, cfg, job, cut, batch),
+        micro_batches=_progress(cut, reads[0]),
         quarantine=quarantine_counts(spark, cfg, job, batch),
         watermarks=_watermarks(job, flow),
         arrival=late.arrival,
-        partitions=late.partitions,
+        partitions=partition_points(reads[0], cut, late.arrival.behind if late.arrival else ()),
         events_told=all(each.told for each in flow.passages.values()),
     )
 
@@ -302,8 +370,6 @@ def _watermarks(job: Job, flow: Dataflow) -> tuple[WatermarkOf, ...]:
     return tuple(WatermarkOf(name, ms, each.moves_if, each.moves_told) for name, ms, each in timed)
 
 
-def _progress(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState
-) -> tuple[MicroBatchPoint, ...]:
+def _progress(cut: StreamCut, read: Read) -> tuple[MicroBatchPoint, ...]:
     emitted = cut.committed.micro_batch >= 0
-    return micro_batch_points(cut, newest_events(spark, cfg, cut, batch, job.sources[0]) if emitted else None)
+    return micro_batch_points(cut, newest_by_micro_batch(read) if emitted else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinrun.compare.declared import offset_s, type_named
+from twinrun.comparator.declared import offset_s, type_named
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest

@@ -10,7 +10,7 @@ from operator import add
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.drilldown import DUPLICATE_IN_STREAM
+from twinrun.comparator.drilldown import DUPLICATE_IN_STREAM
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.events.source import Source

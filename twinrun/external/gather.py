@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 
-from twinrun.compare.schema import plan_schema
+from twinrun.comparator.schema import plan_schema
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.errors import TableError

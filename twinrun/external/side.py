@@ -16,8 +16,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from twinrun.compare.declared import changes, declared_problem, offset_s, type_named
-from twinrun.compare.types import common_type
+from twinrun.comparator.declared import changes, declared_problem, offset_s, type_named
+from twinrun.comparator.types import common_type
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.result import Comparison
+from twinrun.comparator.result import Comparison
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
@@ -19,14 +19,14 @@ from twinrun.explain.lost import uncounted
 from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, silent_kafka, with_lost
 from twinrun.explain.samples import row_samples
 from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
-from twinrun.explain.summary import cause_counts, timeline, totals, windows_frame
+from twinrun.explain.summary import cause_counts, of_rows, timeline, totals, windows_frame
 from twinrun.explain.tables import write_duplicate_events
 from twinrun.external.cut import EVERYTHING_READY
 from twinrun.external.explain import Case, Explained, explain_external
 from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_batch
 from twinrun.external.words import external_side, left_out_notes, notes_of, out_of_reach, proofs, with_problems
 from twinrun.job.job import Job
-from twinrun.quality.expect import check_expectations, check_ledger, declared_expectations
+from twinrun.quality.expect import check_expectations, declared_expectations, judge_rows
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import foreign_commits
 from twinrun.results.run import Say, quiet
@@ -63,7 +63,8 @@ def verify_external(
     -------
     Verdict
         With ``external`` set, and without micro-batches. The rows are in the table ``external_differences``, malformed
-        records in ``external_malformed``; the ledger is not written. About forty small Spark jobs.
+        records in ``external_malformed``; the ledger is not written. Up to a hundred small
+        Spark jobs.
 
     Raises
     ------
@@ -106,9 +107,8 @@ def verify_external(
         windows = windows.localCheckpoint()
         counts = totals(windows)
         say("checking expectations")
-        expectations = _expectations(case.job, ready, binding) + check_ledger(
-            windows, cfg.verify.min_completeness, "windows"
-        )
+        expectations = _expectations(case.job, ready, binding)
+        expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness, "windows")
         measured = Measured(comparison, counts, kept, expectations, covered)
         checks = _checks(spark, cfg, case, batch, reach, measured)
         pinned = pinned_cut(cfg, case, batch, reach, checks.audits, external.version)

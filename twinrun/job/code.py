@@ -33,6 +33,11 @@ def file_code(job: Job) -> str:
     return "\n".join(map(_tree, _texts(job)))
 
 
+def project_text(job: Job) -> str:
+    """The texts of the job's file and of the modules of its project that it imports, as they stand."""
+    return "\n".join(_texts(job))
+
+
 def _texts(job: Job) -> list[str]:
     first = inspect.getmodule(job.logic)
     texts = {first: _source(first)} if first is not None else {}

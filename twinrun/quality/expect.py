@@ -25,6 +25,7 @@ from twinrun.results.verdict import ExpectationResult
 from twinrun.wording import plural
 
 _SHOWN = 200
+_PLACE = "twinrun_place"
 UNCHECKED = "could not be checked"
 """How ``observed`` begins where an expectation could not be evaluated, for a column that is not there for example."""
 
@@ -51,46 +52,53 @@ def declared_expectations(job: Job) -> list[Any]:
 
 
 def check_expectations(job: Job, results: dict[str, DataFrame]) -> tuple[ExpectationResult, ...]:
-    """The same suite on each table, by name. About 1.5 Spark jobs per expectation and table."""
+    """The same suite on each table, by name.
+
+    Three aggregates over each table, whatever the number of expectations. Where rows do not hold, a few Spark jobs more
+    per such expectation: for examples.
+    """
     expectations = declared_expectations(job)
     if not expectations:
         return ()
     return tuple(result for table, frame in results.items() for result in _validate(table, frame, expectations))
 
 
-def ledger_totals(windows: DataFrame) -> DataFrame:
-    """One row about rows of the ledger: ``rows_compared``, ``rows_unexplained``, ``completeness``; lazy.
-
-    ``completeness`` is equal rows by compared rows, 0 to 1; 0 where nothing was compared: that is no success. Rows of
-    windows whose evidence is gone are not unexplained: the verdict has a sentence of its own for them.
-    """
-    unexplained = F.sum(F.when(F.col("verdict") == "evidence_expired", F.lit(0)).otherwise(F.col("rows_unexplained")))
-    compared = F.coalesce(F.sum(F.when(F.col("verdict") != "pending", F.col("rows"))), F.lit(0))
-    return windows.agg(
-        compared.alias("rows_compared"),
-        F.coalesce(unexplained, F.lit(0)).alias("rows_unexplained"),
-        F.coalesce(F.try_divide(F.sum("rows_equal"), compared), F.lit(0.0)).alias("completeness"),
-    )
-
-
 def check_ledger(
     windows: DataFrame, min_completeness: float | None, named: str = "ledger"
 ) -> tuple[ExpectationResult, ...]:
-    """Fixed expectations on the rows that one verify wrote to the ledger. Few Spark jobs.
+    """The fixed checks, on rows of the ledger; see `judge_rows`. One Spark job.
 
-    ``named`` says what they are where no ledger was written. No row is unexplained; and where asked,
-    ``min_completeness`` (0 to 1) of the compared rows are equal.
+    Completeness is equal rows by compared rows, 0 where nothing was compared: that is no success. Rows of windows whose
+    evidence is gone are not unexplained: the verdict has a sentence of its own for them.
     """
-    import_quietly()
-    from great_expectations import expectations as gxe
+    unproven = F.sum(F.when(F.col("verdict") == "evidence_expired", F.lit(0)).otherwise(F.col("rows_unexplained")))
+    closed = F.sum(F.when(F.col("verdict") != "pending", F.col("rows")))
+    row = windows.agg(unproven, F.sum("rows_equal"), closed).collect()[0]
+    unexplained, equal, compared = (int(value or 0) for value in row)
+    return judge_rows(unexplained, equal, compared, min_completeness, named)
 
-    expectations: list[Any] = [
-        gxe.ExpectColumnMaxToBeBetween(column="rows_unexplained", min_value=0, max_value=0),
-    ]
+
+def judge_rows(
+    unexplained: int, equal: int, compared: int, min_completeness: float | None, named: str = "ledger"
+) -> tuple[ExpectationResult, ...]:
+    """What every verify expects of its rows: none is unexplained; and where asked, enough of them are equal. Pure.
+
+    Parameters
+    ----------
+    compared : int
+        Rows of closed windows, of which ``equal`` are equal. Where there are none, completeness is 0.
+    min_completeness : float, optional
+        Least share of equal rows, 0 to 1.
+    named : str
+        What the rows are.
+    """
+    found = [ExpectationResult(named, "rows_unexplained is 0", unexplained == 0, f"observed {unexplained}")]
     if min_completeness is not None:
-        expectations.append(gxe.ExpectColumnMinToBeBetween(column="completeness", min_value=min_completeness))
-    totals = ledger_totals(windows).select("rows_unexplained", "completeness")
-    return tuple(_validate(named, totals, expectations))
+        share = equal / compared if compared else 0.0
+        enough = share >= min_completeness
+        text = f"completeness is at least {min_completeness:g}"
+        found.append(ExpectationResult(named, text, enough, f"observed {share!r}"))
+    return tuple(found)
 
 
 def import_quietly() -> None:
@@ -120,7 +128,37 @@ def _without_spark_connect() -> Iterator[None]:
 
 
 def _validate(table: str, frame: DataFrame, expectations: list[Any]) -> list[ExpectationResult]:
+    """Each expectation on one table, in the order given.
+
+    The library looks for examples of rows that do not hold even where all hold, by a query per expectation. So those
+    that ask each row are only counted at first, in one aggregate, and asked for examples where they fail.
+    """
     import_quietly()
+    from great_expectations.expectations import ExpectTableRowCountToBeBetween
+    from great_expectations.expectations.expectation import (
+        ColumnMapExpectation,
+        ColumnPairMapExpectation,
+        MulticolumnMapExpectation,
+    )
+
+    by_row = (ColumnMapExpectation, ColumnPairMapExpectation, MulticolumnMapExpectation)
+    batch = _batch(table, frame)
+    rows_at = len(expectations)
+    wanted: dict[int, Any] = dict(enumerate(expectations))
+    others = {place: each for place, each in wanted.items() if not isinstance(each, by_row)}
+    found = _outcome(table, batch, {**others, rows_at: ExpectTableRowCountToBeBetween(min_value=0)}, "BASIC")
+    rows = found[rows_at].result.get("observed_value")
+    counted = {place: each for place, each in wanted.items() if place not in others}
+    for place, result in _outcome(table, batch, counted, "BOOLEAN_ONLY").items():
+        # One that may fail for a share of the rows has something to tell also where it holds.
+        if result.success and getattr(wanted[place], "mostly", 1) == 1:
+            result.result = {"unexpected_count": 0, "element_count": rows}
+            found[place] = result
+    found |= _outcome(table, batch, {place: each for place, each in counted.items() if place not in found}, "BASIC")
+    return [_plain(table, found[place]) for place in wanted]
+
+
+def _batch(table: str, frame: DataFrame) -> Any:
     import great_expectations as gx
 
     with warnings.catch_warnings():
@@ -129,15 +167,25 @@ def _validate(table: str, frame: DataFrame, expectations: list[Any]) -> list[Exp
         context.variables.progress_bars = {"globally": False}
         name = f"{table}-{uuid.uuid4().hex[:8]}"
         asset = context.data_sources.add_spark(name).add_dataframe_asset(name)
-        batch = asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": frame})
-        suite = gx.ExpectationSuite(
-            name=name,
-            expectations=[
-                e.model_copy(deep=True) if hasattr(e, "model_copy") else e.copy(deep=True) for e in expectations
-            ],
-        )
-        outcome = batch.validate(suite, result_format="BASIC")
-    return [_plain(table, result) for result in outcome.results]
+        return asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": frame})
+
+
+def _outcome(table: str, batch: Any, wanted: dict[int, Any], result_format: str) -> dict[int, Any]:
+    """The library's results by place: it keeps neither the order nor an expectation that stands twice."""
+    if not wanted:
+        return {}
+    import great_expectations as gx
+
+    copies = [
+        each.model_copy(deep=True) if hasattr(each, "model_copy") else each.copy(deep=True) for each in wanted.values()
+    ]
+    for place, copy in zip(wanted, copies, strict=True):
+        copy.meta = {**(copy.meta or {}), _PLACE: place}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        suite = gx.ExpectationSuite(name=f"{table}-{uuid.uuid4().hex[:8]}", expectations=copies)
+        results = batch.validate(suite, result_format=result_format).results
+    return {result.expectation_config.meta[_PLACE]: result for result in results}
 
 
 def _failure(info: Any) -> str:

@@ -201,9 +201,9 @@ def _by_decoder(spark: SparkSession, cfg: Config, source: Source) -> list[Quaran
             F.min_by(_place(), F.struct("_partition", "_offset")).alias("place"),
             F.min_by("_reason", F.struct("_partition", "_offset")).alias("reason"),
         )
-        .orderBy("_rule")
         .collect()
     )
+    rows = sorted(rows, key=lambda row: row["_rule"])
     return [QuarantineCount(source.name, r["_rule"], r["n"], r["place"], r["reason"] or "") for r in rows]
 
 

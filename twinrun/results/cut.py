@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
@@ -16,9 +16,9 @@ from twinrun.errors import TableError
 from twinrun.job.job import Job
 from twinrun.results.heals import METADATA as HEAL
 from twinrun.results.heals import UNDO_METADATA as UNDO
-from twinrun.results.state import BatchState, StreamState, batch_state, stream_state
+from twinrun.results.state import BatchState, StreamState, states
 from twinrun.tables.checkpoint import last_committed, query_id, start_offsets
-from twinrun.tables.delta import delta_table, latest_version
+from twinrun.tables.delta import delta_table
 from twinrun.tables.micro_batches import logged
 from twinrun.tables.offsets import Offsets
 
@@ -87,7 +87,7 @@ def both_states(spark: SparkSession, cfg: Config, job: Job) -> tuple[StreamState
     TableError
         One of the modes never ran.
     """
-    stream, batch = stream_state(spark, cfg, job.job_name), batch_state(spark, cfg, job.job_name)
+    stream, batch = states(spark, cfg, job.job_name)
     missing = [mode for mode, state in (("stream", stream), ("batch", batch)) if state is None]
     if stream is None or batch is None:
         raise TableError(
@@ -177,11 +177,11 @@ class ForeignCommit:
 def foreign_commits(spark: SparkSession, table: str, since: int) -> tuple[ForeignCommit, ...]:
     """Changes of a batch table after version ``since`` that no batch run made, the oldest first.
 
-    A run that is under way, or that died before it was recorded, has marked its commit. Two small Spark jobs; at most
-    twenty changes are collected.
+    A run that is under way, or that died before it was recorded, has marked its commit. One small Spark job, two where
+    there were many commits; at most twenty changes are collected.
     """
     ours = F.get_json_object("userMetadata", "$.run_id").isNotNull()
-    return _foreign(_changes(spark, table, since).filter(~ours))
+    return _changes(spark, table, since, ~ours)
 
 
 def foreign_to_stream(spark: SparkSession, cut: StreamCut, emit: str) -> tuple[ForeignCommit, ...]:
@@ -189,7 +189,7 @@ def foreign_to_stream(spark: SparkSession, cut: StreamCut, emit: str) -> tuple[F
 
     The query's own commits are known by its id (``final``) or by their micro-batch (``updates``); heals, undone heals
     and erasures by what they left in the commit; the first version is the empty table. Of more than twenty the newest
-    are given. Two small Spark jobs over the whole history that is kept.
+    are given. One or two small Spark jobs over the whole history that is kept.
     """
     said = [F.get_json_object("userMetadata", f"$.{name}") for name in (HEAL, UNDO, "run_id")]
     ours = said[0].isNotNull() | said[1].isNotNull() | F.coalesce(said[2].startswith("erase-"), F.lit(False))
@@ -198,39 +198,39 @@ def foreign_to_stream(spark: SparkSession, cut: StreamCut, emit: str) -> tuple[F
     else:
         own = F.get_json_object("userMetadata", "$.micro_batch").isNotNull()
     ours = ours | F.coalesce(own, F.lit(False))
-    changes = _changes(spark, cut.state.table, 0).filter(F.col("version") <= cut.committed.version)
-    return _foreign(changes.filter(~ours))
-
-
-def _foreign(changes: DataFrame) -> tuple[ForeignCommit, ...]:
-    rows = (
-        changes.orderBy(F.col("version").desc())
-        .limit(_MOST_COMMITS)
-        .select(
-            "version",
-            F.coalesce("operation", F.lit("?")).alias("op"),
-            F.unix_millis("timestamp").alias("at"),
-            "engineInfo",
-        )
-    )
-    found = [ForeignCommit(row["version"], row["op"], row["at"], row["engineInfo"] or "") for row in rows.collect()]
-    return tuple(reversed(found))
+    return _changes(spark, cut.state.table, 0, ~ours & (F.col("version") <= cut.committed.version))
 
 
 def last_change(spark: SparkSession, table: str, since: int) -> int | None:
     """The newest version after ``since`` that changed rows, or None: compacting a table leaves its rows as they are.
 
-    Two small Spark jobs.
+    One small Spark job, two where there were many commits.
     """
-    newest = _changes(spark, table, since).agg(F.max("version")).collect()[0][0]
-    return None if newest is None else int(newest)
+    found = _changes(spark, table, since, F.lit(True))
+    return found[-1].version if found else None
 
 
-def _changes(spark: SparkSession, table: str, since: int) -> DataFrame:
-    """Commits after a version that can have changed rows, however many there are; lazy but for one small Spark job."""
-    later = latest_version(spark, table) - since
-    history = delta_table(spark, table).history(max(later, 1))
-    return history.filter((F.col("version") > since) & ~F.coalesce(F.col("operation").isin(*_NO_CHANGE), F.lit(False)))
+def _changes(spark: SparkSession, table: str, since: int, which: Column) -> tuple[ForeignCommit, ...]:
+    """The newest `_MOST_COMMITS` after a version that can have changed rows, of those asked for; the oldest first.
+
+    The newest commits are looked at first, and the whole history only where they do not reach back to ``since``.
+    """
+    history = delta_table(spark, table)
+    later = F.col("version") > since
+    changed = later & ~F.coalesce(F.col("operation").isin(*_NO_CHANGE), F.lit(False)) & which
+    commit = F.struct(
+        "version",
+        F.coalesce("operation", F.lit("?")).alias("operation"),
+        F.unix_millis("timestamp").alias("at_ms"),
+        F.coalesce("engineInfo", F.lit("")).alias("engine"),
+    )
+    newest = F.slice(F.sort_array(F.collect_list(F.when(changed, commit)), asc=False), 1, _MOST_COMMITS)
+    for limit in (_RECENT, None):
+        commits = history.history(limit) if limit else history.history()
+        row = commits.agg(F.min("version").alias("oldest"), newest.alias("newest")).collect()[0]
+        if row["oldest"] is None or row["oldest"] <= since + 1:
+            break
+    return tuple(ForeignCommit(*each) for each in reversed(row["newest"]))
 
 
 def _facts(log: DataFrame, micro_batch: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from twinrun.errors import CheckpointError
 from twinrun.job.fingerprint import DECODER, accepted, changed_parts, other_spark
 from twinrun.results.refusals import Places, is_left_out, without
 from twinrun.tables.checkpoint import last_committed, query_id
-from twinrun.tables.control import Record, add_record, latest_record
+from twinrun.tables.control import Record, add_record, latest_record, latest_records
 from twinrun.tables.delta import read_table
 from twinrun.tables.offsets import Offsets, plain
 from twinrun.tables.static import Pins
@@ -76,7 +76,16 @@ class BatchState:
 
 def stream_state(spark: SparkSession, cfg: Config, job: str) -> StreamState | None:
     """The newest stream version of a job, or None when it never ran. One small Spark job."""
-    record = latest_record(spark, cfg, STREAM, job)
+    return _stream_state(latest_record(spark, cfg, STREAM, job))
+
+
+def states(spark: SparkSession, cfg: Config, job: str) -> tuple[StreamState | None, BatchState | None]:
+    """Both at one moment. One small Spark job."""
+    found = latest_records(spark, cfg, [(STREAM, job), (BATCH, job)])
+    return _stream_state(found.get((STREAM, job))), batch_state_of(found.get((BATCH, job)))
+
+
+def _stream_state(record: Record | None) -> StreamState | None:
     return StreamState(**record.payload) if record else None
 
 

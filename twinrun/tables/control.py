@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,6 +27,8 @@ from twinrun.tables.delta import append_computed, read_table, table_exists
 from twinrun.tables.fence import held, lost
 
 LEASE = "lease"
+Key = tuple[str, str]
+"""Kind and subject of a record."""
 _REFUSED = "twinrun: the condition of this record does not hold"
 _own: WeakKeyDictionary[SparkSession, SparkSession] = WeakKeyDictionary()
 _SMALL = {"spark.sql.adaptive.enabled": "false", "spark.sql.shuffle.partitions": "1"}
@@ -54,9 +58,28 @@ class Entry:
     at_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
+_pinned: ContextVar[dict[Key, Record | None] | None] = ContextVar("pinned control records", default=None)
+
+
 def latest_record(spark: SparkSession, cfg: Config, kind: str, subject: str) -> Record | None:
     """The newest record of a (kind, subject), or None. Two small Spark jobs; one row is collected."""
+    pinned = _pinned.get()
+    if pinned is not None and (kind, subject) in pinned:
+        return pinned[kind, subject]
     return latest_records(spark, cfg, [(kind, subject)]).get((kind, subject))
+
+
+@contextmanager
+def control_pinned(spark: SparkSession, cfg: Config, wanted: Sequence[Key]) -> Iterator[None]:
+    """Read these records once: within the block, and in this thread, `latest_record` gives them as they are now.
+
+    For work that looks at one moment. Two small Spark jobs.
+    """
+    token = _pinned.set({**dict.fromkeys(wanted), **latest_records(spark, cfg, wanted)})
+    try:
+        yield
+    finally:
+        _pinned.reset(token)
 
 
 def latest_records(

@@ -5,9 +5,18 @@ Needs a classic session: Spark Connect has no file system to offer.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
+
+from twinrun.config.model import Config
+from twinrun.session.defaults import is_local
+
+# As Hadoop reads it: what looks like an escape, a query or a fragment belongs to the name.
+_LOCAL = re.compile(r"file:(?://)?(/[^/].*|/)", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 
 
 def make_folder(spark: SparkSession, path: str) -> None:
@@ -83,3 +92,18 @@ def at(spark: SparkSession, path: str) -> tuple[Any, Any]:
 def hadoop_conf(spark: SparkSession) -> Any:
     """Hadoop's settings as the session has them."""
     return spark._jsparkSession.sessionState().newHadoopConf()
+
+
+def local_path(cfg: Config | None, ref: str) -> Path | None:
+    """The folder on this machine that a table reference means; None for a catalog name or another file system."""
+    if "/" not in ref:
+        return None
+    local = _LOCAL.fullmatch(ref)
+    if local:
+        return Path(local[1])
+    if _SCHEME.match(ref):
+        return None
+    # Spark reads a bare path from its default file system, which is this machine's unless somebody says otherwise.
+    if cfg is not None and (not is_local(cfg.spark.master) or "spark.hadoop.fs.defaultFS" in cfg.spark.conf):
+        return None
+    return Path(ref)

@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 from pyspark.sql import types as T
 
-import twinrun.cli.compare
-from twinrun.cli.compare import Asked
-from twinrun.cli.comparison import Read
-from twinrun.compare.drilldown import KINDS
-from twinrun.compare.result import ColumnStats, Comparison, Sample
-from twinrun.compare.schema import plan_schema
+from twinrun.comparator.drilldown import KINDS
+from twinrun.comparator.references import Asked, Read
+from twinrun.comparator.result import ColumnStats, Comparison, Sample
+from twinrun.comparator.schema import plan_schema
 from twinrun.tolerance import absolute, rel
 
 SCHEMA = T.StructType([T.StructField("k", T.StringType()), T.StructField("v", T.DoubleType())])
@@ -60,7 +58,7 @@ def comparator(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> An
         Comparator.asked, Comparator.refs = asked, refs
         return Comparator.answer, (Read("Delta, version 3"), Read("Parquet", ("column a is in 1 of 2 files",)))
 
-    monkeypatch.setattr(twinrun.cli.compare, "compare_tables", compare_tables)
+    monkeypatch.setattr("twinrun.comparator.references.compare_tables", compare_tables)
     return Comparator
 
 
@@ -198,6 +196,9 @@ def test_no_configuration_is_needed(
     monkeypatch.chdir(empty)
 
     assert run("compare", str(project / "b"), str(project / "s"), "--keys", "k").code == 0
-    assert spark.started == [{"name": "twinrun compare", "master": "local[2]"}]
+    (started,) = spark.started
+    assert (started["name"], started["master"]) == ("twinrun compare", "local[2]")
+    # Nothing is there, which is little.
+    assert started["spark.sql.codegen.wholeStage"] == "false"
     assert "there is no conf/local.yaml here" in run("compare", "b", "s", "--keys", "k", "--set", "a=b").err
     assert "cannot be read" in run("compare", "b", "s", "--keys", "k", "--conf", "none.yaml").err

@@ -14,9 +14,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.unit.tables.parquet_files import of, put
-from twinrun.cli.compare import Asked, compare_tables
 from twinrun.cli.comparison import comparison_lines, comparison_payload
-from twinrun.compare.result import Comparison
+from twinrun.comparator.references import Asked, compare_tables
+from twinrun.comparator.result import Comparison
 from twinrun.errors import QueryError, TableError
 
 Found = tuple[Comparison, list[str]]

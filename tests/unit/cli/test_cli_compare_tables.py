@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from twinrun.cli.compare import Asked, compare_tables
+from twinrun.comparator.references import Asked, compare_tables
 from twinrun.errors import TableError
 
 ASKED = Asked(keys=("k",), window=None, ready_until=None, tolerances={}, ignore=("_run_id",), full=False)

@@ -39,6 +39,7 @@ def verifier(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     attach: Any = types.ModuleType("twinrun.history.attach")
     attach.with_history = lambda _, cfg, found: replace(found, notes=(*found.notes, "the ledger was asked"))
     monkeypatch.setitem(sys.modules, "twinrun.history.attach", attach)
+    monkeypatch.setattr("twinrun.cli.repeat.standing", lambda *_: None)
     return fake
 
 

@@ -6,8 +6,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.declared import changes, offset_s, type_named
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.declared import changes, offset_s, type_named
+from twinrun.comparator.tables import compare_frames
 from twinrun.errors import InputError, TableError
 
 SAME = [

@@ -9,8 +9,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.result import Comparison
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.result import Comparison
+from twinrun.comparator.tables import compare_frames
 from twinrun.tolerance import Tolerance, rel
 
 HOUR_MICROSECONDS = 3_600_000_000

@@ -6,9 +6,9 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import prepare
-from twinrun.compare.groups import DETAILED_GROUPS, encode_group, select_groups
-from twinrun.compare.schema import plan_schema
+from twinrun.comparator.frame import prepare
+from twinrun.comparator.groups import DETAILED_GROUPS, encode_group, select_groups
+from twinrun.comparator.schema import plan_schema
 
 WINDOWS = {
     "bigint": ("-9223372036854775808", "9223372036854775807"),
@@ -51,7 +51,7 @@ def test_many_groups_are_joined_and_most_groups_are_all_read(
     assert sorted(row["c0"] for row in joined.rows(frame).collect()) == [0, 1]
     # More than the driver should hold are joined as any other table.
     for most_sent, hinted in ((many, True), (many - 1, False)):
-        monkeypatch.setattr("twinrun.compare.frame.MOST_SENT", most_sent)
+        monkeypatch.setattr("twinrun.comparator.frame.MOST_SENT", most_sent)
         rows = joined.rows(frame)
         assert ("ResolvedHint" in str(rows._jdf.queryExecution().analyzed())) == hinted
         assert sorted(row["c0"] for row in rows.collect()) == [0, 1]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.tables import compare_frames
 from twinrun.tolerance import Tolerance, absolute, rel
 
 SCHEMA = (

@@ -9,8 +9,8 @@ from compare_probes import COLUMNS, PROBES, Probe, probe_table
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.result import Comparison
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.result import Comparison
+from twinrun.comparator.tables import compare_frames
 
 Found = tuple[Comparison, dict[int, tuple[str, list[str]]]]
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from pyspark.sql import types as T
 
-from twinrun.compare.plan import SchemaDifference
-from twinrun.compare.result import Comparison
-from twinrun.compare.schema import plan_schema
+from twinrun.comparator.plan import SchemaDifference
+from twinrun.comparator.result import Comparison
+from twinrun.comparator.schema import plan_schema
 
 SCHEMA = T.StructType().add("k", T.IntegerType()).add("v", T.IntegerType())
 EQUAL = Comparison(

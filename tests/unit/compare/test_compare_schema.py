@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import types as T
 
-from twinrun.compare.plan import SchemaPlan
-from twinrun.compare.schema import plan_schema
-from twinrun.compare.types import common_type
+from twinrun.comparator.plan import SchemaPlan
+from twinrun.comparator.schema import plan_schema
+from twinrun.comparator.types import common_type
 from twinrun.errors import TableError
 from twinrun.tolerance import absolute, rel
 

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.tables import compare_frames
 from twinrun.errors import TableError
 
 HOUR = "timestamp_micros(id * 3600000000)"

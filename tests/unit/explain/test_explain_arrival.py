@@ -85,7 +85,7 @@ def test_of_many_windows_the_same_is_found_without_sending_them_to_every_executo
 ) -> None:
     few = with_arrival(late(spark_session, list(LATE)), [read(spark_session, CLICKS, ROWS)])
     assert "ResolvedHint (strategy=broadcast)" in plan_of(few)
-    monkeypatch.setattr("twinrun.compare.frame.MOST_SENT", 0)
+    monkeypatch.setattr("twinrun.comparator.frame.MOST_SENT", 0)
     many = with_arrival(late(spark_session, list(LATE)), [read(spark_session, CLICKS, ROWS)])
     assert "ResolvedHint" not in plan_of(many)
     assert found(many) == found(few)

@@ -9,8 +9,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Job, Source
-from twinrun.compare.schema import plan_schema
-from twinrun.compare.tables import compare_frames
+from twinrun.comparator.schema import plan_schema
+from twinrun.comparator.tables import compare_frames
 from twinrun.config.external import ExternalBinding
 from twinrun.errors import TableError
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID

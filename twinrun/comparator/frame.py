@@ -11,11 +11,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.canonical import groupable, two_hashes
-from twinrun.compare.declared import as_planned
-from twinrun.compare.grid import hash_terms
-from twinrun.compare.plan import SchemaPlan, Side
-from twinrun.compare.types import anonymous
+from twinrun.comparator.canonical import groupable, two_hashes
+from twinrun.comparator.declared import as_planned
+from twinrun.comparator.grid import hash_terms
+from twinrun.comparator.plan import SchemaPlan, Side
+from twinrun.comparator.types import anonymous
 from twinrun.errors import TableError
 
 GROUP = "grp"
@@ -61,7 +61,7 @@ def prepare(
     table : DataFrame
         The batch's or the stream's table.
     plan : SchemaPlan
-        From :func:`twinrun.compare.schema.plan_schema` on both schemas.
+        From :func:`twinrun.comparator.schema.plan_schema` on both schemas.
     side : {"batch", "stream"}
         Which of the two ``table`` is.
     ready_until : datetime or Column, optional

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from twinrun.compare.drilldown import KINDS, public_columns
-from twinrun.compare.frame import column_name
-from twinrun.compare.groups import DETAILED_GROUPS, encode_group
-from twinrun.compare.plan import PlannedColumn, SchemaPlan
-from twinrun.compare.result import ColumnStats, Sample
-from twinrun.compare.types import NUMERICS
-from twinrun.compare.within import distance
+from twinrun.comparator.drilldown import KINDS, public_columns
+from twinrun.comparator.frame import column_name
+from twinrun.comparator.groups import DETAILED_GROUPS, encode_group
+from twinrun.comparator.plan import PlannedColumn, SchemaPlan
+from twinrun.comparator.result import ColumnStats, Sample
+from twinrun.comparator.types import NUMERICS
+from twinrun.comparator.within import distance
 
 
 @dataclass(frozen=True)
 class Details:
-    """What looking at the rows found; see :class:`twinrun.compare.result.Comparison` for the fields."""
+    """What looking at the rows found; see :class:`twinrun.comparator.result.Comparison` for the fields."""
 
     counts: Mapping[str, int]
     columns: tuple[ColumnStats, ...]
@@ -38,7 +38,7 @@ def count_details(pairs: DataFrame, plan: SchemaPlan, sample_rows: int, suspecte
     Parameters
     ----------
     pairs : DataFrame
-        From :func:`twinrun.compare.drilldown.differing_pairs`.
+        From :func:`twinrun.comparator.drilldown.differing_pairs`.
     plan : SchemaPlan
         The plan by which they were compared.
     sample_rows : int

@@ -13,8 +13,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.canonical import hash_form
-from twinrun.compare.within import decimal_type
+from twinrun.comparator.canonical import hash_form
+from twinrun.comparator.within import decimal_type
 from twinrun.tables.stored import FLOATS
 from twinrun.tolerance import Tolerance
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import PENDING, groupable_value
-from twinrun.compare.groups import Selection
-from twinrun.compare.plan import SchemaPlan
+from twinrun.comparator.frame import PENDING, groupable_value
+from twinrun.comparator.groups import Selection
+from twinrun.comparator.plan import SchemaPlan
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.canonical import groupable
-from twinrun.compare.types import NUMERICS
+from twinrun.comparator.canonical import groupable
+from twinrun.comparator.types import NUMERICS
 from twinrun.tables.stored import FLOATS, INTEGRALS, MAX_PRECISION
 from twinrun.tolerance import Tolerance
 

@@ -7,11 +7,11 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import column_name
-from twinrun.compare.matching import BATCH, SIDE, STREAM, TOTALS, leftovers, sortable_name, sortable_names
-from twinrun.compare.plan import SchemaPlan
-from twinrun.compare.types import anonymous
-from twinrun.compare.within import same
+from twinrun.comparator.frame import column_name
+from twinrun.comparator.matching import BATCH, SIDE, STREAM, TOTALS, leftovers, sortable_name, sortable_names
+from twinrun.comparator.plan import SchemaPlan
+from twinrun.comparator.types import anonymous
+from twinrun.comparator.within import same
 
 CHANGED: Final = "changed"
 ONLY_BATCH: Final = "only_batch"

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pyspark.sql import types as T
 
-from twinrun.compare.declared import declared_problem
-from twinrun.compare.plan import PlannedColumn, SchemaDifference, SchemaPlan, Side
-from twinrun.compare.types import common_type, incomparable
-from twinrun.compare.within import tolerance_problem
+from twinrun.comparator.declared import declared_problem
+from twinrun.comparator.plan import PlannedColumn, SchemaDifference, SchemaPlan, Side
+from twinrun.comparator.types import common_type, incomparable
+from twinrun.comparator.within import tolerance_problem
 from twinrun.errors import TableError
 from twinrun.tolerance import Tolerance, as_tolerance
 

@@ -10,16 +10,16 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType
 
-from twinrun.compare.declared import need_kept, offset_s, type_named
-from twinrun.compare.digest import Overview, overview, paired_digests, row_digests
-from twinrun.compare.drilldown import differing_pairs, public_rows
-from twinrun.compare.frame import GROUP, PENDING, prepare
-from twinrun.compare.groups import Selection, everything, select_groups
-from twinrun.compare.keys import RepeatedKeys, repeated_keys
-from twinrun.compare.plan import SchemaPlan
-from twinrun.compare.result import Audit, Comparison
-from twinrun.compare.schema import plan_schema
-from twinrun.compare.stats import Details, count_details, no_details
+from twinrun.comparator.declared import need_kept, offset_s, type_named
+from twinrun.comparator.digest import Overview, overview, paired_digests, row_digests
+from twinrun.comparator.drilldown import differing_pairs, public_rows
+from twinrun.comparator.frame import GROUP, PENDING, prepare
+from twinrun.comparator.groups import Selection, everything, select_groups
+from twinrun.comparator.keys import RepeatedKeys, repeated_keys
+from twinrun.comparator.plan import SchemaPlan
+from twinrun.comparator.result import Audit, Comparison
+from twinrun.comparator.schema import plan_schema
+from twinrun.comparator.stats import Details, count_details, no_details
 from twinrun.errors import TableError
 from twinrun.tolerance import Tolerance
 

@@ -13,8 +13,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.frame import GROUP, PENDING, group_type, sent
-from twinrun.compare.plan import SchemaPlan
+from twinrun.comparator.frame import GROUP, PENDING, group_type, sent
+from twinrun.comparator.plan import SchemaPlan
 from twinrun.tables.stored import INTEGRALS
 
 DETAILED_GROUPS = 200

@@ -14,9 +14,9 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import GROUP, PENDING, row_hashes
-from twinrun.compare.groups import DETAILED_GROUPS, encode_group
-from twinrun.compare.plan import SchemaPlan
+from twinrun.comparator.frame import GROUP, PENDING, row_hashes
+from twinrun.comparator.groups import DETAILED_GROUPS, encode_group
+from twinrun.comparator.plan import SchemaPlan
 
 _SUMS = ("low1", "high1", "low2", "high2")
 _LOW_HALF = 0xFFFFFFFF
@@ -53,7 +53,7 @@ def row_digests(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        From :func:`twinrun.compare.frame.prepare`.
+        From :func:`twinrun.comparator.frame.prepare`.
     plan : SchemaPlan
         The plan by which it was prepared.
 
@@ -78,7 +78,7 @@ def digest(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
     Parameters
     ----------
     frame : DataFrame
-        From :func:`twinrun.compare.frame.prepare`.
+        From :func:`twinrun.comparator.frame.prepare`.
     plan : SchemaPlan
         The plan by which it was prepared.
 

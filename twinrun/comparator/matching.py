@@ -12,10 +12,10 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from twinrun.compare.frame import cell_terms, column_name, groupable_value, value
-from twinrun.compare.plan import SchemaPlan
-from twinrun.compare.types import anonymous, has_map
-from twinrun.compare.within import same
+from twinrun.comparator.frame import cell_terms, column_name, groupable_value, value
+from twinrun.comparator.plan import SchemaPlan
+from twinrun.comparator.types import anonymous, has_map
+from twinrun.comparator.within import same
 
 SIDE = "side"
 BATCH, STREAM = 0, 1

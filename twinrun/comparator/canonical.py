@@ -14,7 +14,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.types import has_map
+from twinrun.comparator.types import has_map
 
 _BITS_PER_WORD = 62
 _SECOND_SEED = 7919
@@ -25,7 +25,7 @@ def groupable(column: Column, dtype: T.DataType) -> Column:
     """The value in a form that Spark can group, order and compare: maps become arrays of entries sorted by key.
 
     Values without a map inside are returned as they are; null stays null. Struct fields must be named ``f0``, ``f1``,
-    .. (:func:`twinrun.compare.types.anonymous`).
+    .. (:func:`twinrun.comparator.types.anonymous`).
     """
     if not has_map(dtype):
         return column

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.compare.plan import PlannedColumn, SchemaPlan, Side
+from twinrun.comparator.plan import PlannedColumn, SchemaPlan, Side
 from twinrun.errors import InputError, TableError
 from twinrun.tables.stored import INTEGRALS, wider
 from twinrun.wording import plural

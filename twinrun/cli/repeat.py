@@ -1,0 +1,200 @@
+"""Verify a job, or say again what the last verify said, where nothing that it looked at has moved since.
+
+What it looked at: the newest versions of both result tables, of bronze, events, quarantine and the micro-batch log, the
+stream's last committed micro-batch, the records of the control table about the job and its sources, the topics' ends,
+the job's code and the settings. A table whose files were changed without a commit has not moved by this: ``--full``
+looks at everything again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from twinrun.broker.topics import offset_ranges
+from twinrun.cli.reread import read_verdict
+from twinrun.config.model import Config
+from twinrun.config.values import is_path
+from twinrun.errors import BrokerError, InputError
+from twinrun.job.code import project_text
+from twinrun.job.job import Job
+from twinrun.report.json_ import render_json
+from twinrun.results.heals import KIND as HEAL
+from twinrun.results.refusals import KIND as LEFT_OUT
+from twinrun.results.state import BATCH, STREAM
+from twinrun.results.verdict import Verdict
+from twinrun.tables.control import Key, Record, add_record, latest_records
+from twinrun.tables.files import data_files
+from twinrun.tables.gone import EXPIRY
+from twinrun.tables.kafka import topic_info
+from twinrun.tables.landed import KIND as LANDING
+
+KIND = "verdict"
+"""Kind of the control record, by job, that says which report may be said again, and while what stands where."""
+
+_SAME = "this is its verdict."
+
+_REPEATABLE = ("agree", "explained", "differ")
+_NUMBERED = re.compile(r"(\d+)(?:\.json)?")
+_PACKAGES = ("twinrun", "pyspark", "delta-spark", "great-expectations")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where everything stands that a verify looks at, as one digest; and the record of the last verdict."""
+
+    digest: str
+    last: Record | None
+
+
+def verified(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    *,
+    strict: bool = False,
+    wait_s: float | None = None,
+    full: bool = False,
+    report: Path,
+    on_step: Callable[[str], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Verdict:
+    """What `twinrun.explain.verify.verify` finds, with the job's history; or the same verdict again, with a note.
+
+    Two small Spark jobs and a request to Kafka per source where nothing has moved since the last verify; else those of
+    a verify and about six. Said again is only a verdict that was ``agree``, ``explained`` or ``differ`` over a stream
+    that had read everything, and whose JSON report is still as it was written. Other parameters and errors as there;
+    with ``full`` nothing is said again.
+
+    Parameters
+    ----------
+    report : Path
+        The JSON report of the last verify, which the caller writes. Nothing of its rows is kept elsewhere, so that an
+        erasure need not look for them.
+    """
+    from twinrun.explain.verify import verify
+    from twinrun.history.attach import with_history
+
+    say = on_step or (lambda _: None)
+    say("looking whether anything has moved")
+    before = standing(spark, cfg, job, strict)
+    if before is not None and not full:
+        known = _again(before, report)
+        if known is not None:
+            return known
+    found = verify(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=on_step, on_warning=on_warning)
+    say("reading the history")
+    verdict = with_history(spark, cfg, found)
+    may_repeat = verdict.outcome in _REPEATABLE and verdict.stream_lag_events == 0
+    if before is not None and may_repeat:
+        after = standing(spark, cfg, job, strict)
+        # What moved while it was looked at, before or after it was read, is looked at again.
+        if after is not None and after.digest == before.digest:
+            _remember(spark, cfg, job, after, verdict)
+    return verdict
+
+
+def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standing | None:
+    """Where everything stands now; None where that cannot be told without reading tables. One small Spark job or two.
+
+    It cannot be told of tables in a catalog, before both modes have run, and while Kafka does not answer.
+    """
+    topics = {source.name: cfg.source(source.name).topic for source in job.sources}
+    wanted: list[Key] = [(kind, job.job_name) for kind in (STREAM, BATCH, LEFT_OUT, HEAL, KIND)]
+    wanted += [(kind, topic) for kind in (EXPIRY, LANDING) for topic in topics.values()]
+    records = {**dict.fromkeys(wanted), **latest_records(spark, cfg, wanted)}
+    stream, batch = records[STREAM, job.job_name], records[BATCH, job.job_name]
+    if stream is None or batch is None:
+        return None
+    refs = [stream.payload["table"], batch.payload["table"], cfg.table("micro_batches")]
+    refs += [cfg.table("bronze", topic=topic) for topic in topics.values()]
+    refs += [cfg.table(kind, source=name) for kind in ("events", "quarantine") for name in topics]
+    refs += [cfg.table("erased"), *(cfg.tables[table.name].path for table in job.tables if table.name in cfg.tables)]
+    if not all(is_path(ref) for ref in refs):
+        return None
+    try:
+        ends = {topic: _topic(cfg, name, topic) for name, topic in topics.items()}
+    except BrokerError:
+        return None
+    parts = {
+        "records": {
+            "/".join(key): None if each is None else each.seq for key, each in records.items() if key[0] != KIND
+        },
+        "tables": {ref: _newest(spark, f"{ref}/_delta_log") for ref in refs},
+        "committed": _newest(spark, f"{stream.payload['checkpoint']}/commits"),
+        "topics": ends,
+        "job": _job(job),
+        "settings": [_settings(cfg, job), strict],
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    return Standing(_digest(json.dumps(parts, sort_keys=True, default=str)), records[KIND, job.job_name])
+
+
+def _again(now: Standing, report: Path) -> Verdict | None:
+    """The last verdict, where all stands as it stood then."""
+    last = now.last
+    if last is None or last.payload["standing"] != now.digest or not report.exists():
+        return None
+    try:
+        read = read_verdict(report)
+    except InputError:  # damaged since, or of another twinrun
+        return None
+    # As it was found: a verdict that was said again has a note of its own, in the report too.
+    verdict = replace(read, notes=tuple(each for each in read.notes if _SAME not in each))
+    if _digest(render_json(verdict)) != last.payload["report"]:
+        return None
+    at = datetime.fromtimestamp(verdict.cut.taken_at_ms / 1000, UTC)
+    note = (
+        f"Nothing has moved since the verify of {at:%Y-%m-%d %H:%M:%S} UTC, neither a table, nor the log, nor a topic: "
+        f"{_SAME} --full looks at everything again."
+    )
+    return replace(verdict, notes=(note, *verdict.notes))
+
+
+def _remember(spark: SparkSession, cfg: Config, job: Job, now: Standing, verdict: Verdict) -> None:
+    """Keep which report belongs to where all stands. Of two that end at once the later counts."""
+    kept = {"standing": now.digest, "report": _digest(render_json(verdict))}
+    add_record(spark, cfg, KIND, job.job_name, kept)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _newest(spark: SparkSession, folder: str) -> int:
+    """The highest number in the names of a folder's files, such as a Delta log's versions; -1: none. No Spark job."""
+    numbers = (_NUMBERED.fullmatch(name.rpartition("/")[2]) for name in data_files(spark, folder))
+    return max((int(found[1]) for found in numbers if found), default=-1)
+
+
+def _topic(cfg: Config, source: str, topic: str) -> list[Any]:
+    committed = cfg.source(source).isolation == "read_committed"
+    options = cfg.kafka.confluent_options()
+    ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, options, committed=committed)
+    return [sorted(ranges.items()), topic_info(cfg, topic).config]
+
+
+def _job(job: Job) -> list[str]:
+    """The text of its file and of the modules of its project, and what was declared."""
+    return [project_text(job), repr({name: value for name, value in vars(job).items() if not callable(value)})]
+
+
+def _settings(cfg: Config, job: Job) -> dict[str, Any]:
+    sources = {source.name: cfg.source(source.name).model_dump() for source in job.sources}
+    return {"verify": cfg.verify.model_dump(), "sources": sources, "stream": cfg.stream.model_dump()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # from a zip, where spark-submit has it
+        return ""
