@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame
 
@@ -11,6 +12,8 @@ from tests.integration.conftest import World
 from tests.integration.test_planted_faults import FIRST_A, FIRST_B, SECOND_A, SECOND_B, changed
 from tests.integration.test_planted_faults import plant as plant
 from tests.integration.test_planted_faults import world as world
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_restore_is_named_and_a_compaction_is_not(world: World, plant: Any) -> None:

@@ -16,7 +16,7 @@ from twinrun.scenario.check import Checked, Observed, check
 from twinrun.scenario.expect import Expectation
 from twinrun.scenario.suite import Suite
 
-SOON = ("sliding_clicks", "visits")
+SOON = ("sliding_clicks",)
 SCENARIOS = 40
 Log = Callable[[str], tuple[World, Suite]]
 Run = Callable[[str], JobRun]

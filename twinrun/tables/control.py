@@ -31,6 +31,7 @@ Key = tuple[str, str]
 """Kind and subject of a record."""
 _REFUSED = "twinrun: the condition of this record does not hold"
 _own: WeakKeyDictionary[SparkSession, SparkSession] = WeakKeyDictionary()
+_SCHEMA = "kind STRING, subject STRING, seq BIGINT, at_ms BIGINT, writer STRING, payload STRING"
 _SMALL = {"spark.sql.adaptive.enabled": "false", "spark.sql.shuffle.partitions": "1"}
 """A handful of rows: one task, planned once."""
 
@@ -121,8 +122,13 @@ def try_write(
     ref, own = cfg.table("control"), _session(spark)
     pairs = {*watch, *((each.kind, each.subject) for each in entries)}
 
+    if not table_exists(own, ref):
+        # Empty first: records of a table that is not there would be written without a look at those of a writer who
+        # creates it at the same moment, and both would hold the lease.
+        append_computed(lambda: own.createDataFrame([], _SCHEMA), ref, partition_by=["kind"])
+
     def rows() -> DataFrame:
-        # Made anew for each try: a table that another writer has created meanwhile is then looked into.
+        # Made anew for each try, over what others have committed meanwhile.
         return _numbered(own, ref, entries, pairs, unless)
 
     try:
@@ -192,15 +198,10 @@ def _numbered(
         for each in entries
     ]
     refused = F.lit(False) if unless is None else unless
-    if table_exists(own, ref):
-        numbers = F.map_from_entries(F.collect_list(F.struct(_key(F.col("kind"), F.col("subject")), "seq")))
-        known = _newest(own, ref, pairs).agg(
-            numbers.alias("numbers"), F.coalesce(F.bool_or(refused), F.lit(False)).alias("refused")
-        )
-    else:
-        known = own.range(1).select(
-            F.create_map().cast("map<string,bigint>").alias("numbers"), F.lit(False).alias("refused")
-        )
+    numbers = F.map_from_entries(F.collect_list(F.struct(_key(F.col("kind"), F.col("subject")), "seq")))
+    known = _newest(own, ref, pairs).agg(
+        numbers.alias("numbers"), F.coalesce(F.bool_or(refused), F.lit(False)).alias("refused")
+    )
     each = known.select("numbers", "refused", F.explode(F.array(*cells)).alias("new"))
     last = F.try_element_at("numbers", _key(F.col("new.kind"), F.col("new.subject")))
     return each.select(

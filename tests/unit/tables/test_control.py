@@ -36,7 +36,26 @@ def test_records_are_numbered_by_subject_and_several_are_one_commit(spark_sessio
     }
     assert latest_record(spark_session, cfg, "k", "other") is None
     assert read_table(spark_session, cfg.table("control")).count() == 4
-    assert delta.latest_version(spark_session, cfg.table("control")) == 2
+    # The empty table, and a commit for each call.
+    assert delta.latest_version(spark_session, cfg.table("control")) == 3
+
+
+def test_of_two_writers_that_find_no_table_exactly_one_goes_on(spark_session: SparkSession, tmp_path: Path) -> None:
+    """Both once wrote the first record of a table that was not there, and both held the lease."""
+    text = "kafka:\n  bootstrap_servers: localhost:1\nreport:\n  folder: out\n"
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    for place in range(4):
+        cfg = load_config(tmp_path / "c.yaml", [f"warehouse={tmp_path}/wh{place}"], env={})
+
+        def go_on(n: int, cfg: Config = cfg) -> bool:
+            return try_write(spark_session, cfg, [Entry("k", "s", {"n": n})], F.col("seq") > 0)
+
+        with ThreadPoolExecutor(2) as pool:
+            won = list(pool.map(go_on, (1, 2)))
+        assert sorted(won) == [False, True]
+        newest = latest_record(spark_session, cfg, "k", "s")
+        assert newest is not None
+        assert (newest.seq, newest.payload) == (1, {"n": won.index(True) + 1})
 
 
 def test_of_two_writers_that_saw_the_same_record_exactly_one_goes_on(spark_session: SparkSession, cfg: Config) -> None:
