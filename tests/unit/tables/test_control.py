@@ -40,22 +40,14 @@ def test_records_are_numbered_by_subject_and_several_are_one_commit(spark_sessio
     assert delta.latest_version(spark_session, cfg.table("control")) == 3
 
 
-def test_of_two_writers_that_find_no_table_exactly_one_goes_on(spark_session: SparkSession, tmp_path: Path) -> None:
+def test_a_writer_that_saw_no_table_looks_at_what_another_has_written_meanwhile(
+    spark_session: SparkSession, cfg: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both once wrote the first record of a table that was not there, and both held the lease."""
-    text = "kafka:\n  bootstrap_servers: localhost:1\nreport:\n  folder: out\n"
-    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
-    for place in range(4):
-        cfg = load_config(tmp_path / "c.yaml", [f"warehouse={tmp_path}/wh{place}"], env={})
-
-        def go_on(n: int, cfg: Config = cfg) -> bool:
-            return try_write(spark_session, cfg, [Entry("k", "s", {"n": n})], F.col("seq") > 0)
-
-        with ThreadPoolExecutor(2) as pool:
-            won = list(pool.map(go_on, (1, 2)))
-        assert sorted(won) == [False, True]
-        newest = latest_record(spark_session, cfg, "k", "s")
-        assert newest is not None
-        assert (newest.seq, newest.payload) == (1, {"n": won.index(True) + 1})
+    add_record(spark_session, cfg, "k", "s", {"n": 1})
+    monkeypatch.setattr("twinrun.tables.control.table_exists", lambda *_: False)
+    assert not try_write(spark_session, cfg, [Entry("k", "s", {"n": 2})], F.col("seq") > 0)
+    assert read_table(spark_session, cfg.table("control")).count() == 1
 
 
 def test_of_two_writers_that_saw_the_same_record_exactly_one_goes_on(spark_session: SparkSession, cfg: Config) -> None:
