@@ -166,7 +166,8 @@ def _batch(table: str, frame: DataFrame) -> Any:
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False}
         name = f"{table}-{uuid.uuid4().hex[:8]}"
-        asset = context.data_sources.add_spark(name).add_dataframe_asset(name)
+        # It would keep the table in memory beyond its own life, and say so where it is kept already.
+        asset = context.data_sources.add_spark(name, persist=False).add_dataframe_asset(name)
         return asset.add_batch_definition_whole_dataframe(name).get_batch({"dataframe": frame})
 
 
