@@ -84,8 +84,8 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
         add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"})
     decoder = decoder_fingerprint(source)
     # Tables that somebody removed are made again from bronze: appending to new ones would lose what they held.
-    there = all(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
-    anew = last is None or fresh is not None or last.payload["decoder"] != decoder or not there
+    there = [table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine")]
+    anew = last is None or fresh is not None or last.payload["decoder"] != decoder or not all(there)
     starts = {} if anew or last is None else plain(last.payload["to"])
     _bronze(spark, cfg, source)
     # What the ingest has read up to, which is beyond the last record where markers of transactions follow it.
@@ -95,7 +95,7 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
         version = latest_version(spark, cfg.table("events", source=source.name))
         return Decoded(source.name, last.payload["seq"], last.payload["anew_seq"], starts, decoder, 0, version)
     # Without a record the tables may still know numbers of a control table that is gone, and would skip them.
-    seq = (last.payload["seq"] if last else int(time.time()) if _any_table(spark, cfg, source) else 0) + 1
+    seq = (last.payload["seq"] if last else int(time.time()) if any(there) else 0) + 1
     anew_seq = seq if anew or last is None else last.payload["anew_seq"]
     plan = {
         "phase": "planned",
@@ -111,10 +111,6 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     add_record(spark, cfg, KIND, source.name, {**plan, "phase": "done"})
     version = latest_version(spark, cfg.table("events", source=source.name))
     return Decoded(source.name, seq, anew_seq, ends, decoder, new_records, version)
-
-
-def _any_table(spark: SparkSession, cfg: Config, source: Source) -> bool:
-    return any(table_exists(spark, cfg.table(kind, source=source.name)) for kind in ("events", "quarantine"))
 
 
 def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any]) -> None:

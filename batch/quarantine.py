@@ -76,7 +76,7 @@ def add(
         The job's stream is running.
     """
     with _standing_still(spark, cfg, job, "--add"):
-        entries, _ = refusals_of(spark, cfg, job.job_name)
+        entries = refusals_of(spark, cfg, job.job_name)
         reached = _reached(spark, cfg, job)
         new: list[Refusal] = []
         for wanted in dict.fromkeys(places):
@@ -116,7 +116,7 @@ def remove(spark: SparkSession, cfg: Config, job: Job, places: Sequence[Wanted])
         The job's stream is running, or its last micro-batch was written and not finished.
     """
     with _standing_still(spark, cfg, job, "--remove"):
-        entries, _ = refusals_of(spark, cfg, job.job_name)
+        entries = refusals_of(spark, cfg, job.job_name)
         reached = _reached(spark, cfg, job)
         if reached.unfinished is not None:
             raise CheckpointError(
@@ -143,7 +143,7 @@ def remove(spark: SparkSession, cfg: Config, job: Job, places: Sequence[Wanted])
 
 def entries_of(spark: SparkSession, cfg: Config, job: Job) -> tuple[Refusal, ...]:
     """Every entry of the job, those that were taken back among them, oldest first. One small Spark job."""
-    return refusals_of(spark, cfg, job.job_name)[0]
+    return refusals_of(spark, cfg, job.job_name)
 
 
 @contextmanager

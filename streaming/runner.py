@@ -171,7 +171,7 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
     schema = check_job(spark, job, {name: frame.schema for name, frame in static.items()})
     meaning = fingerprint(spark, job, {name: frame.schema for name, frame in static.items()})
     last = stream_state(spark, cfg, job.job_name)
-    entries, _ = refusals_of(spark, cfg, job.job_name)
+    entries = refusals_of(spark, cfg, job.job_name)
     if last is None or fresh is not None:
         starting = fresh or cfg.source(job.sources[0].name).starting_offsets
         state = next_stream_version(cfg, job.job_name, last, starting)

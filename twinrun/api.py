@@ -188,12 +188,12 @@ def _session(given: SparkSession | None, cfg: Config | None) -> SparkSession:
     from pyspark.sql import SparkSession
 
     from twinrun.session.spark import build_session
+    from twinrun.session.sparkconf import DEFAULT_MASTER, session_settings
 
     session = given or SparkSession.getActiveSession()
     if session is None:
-        conf = {} if cfg is None else cfg.spark.session_conf()
-        master = None if cfg is None else cfg.spark.master
-        session = build_session("twinrun", conf, master=master or "local[2]")
+        settings = session_settings(cfg)
+        session = build_session("twinrun", settings, master=settings.get("spark.master", DEFAULT_MASTER))
     if "io.delta" not in str(session.conf.get("spark.sql.extensions", "")):
         raise MachineError(
             "the Spark session has no Delta.",

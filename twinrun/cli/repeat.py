@@ -1,4 +1,4 @@
-"""Verify a job, or say again what the last verify said, where nothing that it looked at has moved since.
+"""Say again what the last verify of a job said, where nothing that it looked at has moved since.
 
 What it looked at: the newest versions of both result tables, of bronze, events, quarantine and the micro-batch log, the
 stream's last committed micro-batch, the records of the control table about the job and its sources, the topics' ends,
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,18 +24,15 @@ from twinrun.cli.reread import read_verdict
 from twinrun.config.model import Config
 from twinrun.config.values import is_path
 from twinrun.errors import BrokerError, InputError
+from twinrun.explain.reach import records_of
 from twinrun.job.code import project_text
 from twinrun.job.job import Job
 from twinrun.report.json_ import render_json
-from twinrun.results.heals import KIND as HEAL
-from twinrun.results.refusals import KIND as LEFT_OUT
 from twinrun.results.state import BATCH, STREAM
 from twinrun.results.verdict import Verdict
-from twinrun.tables.control import Key, Record, add_record, latest_records
+from twinrun.tables.control import Record, add_record, latest_records
 from twinrun.tables.files import data_files
-from twinrun.tables.gone import EXPIRY
 from twinrun.tables.kafka import topic_info
-from twinrun.tables.landed import KIND as LANDING
 
 KIND = "verdict"
 """Kind of the control record, by job, that says which report may be said again, and while what stands where."""
@@ -56,63 +52,15 @@ class Standing:
     last: Record | None
 
 
-def verified(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    *,
-    strict: bool = False,
-    wait_s: float | None = None,
-    full: bool = False,
-    report: Path,
-    on_step: Callable[[str], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
-) -> Verdict:
-    """What `twinrun.explain.verify.verify` finds, with the job's history; or the same verdict again, with a note.
-
-    Two small Spark jobs and a request to Kafka per source where nothing has moved since the last verify; else those of
-    a verify and about six. Said again is only a verdict that was ``agree``, ``explained`` or ``differ`` over a stream
-    that had read everything, and whose JSON report is still as it was written. Other parameters and errors as there;
-    with ``full`` nothing is said again.
-
-    Parameters
-    ----------
-    report : Path
-        The JSON report of the last verify, which the caller writes. Nothing of its rows is kept elsewhere, so that an
-        erasure need not look for them.
-    """
-    from twinrun.explain.verify import verify
-    from twinrun.history.attach import with_history
-
-    say = on_step or (lambda _: None)
-    say("looking whether anything has moved")
-    before = standing(spark, cfg, job, strict)
-    if before is not None and not full:
-        known = _again(before, report)
-        if known is not None:
-            return known
-    found = verify(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=on_step, on_warning=on_warning)
-    say("reading the history")
-    verdict = with_history(spark, cfg, found)
-    may_repeat = verdict.outcome in _REPEATABLE and verdict.stream_lag_events == 0
-    if before is not None and may_repeat:
-        after = standing(spark, cfg, job, strict)
-        # What moved while it was looked at, before or after it was read, is looked at again.
-        if after is not None and after.digest == before.digest:
-            _remember(spark, cfg, job, after, verdict)
-    return verdict
-
-
 def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standing | None:
-    """Where everything stands now; None where that cannot be told without reading tables. One small Spark job or two.
+    """Where everything stands now; None where that cannot be told without reading tables. Two small Spark jobs.
 
     It cannot be told of tables in a catalog, before both modes have run, and while Kafka does not answer.
     """
     topics = {source.name: cfg.source(source.name).topic for source in job.sources}
-    wanted: list[Key] = [(kind, job.job_name) for kind in (STREAM, BATCH, LEFT_OUT, HEAL, KIND)]
-    wanted += [(kind, topic) for kind in (EXPIRY, LANDING) for topic in topics.values()]
-    records = {**dict.fromkeys(wanted), **latest_records(spark, cfg, wanted)}
-    stream, batch = records[STREAM, job.job_name], records[BATCH, job.job_name]
+    asked = [(kind, job.job_name) for kind in (STREAM, BATCH, KIND)]
+    found = latest_records(spark, cfg, [*asked, *records_of(cfg, job, None)])
+    stream, batch = found.get((STREAM, job.job_name)), found.get((BATCH, job.job_name))
     if stream is None or batch is None:
         return None
     refs = [stream.payload["table"], batch.payload["table"], cfg.table("micro_batches")]
@@ -126,9 +74,7 @@ def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standi
     except BrokerError:
         return None
     parts = {
-        "records": {
-            "/".join(key): None if each is None else each.seq for key, each in records.items() if key[0] != KIND
-        },
+        "records": {"/".join(key): each.seq for key, each in found.items() if key[0] != KIND},
         "tables": {ref: _newest(spark, f"{ref}/_delta_log") for ref in refs},
         "committed": _newest(spark, f"{stream.payload['checkpoint']}/commits"),
         "topics": ends,
@@ -136,13 +82,20 @@ def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standi
         "settings": [_settings(cfg, job), strict],
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-    return Standing(_digest(json.dumps(parts, sort_keys=True, default=str)), records[KIND, job.job_name])
+    return Standing(_digest(json.dumps(parts, sort_keys=True, default=str)), found.get((KIND, job.job_name)))
 
 
-def _again(now: Standing, report: Path) -> Verdict | None:
-    """The last verdict, where all stands as it stood then."""
-    last = now.last
-    if last is None or last.payload["standing"] != now.digest or not report.exists():
+def said_again(now: Standing | None, report: Path) -> Verdict | None:
+    """The last verdict, with a note, where all stands as it stood then and its report as it was written. No Spark job.
+
+    Parameters
+    ----------
+    report : Path
+        The JSON report of the last verify. Nothing of its rows is kept elsewhere, so that an erasure need not look for
+        them.
+    """
+    last = None if now is None else now.last
+    if now is None or last is None or last.payload["standing"] != now.digest or not report.exists():
         return None
     try:
         read = read_verdict(report)
@@ -160,10 +113,26 @@ def _again(now: Standing, report: Path) -> Verdict | None:
     return replace(verdict, notes=(note, *verdict.notes))
 
 
-def _remember(spark: SparkSession, cfg: Config, job: Job, now: Standing, verdict: Verdict) -> None:
-    """Keep which report belongs to where all stands. Of two that end at once the later counts."""
-    kept = {"standing": now.digest, "report": _digest(render_json(verdict))}
-    add_record(spark, cfg, KIND, job.job_name, kept)
+def remember(
+    spark: SparkSession, cfg: Config, job: Job, strict: bool, before: Standing | None, verdict: Verdict
+) -> None:
+    """Keep that a verdict may be said again, where nothing has moved while it was made. Four small Spark jobs, or none.
+
+    Only one that is ``agree``, ``explained`` or ``differ`` over a stream that had read everything. Of two verifies that
+    end at once the later counts.
+
+    Parameters
+    ----------
+    before : Standing or None
+        Where all stood before the verify looked at anything.
+    """
+    if before is None or verdict.outcome not in _REPEATABLE or verdict.stream_lag_events != 0:
+        return
+    after = standing(spark, cfg, job, strict)
+    # What moved while it was looked at, before or after it was read, is looked at again.
+    if after is not None and after.digest == before.digest:
+        kept = {"standing": after.digest, "report": _digest(render_json(verdict))}
+        add_record(spark, cfg, KIND, job.job_name, kept)
 
 
 def _digest(text: str) -> str:

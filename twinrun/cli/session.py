@@ -12,29 +12,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from twinrun.config.model import Config
-from twinrun.errors import ConfigError
-from twinrun.session.defaults import is_local
 from twinrun.session.small import UNKNOWN, Size, by_size
-from twinrun.session.sparkconf import read_spark_conf
+from twinrun.session.sparkconf import DEFAULT_MASTER, session_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 T = TypeVar("T")
 Work = Callable[["SparkSession", threading.Event], T]
-DEFAULT_MASTER = "local[2]"
-"""Where no configuration names one."""
-
 GRACE_S = 20.0
 """How long work may take to end after a signal, before its Spark is stopped under it."""
 
 _LOOK_S = 0.2
 _AGAIN_S = 5.0
-_LOCAL_CONF = Path("spark/local.conf")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -146,35 +139,6 @@ def until_stopped(
 def cancel_jobs(spark: SparkSession) -> None:
     """End every Spark job that runs, so that the work gets an error instead of waiting."""
     spark.sparkContext.cancelAllJobs()
-
-
-def session_settings(cfg: Config | None) -> dict[str, str]:
-    """The Spark settings of a configuration: ``spark.conf`` over ``spark.master`` over the file of settings.
-
-    The file is ``spark.conf_file``; for a local master without one it is ``spark/local.conf`` beside the YAML file,
-    where there is one.
-
-    Raises
-    ------
-    ConfigError
-        There is no master, or the file cannot be read.
-    """
-    if cfg is None:
-        return {}
-    file = Path(cfg.spark.conf_file) if cfg.spark.conf_file else cfg.folder / _LOCAL_CONF
-    settings: dict[str, str] = {}
-    if cfg.spark.conf_file or (is_local(cfg.spark.master) and file.exists()):
-        settings = read_spark_conf(file)
-    if cfg.spark.master is not None:
-        settings["spark.master"] = cfg.spark.master
-    settings |= cfg.spark.session_conf()
-    if "spark.master" not in settings:
-        raise ConfigError(
-            f"{cfg.file} names no Spark master.",
-            expected="spark.master, or a run under spark-submit",
-            fix="add --set 'spark.master=local[2]', or use spark-submit as docs/operations.md shows",
-        )
-    return settings
 
 
 @contextmanager

@@ -57,20 +57,21 @@ def verify(
     need_runs(cfg, job)
 
     def work(spark: SparkSession, _: threading.Event) -> Verdict:
-        from twinrun.cli.repeat import verified
+        from twinrun.cli import repeat
+        from twinrun.explain.verify import verify as run
+        from twinrun.history.attach import with_history
 
         with step(call.out, f"verify {job.job_name}") as say:
-            return verified(
-                spark,
-                cfg,
-                job,
-                strict=strict,
-                wait_s=wait_s,
-                full=full,
-                report=report_folder(cfg, job.job_name) / "report.json",
-                on_step=say,
-                on_warning=call.out.note,
-            )
+            say("looking whether anything has moved")
+            before = repeat.standing(spark, cfg, job, strict)
+            known = None if full else repeat.said_again(before, report_folder(cfg, job.job_name) / "report.json")
+            if known is not None:
+                return known
+            found = run(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say, on_warning=call.out.note)
+            say("reading the history")
+            verdict = with_history(spark, cfg, found)
+            repeat.remember(spark, cfg, job, strict, before, verdict)
+            return verdict
 
     verdict = with_spark(cfg, f"verify {job.job_name}", work, size=job_size(cfg, job))
     return show_verdict(call, verdict, report_folder(cfg, verdict.job))

@@ -76,9 +76,11 @@ _VERDICTS = {
 }
 _PLACE = "array<struct<n:string,d:string,k:string,low:decimal(38,0),high:decimal(38,0),w:int,s:int>>"
 
-AS_IT_STANDS = r"""CASE WHEN t LIKE 's%' OR t LIKE 'n%' THEN substring(t, 2)
-    WHEN t LIKE '{%' OR t LIKE '[%' THEN regexp_replace(
-        regexp_replace(t, r'(?<=[:,\[])"n([^"]*)"', '$1'), r'(?<=[:,\[{])"s', '"') ELSE t END"""
+_NUMBER_TAG, _TEXT_TAG = r'(?<=[:,\[])"n([^"]*)"', r'(?<=[:,\[{])"s'
+
+AS_IT_STANDS = rf"""CASE WHEN t LIKE 's%' OR t LIKE 'n%' THEN substring(t, 2)
+    WHEN t LIKE '{{%' OR t LIKE '[%' THEN regexp_replace(
+        regexp_replace(t, r'{_NUMBER_TAG}', '$1'), r'{_TEXT_TAG}', '"') ELSE t END"""
 """A tagged text ``t`` without its tags; objects and arrays lose the white space between their parts."""
 
 SHOWN = AS_IT_STANDS.replace("CASE ", """CASE WHEN t LIKE 's%' THEN concat('"', substring(t, 2), '"') """, 1)
@@ -93,8 +95,7 @@ def tagged(text: Column) -> Column:
 
 def as_it_stands(tag: Column) -> Column:
     """`AS_IT_STANDS` of a column."""
-    numbers = F.regexp_replace(tag, r'(?<=[:,\[])"n([^"]*)"', "$1")
-    nested = F.regexp_replace(numbers, r'(?<=[:,\[{])"s', '"')
+    nested = F.regexp_replace(F.regexp_replace(tag, _NUMBER_TAG, "$1"), _TEXT_TAG, '"')
     simple = tag.startswith("s") | tag.startswith("n")
     return F.when(simple, F.substring(tag, 2, 2**31 - 1)).when(tag.rlike(r"^[{\[]"), nested).otherwise(tag)
 

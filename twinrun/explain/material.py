@@ -129,7 +129,7 @@ def refused_by_stream(spark: SparkSession, cfg: Config, job: Job, source: str, c
     passed by this query is not among them. Lazy but for one small Spark job.
     """
     found = requeued(spark, cfg, source)
-    entries, _ = refusals_of(spark, cfg, job.job_name)
+    entries = refusals_of(spark, cfg, job.job_name)
     places = unused_by(cfg, job, entries, cut.query_id).get(source, [])
     if not places:
         return found

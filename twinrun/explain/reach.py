@@ -15,9 +15,15 @@ from twinrun.explain.lost import ByName, gone_from, notes_on
 from twinrun.job.job import Job
 from twinrun.results.audit import Covered, audit_source
 from twinrun.results.cut import StreamCut
+from twinrun.results.heals import KIND as HEAL
+from twinrun.results.refusals import KIND as LEFT_OUT
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import Audit
+from twinrun.tables.control import Key
+from twinrun.tables.gone import EXPIRY
+from twinrun.tables.kafka import KIND as READ_BY
 from twinrun.tables.kafka import isolation_of, stream_reader, topic_info
+from twinrun.tables.landed import KIND as LANDING
 from twinrun.tables.landed import Landed, landed_of, lost_to, notes_on_landing
 from twinrun.tables.offsets import Offsets, before, lag
 
@@ -42,6 +48,24 @@ class Reach:
     def bronze(self) -> dict[str, Offsets]:
         """End offsets of what was landed, by source."""
         return {name: each.ends for name, each in self.landed.items()}
+
+
+def records_of(cfg: Config, job: Job, stream_version: int | None) -> list[Key]:
+    """The control records, besides the two states, that a verify asks for. Pure.
+
+    Parameters
+    ----------
+    stream_version : int or None
+        Of `twinrun.results.state.StreamState`. None leaves out how the stream reads its topics: whoever has the newest
+        state of the stream sees each of its starts, and nothing else writes that.
+    """
+    topics = [cfg.source(source.name).topic for source in job.sources]
+    asked = [(kind, job.job_name) for kind in (LEFT_OUT, HEAL)]
+    asked += [(kind, topic) for kind in (EXPIRY, LANDING) for topic in topics]
+    if stream_version is not None:
+        reader = stream_reader(job.job_name, stream_version)
+        asked += [(READ_BY, f"{reader}:{topic}") for topic in topics]
+    return asked
 
 
 def silent_kafka(cfg: Config) -> str:

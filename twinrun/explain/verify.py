@@ -30,6 +30,7 @@ from twinrun.explain.reach import (
     final_until_ms,
     notes_on_reach,
     reach_of,
+    records_of,
     silent_kafka,
     unread,
     with_lost,
@@ -57,7 +58,6 @@ from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
-from twinrun.results.refusals import KIND as LEFT_OUT
 from twinrun.results.run import Say, quiet, without_lineage
 from twinrun.results.state import BatchState, batch_state
 from twinrun.results.verdict import (
@@ -74,10 +74,6 @@ from twinrun.results.verdict import (
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import read_table
-from twinrun.tables.gone import EXPIRY
-from twinrun.tables.kafka import KIND as READ_BY
-from twinrun.tables.kafka import stream_reader
-from twinrun.tables.landed import KIND as LANDING
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import covers
 from twinrun.tables.static import read_static
@@ -137,7 +133,7 @@ def verify(
         cut = stream_cut(spark, cfg, job, stream)
         batch = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = _covered(cut, batch, job)
-        stack.enter_context(control_pinned(spark, cfg, _records(cfg, job, cut)))
+        stack.enter_context(control_pinned(spark, cfg, records_of(cfg, job, cut.state.version)))
         flow = _flow(spark, cfg, job, cut, batch)
         reach = with_lost(reach_of(spark, cfg, job, silent=silent), cut)
         sides = stack.enter_context(_whole_sides(spark, batch, cut))
@@ -178,17 +174,6 @@ def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: Bat
     static = read_static(spark, cfg, batch.static)
     flow = dataflow(spark, job, {name: frame.schema for name, frame in static.items()})
     return replace(flow, passages=passages(spark, job, {**static, **read_static(spark, cfg, cut.static)}))
-
-
-def _records(cfg: Config, job: Job, cut: StreamCut) -> list[tuple[str, str]]:
-    """The control records, besides the two states, that a verify asks for: they are read once."""
-    topics = [cfg.source(source.name).topic for source in job.sources]
-    reader = stream_reader(job.job_name, cut.state.version)
-    return [
-        (LEFT_OUT, job.job_name),
-        *((kind, topic) for kind in (EXPIRY, LANDING) for topic in topics),
-        *((READ_BY, f"{reader}:{topic}") for topic in topics),
-    ]
 
 
 def _ask_kafka(cfg: Config, say: Say, on_warning: Say | None) -> bool:

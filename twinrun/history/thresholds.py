@@ -1,4 +1,4 @@
-"""Limits on the ledger's newest verify, checked by Great Expectations."""
+"""Limits on the ledger's newest verify."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twinrun.session.plain import plain_errors
 def check_thresholds(
     spark: SparkSession, cfg: Config, job: str, min_completeness: float | None
 ) -> tuple[ExpectationResult, ...]:
-    """No row of the newest verify is unexplained, and where asked, enough rows are equal. About four small Spark jobs.
+    """No row of the newest verify is unexplained, and where asked, enough rows are equal. About two small Spark jobs.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -15,13 +15,15 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import InputError, TableError
 from twinrun.events.decode import declared_fields
+from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.maintain.evidence import evidence_removals
 from twinrun.maintain.match import matching_records, undecoded, unfinished
 from twinrun.maintain.places import ERASURE, Known, known
 from twinrun.maintain.result import Erased, Removal
-from twinrun.maintain.rows import delete_marked, delete_where
+from twinrun.maintain.rows import delete_marked, delete_rows
 from twinrun.results.cut import foreign_commits
+from twinrun.results.run import Say, quiet
 from twinrun.results.state import batch_state, save_batch_state
 from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings
@@ -43,7 +45,7 @@ def erase(
     *,
     results: bool,
     apply: bool,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Say = quiet,
 ) -> Erased:
     """Count, and with ``apply`` remove, every record of a source whose field has this value. About forty Spark jobs.
 
@@ -65,17 +67,16 @@ def erase(
     if field not in declared_fields(source).fieldNames():
         names = ", ".join(declared_fields(source).fieldNames())
         raise InputError(f"the source {source.name} has no field {field!r}.", expected=f"one of {names}")
-    say = on_step or (lambda _: None)
     with ExitStack() as held, plain_errors("the erasure"):
         found = known(spark, cfg)
         jobs = [job for job, state in found.batches.items() if source.name in state["ends"]]
         if apply:
             doing = f"twinrun maintain erase {source.name} --apply"
             leases = _leases(found, source, jobs, results)
-            say(f"taking {len(leases)} leases in one commit")
+            on_step(f"taking {len(leases)} leases in one commit")
             held.enter_context(held_lease(spark, cfg, leases, doing))
             held.enter_context(with_settings(spark, _REWRITE))
-        say("looking for the records")
+        on_step("looking for the records")
         waiting = undecoded(spark, cfg, source)
         if waiting:
             raise TableError(
@@ -90,15 +91,15 @@ def erase(
         if apply and not marked.isEmpty():
             rows = marked.withColumns({"erasure_id": F.lit(erasure), "erased_at_ms": F.lit(_now_ms())})
             append(rows, cfg.table("erased"), Commit(f"erasure:{erasure}", 1))
-        say("late and duplicate events, differences")
+        on_step("late and duplicate events, differences")
         removals = evidence_removals(spark, cfg, source, jobs, marked, field, value, apply)
         if results:
-            say("results")
+            on_step("results")
             removals += _results(spark, found, jobs, field, value, erasure, apply)
-        say("events, quarantine and bronze")
+        on_step("events, quarantine and bronze")
         removals = [*_records(spark, cfg, source, marked, apply), *removals]
         if apply:
-            say("recording the erasure")
+            on_step("recording the erasure")
             _record(spark, cfg, source, field, value, erasure, removals)
             _move_pins(spark, cfg, source, jobs, results)
     return Erased(applied=apply, source=source.name, field=field, id=erasure if apply else "", removals=tuple(removals))
@@ -133,11 +134,12 @@ def _results(
 ) -> list[Removal]:
     refs = [("batch_results", found.batches[job]["table"]) for job in jobs]
     refs += [("stream_results", table) for job in jobs for table in found.stream_tables.get(job, ())]
+    same = F.col(quoted(field)).cast("string") == F.lit(value)
     removals = []
     for table, ref in refs:
         if table_exists(spark, ref) and field in read_table(spark, ref).columns:
             # By the name of a run: a verify must not take it for a change by somebody else.
-            removals.append(delete_where(spark, table, ref, field, value, {"run_id": f"erase-{erasure}"}, apply))
+            removals.append(delete_rows(spark, table, ref, same, apply, {"run_id": f"erase-{erasure}"}))
     return removals
 
 

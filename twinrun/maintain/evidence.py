@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.maintain.result import Removal
-from twinrun.maintain.rows import delete_marked
-from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
+from twinrun.maintain.rows import delete_marked, delete_rows
+from twinrun.tables.delta import read_table, table_exists
 
 
 def evidence_removals(
@@ -47,9 +47,5 @@ def evidence_removals(
             shown = shown | F.coalesce(by_name, F.lit(False))
             shown = shown | F.coalesce(F.col(column).contains(json.dumps(value, ensure_ascii=False)), F.lit(False))
         where = F.col("job").isin(*jobs) & shown
-        count = read_table(spark, ref).filter(where).count()
-        if apply and count:
-            with one_change(spark):
-                delta_table(spark, ref).delete(where)
-        removals.append(Removal("differences", ref, count))
+        removals.append(delete_rows(spark, "differences", ref, where, apply))
     return removals

@@ -7,11 +7,11 @@ job's next run cannot do without is never removed: see docs/decisions/0008.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
@@ -22,10 +22,12 @@ from twinrun.job.job import Job
 from twinrun.maintain.logs import log_removals
 from twinrun.maintain.places import Known, known
 from twinrun.maintain.result import Expired, Removal
+from twinrun.maintain.rows import delete_rows
+from twinrun.results.run import Say, quiet
 from twinrun.results.touched import incremental_by
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
+from twinrun.tables.delta import read_table, table_exists
 from twinrun.tables.gone import EXPIRY
 from twinrun.tables.lease import held_lease
 from twinrun.tables.offsets import Offsets, before, plain
@@ -42,7 +44,7 @@ def expire(
     *,
     apply: bool,
     now_ms: int | None = None,
-    on_step: Callable[[str], None] | None = None,
+    on_step: Say = quiet,
 ) -> Expired:
     """Say what is older than so many days; with ``apply`` remove it. About ten small Spark jobs per source.
 
@@ -57,7 +59,7 @@ def expire(
         The jobs of the configuration: whether they can do without old events is read from their definitions.
     now_ms : int, optional
         The present (epoch ms).
-    on_step : function of str, optional
+    on_step : function of str
         Told what is done now.
 
     Raises
@@ -73,21 +75,20 @@ def expire(
         raise InputError(f"--keep-days is {keep_days}.", expected="1 or more")
     now_ms = int(time.time() * 1000) if now_ms is None else now_ms
     before_ms = (now_ms - keep_days * DAY_MS) // DAY_MS * DAY_MS
-    say = on_step or (lambda _: None)
     with ExitStack() as held, plain_errors("the retention"):
         found = known(spark, cfg)
         if apply:
             leases = ("maintain", *_leases(found))
-            say(f"taking {len(leases)} leases in one commit")
+            on_step(f"taking {len(leases)} leases in one commit")
             held.enter_context(held_lease(spark, cfg, leases, "twinrun maintain expire --apply"))
             found = known(spark, cfg)
         by_name = {job.job_name: job for job in jobs}
         whole = needing_all(spark, cfg, found, by_name)
         removals: list[Removal] = []
         for topic in found.topics:
-            say(f"topic {topic}")
+            on_step(f"topic {topic}")
             removals += _of_topic(spark, cfg, found, by_name, whole, topic, before_ms, now_ms, apply)
-        say("verifies, logs and spent leases")
+        on_step("verifies, logs and spent leases")
         removals += log_removals(spark, cfg, found, before_ms, apply)
     return Expired(applied=apply, keep_days=keep_days, before_ms=before_ms, removals=tuple(removals))
 
@@ -127,7 +128,7 @@ def _of_topic(
         # Recorded first: a run that dies now has said what may be missing, and the next one removes the rest.
         steps = next_steps(last.payload["steps"] if last else [], before_ms, seqs, now_ms)
         add_record(spark, cfg, EXPIRY, topic, {"ends": ends, "steps": steps})
-    return [remove(spark, table, ref, where, apply) for table, ref, where in tables]
+    return [delete_rows(spark, table, ref, where, apply) for table, ref, where in tables]
 
 
 def next_steps(steps: list[dict[str, Any]], before_ms: int, seqs: dict[str, int], now_ms: int) -> list[dict[str, Any]]:
@@ -172,17 +173,6 @@ def why_not(found: Known, jobs: dict[str, Job], seqs: dict[str, int], whole: fro
         if name in whole or incremental_by(job) not in ("windows", "events"):
             return f"the job {name} needs all events: it is computed neither by windows nor event by event"
     return ""
-
-
-def remove(spark: SparkSession, table: str, ref: str, where: Column, apply: bool) -> Removal:
-    """Count the rows for which a condition holds, and with ``apply`` delete them. One Spark job, or about three."""
-    if not table_exists(spark, ref):
-        return Removal(table, ref, 0)
-    rows = read_table(spark, ref).filter(where).count()
-    if apply and rows:
-        with one_change(spark):
-            delta_table(spark, ref).delete(where)
-    return Removal(table, ref, rows)
 
 
 def _ends(spark: SparkSession, cfg: Config, topic: str, sources: list[str], before_ms: int) -> Offsets:

@@ -8,9 +8,9 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.maintain.places import Known
 from twinrun.maintain.result import Removal
-from twinrun.maintain.rows import delete_marked
+from twinrun.maintain.rows import delete_marked, delete_rows
 from twinrun.results.heals import APPLIED, heals_of
-from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
+from twinrun.tables.delta import read_table, table_exists
 
 
 def log_removals(spark: SparkSession, cfg: Config, found: Known, before_ms: int, apply: bool) -> list[Removal]:
@@ -27,11 +27,7 @@ def log_removals(spark: SparkSession, cfg: Config, found: Known, before_ms: int,
         ref = cfg.table(table)
         if table_exists(spark, ref):
             old = (F.col(at) < before_ms) & ~F.col("query_id").isin(*queries)
-            rows = read_table(spark, ref).filter(old).count()
-            if apply and rows:
-                with one_change(spark):
-                    delta_table(spark, ref).delete(old)
-            removals.append(Removal(table, ref, rows))
+            removals.append(delete_rows(spark, table, ref, old, apply))
     removals.append(_leases(spark, cfg, before_ms, apply))
     return removals
 

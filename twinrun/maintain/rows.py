@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.events.json_ import quoted
 from twinrun.maintain.result import Removal
 from twinrun.tables.delta import delta_table, one_change, read_table, table_exists
 
@@ -29,13 +28,25 @@ def delete_marked(spark: SparkSession, table: str, ref: str, marked: DataFrame, 
     return Removal(table, ref, rows)
 
 
-def delete_where(
-    spark: SparkSession, table: str, ref: str, column: str, value: str, metadata: dict[str, Any], apply: bool
+def delete_rows(
+    spark: SparkSession,
+    table: str,
+    ref: str,
+    where: Column,
+    apply: bool,
+    metadata: dict[str, Any] | None = None,
 ) -> Removal:
-    """Rows that have the value, written as text, in a column: counted, and with ``apply`` deleted."""
-    same = F.col(quoted(column)).cast("string") == F.lit(value)
-    rows = read_table(spark, ref).filter(same).count()
+    """Rows for which a condition holds: counted, and with ``apply`` deleted. One Spark job, or about three.
+
+    Parameters
+    ----------
+    metadata : dict, optional
+        Kept in the commit.
+    """
+    if not table_exists(spark, ref):
+        return Removal(table, ref, 0)
+    rows = read_table(spark, ref).filter(where).count()
     if apply and rows:
         with one_change(spark, metadata):
-            delta_table(spark, ref).delete(same)
+            delta_table(spark, ref).delete(where)
     return Removal(table, ref, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from twinrun.maintain.files import Detail, compact, detail_of, inventory, stored
 from twinrun.maintain.pins import Pins, pins_of
 from twinrun.maintain.places import Place, known, places
 from twinrun.maintain.result import Pin, TableTidy, Tidied
+from twinrun.results.run import Say, quiet
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record
 from twinrun.tables.delta import delta_table, latest_version, table_exists
@@ -24,7 +25,6 @@ from twinrun.tables.lease import held_lease
 
 KIND, LEASE = "maintain", "maintain"
 _DAY_MS = 86_400_000
-OnTable = Callable[[str], None]
 
 
 def tidy(
@@ -33,7 +33,7 @@ def tidy(
     *,
     apply: bool,
     only: Sequence[str] = (),
-    on_table: OnTable | None = None,
+    on_table: Say = quiet,
 ) -> Tidied:
     """Look at every table; with ``apply`` compact it and remove files, else only say what could be done.
 
@@ -45,7 +45,7 @@ def tidy(
     ----------
     only : sequence of str
         Names in ``layout``; empty: all tables.
-    on_table : function of str, optional
+    on_table : function of str
         Told each table when it is begun, and with ``apply`` what was done to it.
 
     Raises
@@ -55,7 +55,6 @@ def tidy(
     CheckpointError
         Another maintenance is running.
     """
-    say = on_table or (lambda _: None)
     with ExitStack() as held, plain_errors("the maintenance"):
         if apply:
             held.enter_context(held_lease(spark, cfg, LEASE, "twinrun maintain tidy --apply"))
@@ -65,10 +64,10 @@ def tidy(
         done = []
         for place in wanted:
             if table_exists(spark, place.ref):
-                say(f"{place.table} at {place.ref}")
+                on_table(f"{place.table} at {place.ref}")
                 done.append(_one(spark, cfg, place, pins, apply))
                 if apply:
-                    say(f"{place.table} at {place.ref}: {_done(done[-1])}")
+                    on_table(f"{place.table} at {place.ref}: {_done(done[-1])}")
         if apply:
             counts = {t.ref: {"compacted": t.compacted, "removed": t.removed, "left_alone": t.left_alone} for t in done}
             add_record(spark, cfg, KIND, "tidy", {"tables": counts})

@@ -1,1 +1,1 @@
-"""Great Expectations over results and ledger; its Data Docs are not used."""
+"""Great Expectations over results, and what every verify expects of its rows; no Data Docs."""

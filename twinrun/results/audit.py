@@ -172,7 +172,7 @@ def quarantine_counts(spark: SparkSession, cfg: Config, job: Job, batch: BatchSt
 
     One Spark job per source, one more where the job leaves records out; a row per rule is collected.
     """
-    entries = refusals_of(spark, cfg, job.job_name)[0] if batch.refused else ()
+    entries = refusals_of(spark, cfg, job.job_name) if batch.refused else ()
     counts: list[QuarantineCount] = []
     for source in job.sources:
         counts += _by_decoder(spark, cfg, source)

@@ -75,10 +75,9 @@ class Refusal:
         return f"{self.topic}:{self.partition}:{self.offset}"
 
 
-def refusals_of(spark: SparkSession, cfg: Config, job: str) -> tuple[tuple[Refusal, ...], Record | None]:
-    """Every entry of a job, oldest first, and the control record that holds them. One small Spark job."""
-    record = latest_record(spark, cfg, KIND, job)
-    return refusals_in(record), record
+def refusals_of(spark: SparkSession, cfg: Config, job: str) -> tuple[Refusal, ...]:
+    """Every entry of a job, oldest first. Two small Spark jobs."""
+    return refusals_in(latest_record(spark, cfg, KIND, job))
 
 
 def refusals_in(record: Record | None) -> tuple[Refusal, ...]:

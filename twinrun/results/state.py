@@ -75,17 +75,18 @@ class BatchState:
 
 
 def stream_state(spark: SparkSession, cfg: Config, job: str) -> StreamState | None:
-    """The newest stream version of a job, or None when it never ran. One small Spark job."""
-    return _stream_state(latest_record(spark, cfg, STREAM, job))
+    """The newest stream version of a job, or None when it never ran. Two small Spark jobs."""
+    return stream_state_of(latest_record(spark, cfg, STREAM, job))
 
 
 def states(spark: SparkSession, cfg: Config, job: str) -> tuple[StreamState | None, BatchState | None]:
-    """Both at one moment. One small Spark job."""
+    """Both at one moment. Two small Spark jobs."""
     found = latest_records(spark, cfg, [(STREAM, job), (BATCH, job)])
-    return _stream_state(found.get((STREAM, job))), batch_state_of(found.get((BATCH, job)))
+    return stream_state_of(found.get((STREAM, job))), batch_state_of(found.get((BATCH, job)))
 
 
-def _stream_state(record: Record | None) -> StreamState | None:
+def stream_state_of(record: Record | None) -> StreamState | None:
+    """The same from its record. Pure."""
     return StreamState(**record.payload) if record else None
 
 

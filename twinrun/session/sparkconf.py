@@ -1,13 +1,48 @@
-"""Read ``conf/spark/*.conf``: the syntax of Spark's own ``spark-defaults.conf``."""
+"""The Spark settings of a configuration, and ``conf/spark/*.conf``: the syntax of Spark's ``spark-defaults.conf``."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from twinrun.config.model import Config
 from twinrun.errors import ConfigError
+from twinrun.session.defaults import is_local
 
+DEFAULT_MASTER = "local[2]"
+"""Where no configuration names one."""
+
+_LOCAL_CONF = Path("spark/local.conf")
 _SEPARATOR = re.compile(r"\s*[=:]\s*|\s+")
+
+
+def session_settings(cfg: Config | None) -> dict[str, str]:
+    """The Spark settings of a configuration: ``spark.conf`` over ``spark.master`` over the file of settings.
+
+    The file is ``spark.conf_file``; for a local master without one it is ``spark/local.conf`` beside the YAML file,
+    where there is one.
+
+    Raises
+    ------
+    ConfigError
+        There is no master, or the file cannot be read.
+    """
+    if cfg is None:
+        return {}
+    file = Path(cfg.spark.conf_file) if cfg.spark.conf_file else cfg.folder / _LOCAL_CONF
+    settings: dict[str, str] = {}
+    if cfg.spark.conf_file or (is_local(cfg.spark.master) and file.exists()):
+        settings = read_spark_conf(file)
+    if cfg.spark.master is not None:
+        settings["spark.master"] = cfg.spark.master
+    settings |= cfg.spark.session_conf()
+    if "spark.master" not in settings:
+        raise ConfigError(
+            f"{cfg.file} names no Spark master.",
+            expected="spark.master, or a run under spark-submit",
+            fix="add --set 'spark.master=local[2]', or use spark-submit as docs/operations.md shows",
+        )
+    return settings
 
 
 def read_spark_conf(path: Path) -> dict[str, str]:
