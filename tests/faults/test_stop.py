@@ -140,6 +140,37 @@ def versions(site: Site) -> dict[str, int]:
 
 
 @pytest.mark.slow
+def test_sigterm_ends_a_maintenance_between_two_tables_or_within_one_in_plain_words(make_site: Any) -> None:
+    site = make_site()
+    site.send(64)
+    site.run("ingest", JOB)
+    site.drain("stream", JOB)
+    site.run("batch", JOB)
+    for words, first in ((("tidy",), "bronze at "), (("erase", "clicks", "--key", "id=c3"), "looking for")):
+        with site.start("maintain", *words, "--apply") as command:
+            wait_until(lambda command=command, first=first: f"\n{first}" in f"\n{command.stderr()}", command)
+            held = lease_records(site)[-1]
+            terminate(command, codes=(130,))
+            said = command.stderr()
+        assert held["owner"]["pid"] == command.pid
+        assert not held["released"]
+        assert lease_records(site)[-1]["released"], said
+        *steps, last = said.splitlines()
+        assert last == "interrupted: the command was ended before it was done; what was committed stays"
+        assert all(step.startswith(STEPS[words[0]]) for step in steps), said
+        # What was begun is ended by the next, whatever the moment.
+        site.run("maintain", *words, "--apply")
+    site.drain("stream", JOB)
+    require_clean(site.verify(JOB, 0))
+
+
+STEPS = {
+    "tidy": tuple(f"{table} at " for table in ("bronze", "events", "quarantine", "stream_results", "batch_results")),
+    "erase": ("taking ", "looking for ", "late and ", "events, ", "recording "),
+}
+
+
+@pytest.mark.slow
 def test_a_dead_java_ends_a_batch_and_a_verify_too(make_site: Any) -> None:
     site = make_site()
     site.send(32)

@@ -53,11 +53,11 @@ def tidy(
     cfg = call.config()
     _need_warehouse(cfg)
 
-    def work(spark: SparkSession, _: threading.Event) -> Tidied:
+    def work(spark: SparkSession, stop: threading.Event) -> Tidied:
         from twinrun.maintain.tidy import tidy as run
 
         with step(call.out, "maintain tidy") as say:
-            return run(spark, cfg, apply=apply, only=tuple(table or ()), on_table=_telling(call, say, apply))
+            return run(spark, cfg, apply=apply, only=tuple(table or ()), on_table=_telling(call, say, apply, stop))
 
     done = with_spark(cfg, "maintain tidy", work)
     call.out.result({**asdict(done)}, tidy_lines(done))
@@ -79,11 +79,11 @@ def expire(
         raise InputError(f"a job of {cfg.file} cannot be read: {broken[0]}", fix="correct it: what it needs is kept")
     jobs = [file.job for file in files if file.job is not None]
 
-    def work(spark: SparkSession, _: threading.Event) -> Expired:
+    def work(spark: SparkSession, stop: threading.Event) -> Expired:
         from twinrun.maintain.expire import expire as run
 
         with step(call.out, "maintain expire") as say:
-            return run(spark, cfg, jobs, keep_days, apply=apply, on_step=_telling(call, say, apply))
+            return run(spark, cfg, jobs, keep_days, apply=apply, on_step=_telling(call, say, apply, stop))
 
     done = with_spark(cfg, "maintain expire", work)
     call.out.result({**asdict(done)}, expire_lines(done))
@@ -124,11 +124,11 @@ def erase(
         raise InputError(f"{name} has {len(sources)} sources.", fix="name one of them")
     _need_warehouse(cfg)
 
-    def work(spark: SparkSession, _: threading.Event) -> Erased:
+    def work(spark: SparkSession, stop: threading.Event) -> Erased:
         from twinrun.maintain.erase import erase as run
 
         with step(call.out, "maintain erase") as say:
-            tell = _telling(call, say, apply)
+            tell = _telling(call, say, apply, stop)
             return run(spark, cfg, sources[0], field, value, results=results, apply=apply, on_step=tell)
 
     done = with_spark(cfg, "maintain erase", work)
@@ -183,10 +183,16 @@ def _size(count: float) -> str:
     return f"{count:.0f} {units[place]}" if place == 0 else f"{count:.1f} {units[place]}"
 
 
-def _telling(call: Call, say: Say, apply: bool) -> Say:
-    """Also a line on standard error for each step that changes tables: it may run for long, and without a terminal."""
+def _telling(call: Call, say: Say, apply: bool, stop: threading.Event) -> Say:
+    """Also a line on standard error for each step that changes tables: it may run for long, and without a terminal.
+
+    After a signal no further step is begun: a table whose work was cut off was not left alone, and the next is not its
+    turn.
+    """
 
     def tell(text: str) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
         say(text)
         if apply:
             call.out.note(text)

@@ -65,7 +65,7 @@ def with_spark(
     size : Size
         What the work may read, by which a local session is set up; see `twinrun.session.small`.
     on_signal : function of SparkSession, optional
-        Called after SIGINT or SIGTERM, besides setting the event. By default all Spark jobs are cancelled.
+        Called after SIGINT or SIGTERM, besides setting the event. By default all queries of the session are ended.
     on_death : function, optional
         Called when the JVM dies, before this process ends with exit code 2.
 
@@ -137,8 +137,14 @@ def until_stopped(
 
 
 def cancel_jobs(spark: SparkSession) -> None:
-    """End every Spark job that runs, so that the work gets an error instead of waiting."""
-    spark.sparkContext.cancelAllJobs()
+    """End every query of the session that runs, so that the work gets an error instead of waiting.
+
+    Not those of the control table, which has a session of its own: leases are given back meanwhile. Spark and Delta say
+    nothing more: what was asked for is no error, and whoever asked is told it in one sentence.
+    """
+    with suppress(Exception):  # a client of Spark Connect has no log
+        spark.sparkContext.setLogLevel("OFF")
+    spark.interruptAll()
 
 
 @contextmanager
@@ -169,8 +175,7 @@ def _wait(running: _Running[T], on_signal: Callable[[SparkSession], None]) -> No
     deadline = time.monotonic() + GRACE_S
     asked_at = -_AGAIN_S
     while not running.done.is_set() and time.monotonic() < deadline and len(running.signals) < 2:
-        # Asked more than once, since work between two jobs would not notice; not often, since giving a lease back
-        # is a job too.
+        # Asked more than once, since work between two jobs would not notice.
         if running.spark is not None and time.monotonic() - asked_at >= _AGAIN_S:
             # It may end by itself at this very moment.
             with suppress(Exception):

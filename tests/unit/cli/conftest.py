@@ -49,9 +49,10 @@ def run(project: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 @dataclass
 class FakeContext:
     cancelled: threading.Event = field(default_factory=threading.Event)
+    log_level: str = "WARN"
 
-    def cancelAllJobs(self) -> None:
-        self.cancelled.set()
+    def setLogLevel(self, level: str) -> None:
+        self.log_level = level
 
 
 @dataclass
@@ -61,6 +62,10 @@ class FakeSpark:
     sparkContext: FakeContext = field(default_factory=FakeContext)
     started: list[dict[str, str]] = field(default_factory=list)
     stopped: int = 0
+
+    def interruptAll(self) -> None:
+        assert self.sparkContext.log_level == "OFF", "what was asked for would be told as an error of Spark"
+        self.sparkContext.cancelled.set()
 
 
 @pytest.fixture

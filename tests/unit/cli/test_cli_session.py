@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 import twinrun.cli.session
-from twinrun.cli.session import session_settings, until_stopped, with_spark
+from twinrun.cli.session import cancel_jobs, session_settings, until_stopped, with_spark
 from twinrun.config.load import load_config
 from twinrun.errors import ConfigError, QueryError
 
@@ -156,3 +157,38 @@ def test_no_master_is_refused_and_no_configuration_takes_the_defaults(project: P
     with pytest.raises(ConfigError, match="names no Spark master"):
         session_settings(load_config(project / "conf/local.yaml", ["spark.master=null"], env={}))
     assert session_settings(None) == {}
+
+
+def test_a_signal_ends_the_queries_of_the_session_and_not_those_that_give_its_leases_back(
+    spark_session: SparkSession,
+) -> None:
+    """Those of the control table run in a session of its own."""
+    control = spark_session.newSession()
+    ended: dict[str, str] = {}
+
+    def query(session: SparkSession, name: str, seconds: int) -> None:
+        sleeps = f"java_method('java.lang.Thread', 'sleep', {seconds * 1000}L) AS s"
+        try:
+            session.range(0, 1, 1, 1).selectExpr(sleeps).collect()
+            ended[name] = "done"
+        except Exception as error:
+            ended[name] = type(error).__name__
+
+    threads = [
+        threading.Thread(target=query, args=args) for args in ((spark_session, "work", 30), (control, "lease", 3))
+    ]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    while len(spark_session.sparkContext.statusTracker().getActiveJobsIds()) < len(threads):
+        assert time.monotonic() - began < 20
+        time.sleep(0.05)
+    try:
+        cancel_jobs(spark_session)
+        for thread in threads:
+            thread.join(20)
+    finally:
+        spark_session.sparkContext.setLogLevel("WARN")
+    assert time.monotonic() - began < 20
+    assert sorted(ended) == ["lease", "work"]
+    assert (ended["lease"], ended["work"] != "done") == ("done", True)

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
+from twinrun.maintain.expire import expire
 from twinrun.maintain.pins import pins_of
 from twinrun.maintain.places import known
 from twinrun.maintain.tidy import tidy
@@ -64,7 +65,9 @@ def test_a_static_table_stays_at_the_versions_that_streams_and_batches_have_pinn
     assert [(pin.version, pin.why) for pin in pins[ref]] == [(1, "stream of j"), (3, "stream of j"), (4, "batch of j")]
     assert [pin.version for pin in pins[cfg.table("events", source="clicks")]] == [2]
 
-    (done,) = tidy(spark, cfg, apply=True, only=("static",)).tables
+    said: list[str] = []
+    (done,) = tidy(spark, cfg, apply=True, only=("static",), on_table=said.append).tables
+    assert said == [f"static at {ref}", f"static at {ref}: 0 files compacted, 2 removed"]
     assert (done.compacted, done.removed, done.left_alone) == (0, 2, "")
     assert [numbers(spark, ref, version) for version in (1, 3, 4, 5)] == [[1], [3], [4], [5]]
     for version in (0, 2):
@@ -81,3 +84,6 @@ def test_what_was_erased_is_not_pinned_any_more(spark_session: SparkSession, tmp
     found = known(spark, cfg)
     assert found.erased_at == {events: 3}
     assert events not in pins_of(spark, cfg, found)
+    said: list[str] = []
+    expire(spark, cfg, [], 30, apply=True, on_step=said.append)
+    assert said == ["taking 3 leases in one commit", "verifies, logs and spent leases"]
