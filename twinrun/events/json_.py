@@ -54,29 +54,39 @@ _OPTIONS = {
     "allowSingleQuotes": "false",
     "allowNonNumericNumbers": "false",
 }
-_MAY_BE_HUGE = (
-    r"[\s:,\[]-?\d[\d.]*+[eE][-+]?\d{5}"
-    r'|"[-+]?[\p{Nd}.,]++[eE][-+]?\p{Nd}{5}'
-    r'|"[-+.,\p{Nd}eE]{999}'
-    r'|"(?:[-+.,\p{Nd}eE]*+\\u[0-9a-fA-F]{4})++[-+.,\p{Nd}eE]*+"'
+# Numbers of which a DECIMAL may become another one without a word, each told from its rarest character, since all of a
+# pattern is tried wherever its first one stands: digits in quotes that have a comma, an escape or another script's
+# digits among them, and an exponent that is negative or has four digits, which stands behind
+# a number, or behind twelve of its characters, or behind those that follow another script (of whose digits some are two
+# characters to Java).
+_IN_QUOTES = (
+    r'(?=[-+.,]*(?:\d|\\u|[\p{Nd}&&[^0-9]]))(?:[-+.\deE]*+(?:,|\\u[0-9a-fA-F]{4}|[\p{Nd}&&[^0-9]]))++[-+.\deE]*+"'
 )
+_EXPONENT = r'(?=-|\+?\p{Nd}{4})(?<=(?:[\s:,\["[^\x00-\x7f]][-+.,0-9]{0,12}|[-+.,0-9]{13})[eE])'
+# Of those, and of texts as long, the ones that Spark might write out for minutes: read on, and decided by `TOO_MUCH`.
+_MAY_BE_HUGE = r"""(_odd AND (contains(_text, r'\u') OR _text RLIKE r'[eE][-+]?\p{Nd}{5}'))
+    OR (octet_length(_text) > 999 AND _text RLIKE r'"[-+.,\p{Nd}eE]{999}')"""
 # A number that Java wrote, as Spark does where a STRING field holds one; or the 0 of a -0.
 _REWRITTEN = r"^-?\d+\.\d+(?:E-?\d+)?\z"
 _REWRITTEN_INSIDE = r"\d\.\d|\"-?Infinity\"|[:,\[]0[,\]}]"
 # What a value t is that may not be what the record says. Comparisons of bytes first: most texts begin with a letter.
+_DOUBTFUL_NESTED = rf"(startswith(t, '{{') OR startswith(t, '[')) AND t RLIKE r'{_REWRITTEN_INSIDE}'"
 _DOUBTFUL_TEXT = rf"""(t >= '-' AND t < ':' AND (t RLIKE r'{_REWRITTEN}' OR (t = '0' AND contains(_text, '-0'))))
-    OR ((startswith(t, '{{') OR startswith(t, '[')) AND t RLIKE r'{_REWRITTEN_INSIDE}')
-    OR t IN ('"Infinity"', '"-Infinity"')"""
+    OR ({_DOUBTFUL_NESTED}) OR t IN ('"Infinity"', '"-Infinity"')"""
 _DOUBTFUL_TIME = r"""t >= '-' AND t < ':' AND t RLIKE r'^-?\d+\z'
     AND (contains(_text, concat('"', t, '"')) OR contains(_text, r'\u00'))"""
-_DOUBTFUL_NUMBER = f"""t IN (DOUBLE('Infinity'), DOUBLE('-Infinity'))
-    OR (t = 0 AND (contains(_text, 'e-') OR contains(_text, 'E-') OR contains(_text, '{"0" * 30}')))"""
+_MAY_BE_LOST = f"(contains(_text, 'e-') OR contains(_text, 'E-') OR contains(_text, '{'0' * 30}'))"
+_DOUBTFUL_NUMBER = f"t IN (DOUBLE('Infinity'), DOUBLE('-Infinity')) OR (t = 0 AND {_MAY_BE_LOST})"
+# The same of all plain fields at once, without a function of a value: Spark 4.2 runs those by hand, and looks its
+# settings up for each value that they read. Between two of the texts stands X'01'.
+_ANY_REWRITTEN = r'(?:^|\x01)(?:-?\d+\.\d+(?:E-?\d+)?|"-?Infinity")(?=\x01|\z)'
+_ANY_ZERO, _ANY_DIGITS = r"(?:^|\x01)0(?=\x01|\z)", r"(?:^|\x01)-?\d+(?=\x01|\z)"
 # An escape from uD800 to uDFFF that is not one of a pair: Spark would make a question mark of it.
 _HALF = r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
-_EARLY = rf"""CASE WHEN value IS NULL OR trim(CAST(value AS STRING)) = '' THEN 'empty_value|the record has no value'
-    WHEN NOT is_valid_utf8(CAST(value AS STRING)) THEN 'not_utf8|the value is not valid UTF-8 text'
-    WHEN (contains(CAST(value AS STRING), r'\ud') OR contains(CAST(value AS STRING), r'\uD'))
-        AND replace(CAST(value AS STRING), r'\\', '-') RLIKE r'{_HALF}'
+_EARLY = rf"""CASE WHEN value IS NULL OR trim(_text) = '' THEN 'empty_value|the record has no value'
+    WHEN NOT is_valid_utf8(_text) THEN 'not_utf8|the value is not valid UTF-8 text'
+    WHEN (contains(_text, r'\ud') OR contains(_text, r'\uD'))
+        AND replace(_text, r'\\', '-') RLIKE r'{_HALF}'
     THEN 'not_utf8|an escape in the value is half of a surrogate pair, which UTF-8 does not hold' END"""
 
 
@@ -87,17 +97,17 @@ def decode_json(rows: DataFrame, wire: StructType) -> DataFrame:
     last wins, in objects and in maps. Times come out as text: a number as its digits, and a text that is nothing
     but digits in quotes.
     """
-    text = F.col("value").cast("string")
+    text = F.col("_text")
     read = StructType([StructField(f.name, _as_read(f.dataType), metadata=f.metadata) for f in wire])
     safe = F.from_json(F.concat(F.lit('{"v":['), text, F.lit("]}")), _wrapped(read, in_array=True), _OPTIONS)
-    given = rows
+    given = rows.select("*", F.col("value").cast("string").alias("_text"))
     huge = any_place(places("_tags", wire, (DecimalType,)), TOO_MUCH)
     if huge is not None:
         # A DECIMAL that would take Spark minutes, or all memory, to read: `_array` stays null.
-        tags = F.when(text.rlike(_MAY_BE_HUGE), F.from_json(tagged(text), tagged_struct(read), _OPTIONS))
-        given, safe = rows.select("*", tags.alias("_tags")), F.when(~F.expr(huge), safe)
-    early = F.expr(_EARLY)
-    parsed = computed_once(given, {"_text": text, "_early": early, "_array": safe}, without=("_tags",))
+        odd = computed_once(given, {"_odd": F.expr(_odd_numbers(wire))})
+        tags = F.when(F.expr(_MAY_BE_HUGE), F.from_json(tagged(text), tagged_struct(read), _OPTIONS))
+        given, safe = odd.select("*", tags.alias("_tags")), F.when(~F.expr(huge), safe)
+    parsed = computed_once(given, {"_array": safe, "_early": F.expr(_EARLY)}, without=("_tags",))
     row = F.try_element_at(F.col("_array.v"), F.lit(1))
     huge_now = F.expr("_array IS NULL").alias("_huge")
     good = F.when(F.col("_early").isNull(), _intact(read)).otherwise(F.lit(False))
@@ -150,14 +160,17 @@ def _said(wire: StructType) -> str:
 
 
 def computed_once(rows: DataFrame, added: dict[str, Column], without: tuple[str, ...] = ()) -> DataFrame:
-    """Add columns that are computed exactly once per row.
+    """Add columns that are computed once per row, where the first of them is used.
 
-    A generator stops the optimizer from pulling expressions up or pushing filters down through it. With a plain
-    projection, Spark 4.2 evaluates from_json again for each use of its result.
+    With a plain projection Spark 4.2 may evaluate from_json again for each use of its result, and does in a filter that
+    it pushes down. A projection of which one column is not deterministic is neither merged into the next one that uses
+    it nor passed by a filter. The number of a partition is that by its class alone: it is never below 0, and no result
+    depends on it.
     """
+    (name, first), *others = added.items()
     kept = [F.col(name) for name in rows.columns if name not in without]
-    columns = [*kept, *[c.alias(name) for name, c in added.items()]]
-    return rows.select(F.explode(F.array(F.struct(*columns))).alias("_r")).select("_r.*")
+    once = F.when(F.spark_partition_id() >= 0, first).alias(name)
+    return rows.select(*kept, once, *[column.alias(other) for other, column in others])
 
 
 def _intact(read: StructType) -> Column:
@@ -213,18 +226,49 @@ def _smallest_scale(dtype: DataType) -> int:
 
 def _doubtful(wire: StructType) -> str:
     """SQL of whether from_json may have changed a value; false for nearly every record, and cheap to tell."""
-    signs = [
-        any_place(places("_row", wire, (StringType,), tag=""), _DOUBTFUL_TEXT),
-        any_place(places("_row", wire, (TimestampType,), tag=""), _DOUBTFUL_TIME),
-        any_place(places("_row", wire, (DoubleType, FloatType), tag=""), _DOUBTFUL_NUMBER),
-    ]
-    if holds(wire, DecimalType):
-        more = _smallest_scale(wire) + 1
-        token = rf"[-+]?\d*+(?:\.\d{{{more}}}|(?:\.\d*+)?[eE](?:-|\+?\d{{4}}))"
-        odd = r'(?<=")(?=[-+.,]*(?:\d|\\u|[\p{Nd}&&[^0-9]]))(?:[-+.\deE]*+(?:,|\\u[0-9a-fA-F]{4}|[\p{Nd}&&[^0-9]]))++'
-        pattern = rf'[\s:,\["](?:{token}|{odd}[-+.\deE]*+")'
-        signs.insert(0, f"_text RLIKE r'{pattern}'")
-    return " OR ".join(sign for sign in signs if sign is not None) or "false"
+    texts, in_texts = _plain_and_inside(wire, (StringType,))
+    times, in_times = _plain_and_inside(wire, (TimestampType,))
+    numbers, in_numbers = _plain_and_inside(wire, (DoubleType, FloatType))
+    signs = ["_odd"] if holds(wire, DecimalType) else []
+    signs += [_doubtful_texts(texts)] if texts else []
+    if times:
+        joined = f"concat_ws(CAST(X'01' AS STRING), {', '.join(times)})"
+        exact = f"exists(array({', '.join(times)}), t -> {_DOUBTFUL_TIME})"
+        signs.append(f"({joined} RLIKE r'{_ANY_DIGITS}' AND coalesce({exact}, false))")
+    if numbers:
+        values = f"array({', '.join(numbers)})"
+        signs.append(f"""coalesce(array_max({values}) = DOUBLE('Infinity'), false)
+            OR coalesce(array_min({values}) = DOUBLE('-Infinity'), false)
+            OR ({_MAY_BE_LOST} AND coalesce(array_contains({values}, DOUBLE(0)), false))""")
+    inside = [(in_texts, _DOUBTFUL_TEXT), (in_times, _DOUBTFUL_TIME), (in_numbers, _DOUBTFUL_NUMBER)]
+    signs += [sign for places_, holds_ in inside if (sign := any_place(places_, holds_)) is not None]
+    return " OR ".join(signs) or "false"
+
+
+Places = list[tuple[str, DataType]]
+
+
+def _plain_and_inside(wire: StructType, kinds: tuple[type[DataType], ...]) -> tuple[list[str], Places]:
+    """SQL of the values of some kinds that are fields, also of a STRUCT; and the places of those in arrays and maps."""
+    found = places("_row", wire, kinds, tag="")
+    plain = [values[6:-1] for values, _ in found if values.startswith("array(")]
+    return plain, [place for place in found if not place[0].startswith("array(")]
+
+
+def _doubtful_texts(texts: list[str]) -> str:
+    """SQL of whether one of these values of STRING fields is no text in the record, and may have been written anew."""
+    joined, values = f"concat_ws(CAST(X'01' AS STRING), {', '.join(texts)})", f"array({', '.join(texts)})"
+    nested = "locate('{', _text, 3) > 0 OR contains(_text, '[')"
+    return f"""(coalesce(array_min({values}) < ':', false) AND ({joined} RLIKE r'{_ANY_REWRITTEN}'
+            OR (contains(_text, '-0') AND {joined} RLIKE r'{_ANY_ZERO}')))
+        OR (({nested}) AND coalesce(exists({values}, t -> {_DOUBTFUL_NESTED}), false))"""
+
+
+def _odd_numbers(wire: StructType) -> str:
+    """SQL of whether a record has a number, anywhere, that a DECIMAL of the source may not hold as it is written."""
+    more = _smallest_scale(wire) + 1
+    pattern = rf'[".eE](?:(?<="){_IN_QUOTES}|(?<=\.)\d{{{more}}}|(?<=[eE]){_EXPONENT})'
+    return f"_text RLIKE r'{pattern}'"
 
 
 def _simple(wire: StructType) -> list[StructField]:

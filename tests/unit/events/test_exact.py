@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from twinrun.errors import JobError
 from twinrun.events.decode import declared_fields, decode
+from twinrun.events.json_ import _MAY_BE_HUGE, _odd_numbers
 from twinrun.events.source import Source
 from twinrun.events.times import utc_day
 from twinrun.session.settings import with_settings
@@ -190,6 +192,37 @@ def test_random_values_come_out_exactly_or_are_refused_by_the_rule_that_they_bre
             wrong.append((value, row["_rule"], found, rule, known))
     assert wrong[:3] == []
     assert {rule for _, _, rule, _ in drawn} == {None, "wrong_type", "out_of_range"}
+
+
+def test_the_cheap_sign_of_numbers_misses_none_that_a_pattern_over_the_whole_text_finds(
+    spark_session: SparkSession,
+) -> None:
+    """The patterns follow the text and are ten times as dear; the sign begins at the rarest character."""
+    draw = random.Random(7)
+    digits = ["0", "1", "5", "12345", "0" * 31, "\u0661", "\u0662" * 5, "\U0001d7ce" * 13, ".", ",", "e", "E", "-", "+"]
+    pieces = [*digits, *digits, '"', '"', ":", " ", "[", "\\u0031", "\\u0065", "a", "f", "1" * 14, "7" * 999]
+    texts = ["".join(draw.choice(pieces) for _ in range(draw.randint(2, 14))) for _ in range(20_000)]
+    nd = r"\p{Nd}"
+    token = r"[-+]?\d*+(?:\.\d{31}|(?:\.\d*+)?[eE](?:-|\+?\d{4}))"
+    odd = r'(?<=")(?=[-+.,]*(?:\d|\\u|[\p{Nd}&&[^0-9]]))(?:[-+.\deE]*+(?:,|\\u[0-9a-fA-F]{4}|[\p{Nd}&&[^0-9]]))++'
+    huge = (
+        r"[\s:,\[]-?\d[\d.]*+[eE][-+]?\d{5}"
+        rf'|"[-+]?[{nd}.,]++[eE][-+]?{nd}{{5}}|"[-+.,{nd}eE]{{999}}'
+        rf'|"(?=[-+.,]*(?:{nd}|\\u))(?:[-+.,{nd}eE]*+\\u[0-9a-fA-F]{{4}})++[-+.,{nd}eE]*+"'
+    )
+    pattern = rf'[\s:,\["](?:{token}|{odd}[-+.\deE]*+")'
+    wire = StructType.fromDDL("d DECIMAL(38,30)")
+    found = spark_session.createDataFrame([(text,) for text in texts], "_text STRING").select(
+        "_text",
+        F.expr(_odd_numbers(wire)).alias("_odd"),
+        F.col("_text").rlike(pattern).alias("odd"),
+        F.col("_text").rlike(huge).alias("huge"),
+    )
+    looked = found.withColumn("_huge", F.expr(_MAY_BE_HUGE))
+    missed = looked.filter((F.col("odd") & ~F.col("_odd")) | (F.col("huge") & ~F.col("_huge")))
+    assert [row["_text"][:200] for row in missed.limit(3).collect()] == []
+    counts = looked.agg(*[F.count_if(name) for name in ("odd", "_odd", "huge", "_huge")]).collect()[0]
+    assert all(100 < count < 19_000 for count in counts), counts
 
 
 def test_a_record_of_a_billion_digits_or_of_a_million_tokens_stops_nothing(spark_session: SparkSession) -> None:
