@@ -177,8 +177,9 @@ class _Waiting:
 
 
 def _collect(query: StreamingQuery, seen: _Seen, last: Progress) -> Progress:
-    """Read the recent progress (at most 100 entries); each micro-batch counts once, and idle triggers count as none."""
-    for entry in query.recentProgress:
+    """Read what is new of the recent progress; each micro-batch counts once, and idle triggers count as none."""
+    latest = query.lastProgress
+    for entry in _new_entries(query, latest, seen):
         seen.last = (entry.batchId, entry.timestamp)
         if "addBatch" not in entry.durationMs:
             continue
@@ -188,12 +189,20 @@ def _collect(query: StreamingQuery, seen: _Seen, last: Progress) -> Progress:
         seen.refused[entry.batchId] = _refused(entry.observedMetrics, records)
     newest = max(seen.records, default=last.micro_batch)
     seen.settle(newest)
-    latest = query.lastProgress
     watermark = latest.eventTime.get("watermark") if latest else last.watermark
     behind = sum(_behind(source.endOffset, source.latestOffset) for source in latest.sources) if latest else last.behind
     refused = sum_refused([*seen.settled_refused.values(), *seen.refused.values()])
     records = seen.settled_records + sum(seen.records.values())
     return Progress(newest, records, watermark, seen.settled + len(seen.records), behind, refused=refused)
+
+
+def _new_entries(query: StreamingQuery, latest: Any, seen: _Seen) -> Iterable[Any]:
+    """The entries since the last look: all that Spark keeps, each made from JSON, only where one would be missed."""
+    if latest is None or (latest.batchId, latest.timestamp) == seen.last:
+        return ()
+    known = max(seen.records, default=None)
+    follows = known is not None and latest.batchId <= known + 1
+    return (latest,) if follows else query.recentProgress
 
 
 def _records(entry: Any) -> int:

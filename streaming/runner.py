@@ -22,9 +22,11 @@ from twinrun.job.fingerprint import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.culprit import Frames, record_named
+from twinrun.results.refusals import KIND as REFUSALS
 from twinrun.results.refusals import check_unused, left_out, refusals_of, without
 from twinrun.results.run import OnProgress, Progress, RunSummary, new_run_id, with_lineage
 from twinrun.results.state import (
+    STREAM,
     StreamState,
     check_continues,
     check_not_lost,
@@ -37,6 +39,7 @@ from twinrun.results.state import (
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import open_micro_batch
+from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import append, latest_version, rows_written, table_exists
 from twinrun.tables.fence import Lease
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
@@ -170,8 +173,9 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
     static = read_static(spark, cfg, pins)
     schema = check_job(spark, job, {name: frame.schema for name, frame in static.items()})
     meaning = fingerprint(spark, job, {name: frame.schema for name, frame in static.items()})
-    last = stream_state(spark, cfg, job.job_name)
-    entries = refusals_of(spark, cfg, job.job_name)
+    with control_pinned(spark, cfg, [(STREAM, job.job_name), (REFUSALS, job.job_name)]):
+        last = stream_state(spark, cfg, job.job_name)
+        entries = refusals_of(spark, cfg, job.job_name)
     if last is None or fresh is not None:
         starting = fresh or cfg.source(job.sources[0].name).starting_offsets
         state = next_stream_version(cfg, job.job_name, last, starting)
@@ -203,8 +207,14 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
 
 
 def _logger(spark: SparkSession, cfg: Config, state: StreamState, owner: str, facts: RunFacts) -> Flush:
+    # Nobody else writes this query's log, and that of a new query is empty.
+    newest = -1 if state.query_id is None else None
+
     def log(durations_ms: dict[int, int]) -> int:
-        return flush(spark, cfg, owner, state.checkpoint, replace(facts, durations_ms=durations_ms))
+        nonlocal newest
+        known = replace(facts, durations_ms=durations_ms)
+        logged = newest = flush(spark, cfg, owner, state.checkpoint, known, newest)
+        return logged
 
     return log
 

@@ -33,7 +33,8 @@ def merge_updates(rows: DataFrame, micro_batch: int, job: Job, state: StreamStat
     The checkpoint and the micro-batch are also the commit's transaction id, as in Delta's own sink: a process that was
     stopped and taken over cannot put the rows of an old micro-batch over those of a newer one.
     """
-    gone = F.coalesce(F.expr(job.delete_when), F.lit(False)) if job.delete_when else F.lit(False)
-    numbered = rows.withColumns({"_micro_batch": F.lit(micro_batch).cast("bigint"), GONE: gone})
+    numbered = rows.withColumn("_micro_batch", F.lit(micro_batch).cast("bigint"))
+    if job.delete_when:
+        numbered = numbered.withColumn(GONE, F.coalesce(F.expr(job.delete_when), F.lit(False)))
     once = Commit(app_id=f"stream:{state.checkpoint}", version=micro_batch)
     merge_by_key(numbered, state.table, job.keys, {"micro_batch": micro_batch}, commit=once)

@@ -59,7 +59,7 @@ class Stream(Section):
     interval_ms: NotNegative = 0
     max_offsets_per_trigger: Count | None = None
     log_flush_micro_batches: Count = 50
-    log_flush_s: Count = 30
+    log_flush_s: Count = 120
     lease_ttl_s: Count = 180
     heartbeat_s: Count = 60
     state_store: Literal["rocksdb", "hdfs"] = "rocksdb"

@@ -24,7 +24,15 @@ from twinrun.explain.tables import write_duplicate_events
 from twinrun.external.cut import EVERYTHING_READY
 from twinrun.external.explain import Case, Explained, explain_external
 from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_batch
-from twinrun.external.words import external_side, left_out_notes, notes_of, out_of_reach, proofs, with_problems
+from twinrun.external.words import (
+    decoder_notes,
+    external_side,
+    left_out_notes,
+    notes_of,
+    out_of_reach,
+    proofs,
+    with_problems,
+)
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, declared_expectations, judge_rows
 from twinrun.results.audit import quarantine_counts
@@ -125,6 +133,7 @@ def verify_external(
         notes += notes_on_reach(cfg, job, reach)
         notes += tuple(notes_of(case, external, refuted, checks.duplicates, waiting, counts["early_rows"]))
         notes += left_out_notes(case, counts["rows_behind"] if covered else 0)
+        notes += decoder_notes(job, batch)
         verdict = assemble(
             job, case.cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000)
         )

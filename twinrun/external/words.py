@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from twinrun.config.external import ExternalBinding
 from twinrun.errors import EXIT_DIFFERENT
+from twinrun.events.decode import DECODER_VERSION
 from twinrun.external.declared import declared_texts, need_place
 from twinrun.external.explain import Case
 from twinrun.external.side import External
 from twinrun.job.job import Job
 from twinrun.results.refusals import RULE
+from twinrun.results.state import BatchState
 from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
 from twinrun.wording import worded
 
@@ -148,6 +150,20 @@ def left_out_notes(case: Case, rows: int) -> tuple[str, ...]:
         wait = worded(rows, "differing row to which", "differing rows to which")
         said += f" {wait} {'it' if count == 1 else 'they'} may belong {'is' if rows == 1 else 'are'} not judged."
     return (said,)
+
+
+def decoder_notes(job: Job, batch: BatchState) -> tuple[str, ...]:
+    """What a reader should know where the batch's events were read by another version of the decoder. Pure.
+
+    The proofs stand on those events, as the batch's result does: what they say holds.
+    """
+    if batch.fingerprint.get("decoder") == DECODER_VERSION:
+        return ()
+    return (
+        "The batch's result comes from a version of twinrun that decodes records in another way than this one "
+        "(docs/decoding.md): it is compared as it is. A new run decodes "
+        f"everything anew: twinrun batch {job.job_name}",
+    )
 
 
 def external_side(

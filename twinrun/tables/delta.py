@@ -234,12 +234,15 @@ def merge_by_key(
     within: Sequence[str] = (),
     commit: Commit | None = None,
 ) -> None:
-    """Insert, replace or remove the row of each key in one MERGE. Three Spark jobs; no row changed makes no commit.
+    """Insert, replace or, with `GONE`, remove the row of each key in one MERGE; no row changed makes no commit.
+
+    Three Spark jobs.
 
     Parameters
     ----------
     rows : DataFrame
-        Every column of the table, and `GONE` (never null); at most one row per key. Keys match null to null.
+        Every column of the table; at most one row per key. Keys match null to null. With `GONE` (never null) rows may
+        be removed; without it the MERGE has a clause and conditions less to plan.
     metadata : dict
         Stored as JSON in the commit's user metadata.
     within : sequence of str
@@ -252,14 +255,13 @@ def merge_by_key(
     spark = rows.sparkSession
     with one_change(spark, metadata, commit):
         target = DeltaTable.forPath(spark, ref) if is_path(ref) else DeltaTable.forName(spark, ref)
-        (
-            target.alias("target")
-            .merge(rows.alias("source"), " AND ".join([*same, *within]))
-            .whenMatchedDelete(f"source.{GONE}")
-            .whenMatchedUpdate(f"NOT source.{GONE}", set=cells)
-            .whenNotMatchedInsert(f"NOT source.{GONE}", values=cells)
-            .execute()
-        )
+        merge = target.alias("target").merge(rows.alias("source"), " AND ".join([*same, *within]))
+        if GONE in rows.columns:
+            stays = f"NOT source.{GONE}"
+            merge = merge.whenMatchedDelete(f"source.{GONE}").whenMatchedUpdate(stays, set=cells)
+            merge.whenNotMatchedInsert(stays, values=cells).execute()
+        else:
+            merge.whenMatchedUpdate(set=cells).whenNotMatchedInsert(values=cells).execute()
 
 
 def _writer(writer: DataFrameWriter, commit: Commit | None, partition_by: Sequence[str]) -> DataFrameWriter:

@@ -6,20 +6,22 @@ a crash. One writer per query: the holder of its lease.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
-from twinrun.tables.checkpoint import planned_micro_batches
+from twinrun.tables.checkpoint import PLANNED_SCHEMA, planned_micro_batches
 from twinrun.tables.delta import append, read_table, table_exists
 
 RETAINED = 100
 """Micro-batches that Spark keeps in a checkpoint (spark.sql.streaming.minBatchesToRetain)."""
+
+_AT_ONCE = 500
+"""So many are held by the driver at once, where a checkpoint keeps more than usual."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,16 @@ class RunFacts:
     durations_ms: dict[int, int] = field(default_factory=dict)
 
 
-def flush(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str, facts: RunFacts) -> int:
+def flush(
+    spark: SparkSession, cfg: Config, query_id: str, checkpoint: str, facts: RunFacts, newest: int | None = None
+) -> int:
     """Append the micro-batches that the checkpoint has and the log lacks. About two small Spark jobs.
+
+    Parameters
+    ----------
+    newest : int, optional
+        The newest micro-batch in the log, -1 for none, where the caller knows it from its last call; else it is looked
+        up, one small Spark job more.
 
     Returns
     -------
@@ -49,21 +59,25 @@ def flush(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str, fact
     CheckpointError
         The checkpoint already forgot micro-batches that the log lacks: proofs would have a hole.
     """
+    newest = _newest(spark, cfg, query_id) if newest is None else newest
     planned = planned_micro_batches(spark, checkpoint)
-    newest = _newest(spark, cfg, query_id)
-    missing = planned.filter(F.col("micro_batch") > newest)
-    bounds = missing.agg(F.min("micro_batch"), F.max("micro_batch"), F.count("*")).collect()[0]
-    if bounds[2] == 0:
-        return newest
-    if bounds[0] > newest + 1:
-        raise CheckpointError(
-            f"micro-batches {newest + 1} to {bounds[0] - 1} of {facts.job} are gone from the checkpoint and were never "
-            "logged.",
-            expected=f"a log that is never more than {RETAINED} micro-batches behind",
-            fix="start anew with --new-checkpoint; a verify over this query would say evidence_expired",
-        )
-    append(_log_rows(missing, query_id, facts), cfg.table("micro_batches"))
-    return int(bounds[1])
+    while True:
+        # Read once, and written from here: the files of a running query may be gone by a second look.
+        rows = planned.filter(F.col("micro_batch") > newest).orderBy("micro_batch").limit(_AT_ONCE).collect()
+        if not rows:
+            return newest
+        first, last = rows[0]["micro_batch"], rows[-1]["micro_batch"]
+        if first > newest + 1:
+            raise CheckpointError(
+                f"micro-batches {newest + 1} to {first - 1} of {facts.job} are gone from the checkpoint and were never "
+                "logged.",
+                expected=f"a log that is never more than {RETAINED} micro-batches behind",
+                fix="start anew with --new-checkpoint; a verify over this query would say evidence_expired",
+            )
+        append(_log_rows(spark, rows, query_id, facts), cfg.table("micro_batches"))
+        newest = int(last)
+        if len(rows) < _AT_ONCE:
+            return newest
 
 
 def logged(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str) -> DataFrame:
@@ -97,21 +111,22 @@ def _newest(spark: SparkSession, cfg: Config, query_id: str) -> int:
     return -1 if newest is None else int(newest)
 
 
-def _log_rows(missing: DataFrame, query_id: str, facts: RunFacts) -> DataFrame:
-    return missing.select(
-        F.lit(query_id).alias("query_id"),
-        F.lit(facts.job).alias("job"),
-        "micro_batch",
-        "watermark_ms",
-        "started_at_ms",
-        "end_offsets",
-        _map(facts.static_versions, "map<string,bigint>").alias("static_versions"),
-        _map(facts.decoders, "map<string,string>").alias("decoders"),
-        F.lit(facts.run_id).alias("run_id"),
-        F.try_element_at(_map(facts.durations_ms, "map<bigint,bigint>"), F.col("micro_batch")).alias("duration_ms"),
+def _log_rows(spark: SparkSession, rows: Sequence[Row], query_id: str, facts: RunFacts) -> DataFrame:
+    known = (dict(facts.static_versions), dict(facts.decoders), facts.run_id)
+    return spark.createDataFrame(
+        [
+            (
+                query_id,
+                facts.job,
+                row["micro_batch"],
+                row["watermark_ms"],
+                row["started_at_ms"],
+                row["end_offsets"],
+                *known,
+                facts.durations_ms.get(row["micro_batch"]),
+            )
+            for row in rows
+        ],
+        f"query_id STRING, job STRING, {PLANNED_SCHEMA}, static_versions MAP<STRING, BIGINT>, "
+        "decoders MAP<STRING, STRING>, run_id STRING, duration_ms BIGINT",
     ).coalesce(1)
-
-
-def _map(values: Mapping[Any, Any], kind: str) -> Column:
-    cells = [F.lit(x) for pair in values.items() for x in pair]
-    return (F.create_map(*cells) if cells else F.create_map()).cast(kind)

@@ -43,7 +43,7 @@ def test_a_minimal_file_loads_with_the_defaults_of_the_contract(tmp_path: Path) 
         0,
         None,
     )
-    assert (cfg.stream.log_flush_micro_batches, cfg.stream.log_flush_s) == (50, 30)
+    assert (cfg.stream.log_flush_micro_batches, cfg.stream.log_flush_s) == (50, 120)
     assert (cfg.stream.lease_ttl_s, cfg.stream.heartbeat_s, cfg.stream.state_store) == (180, 60, "rocksdb")
     assert (cfg.verify.wait_s, cfg.verify.max_lag_events, cfg.verify.max_age_s) == (0, 100, 3_600)
     assert (cfg.verify.sample_rows, cfg.verify.max_late_samples) == (20, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from twinrun.comparator.schema import plan_schema
 from twinrun.comparator.tables import compare_frames
 from twinrun.config.external import ExternalBinding
 from twinrun.errors import TableError
+from twinrun.events.decode import DECODER_VERSION
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.material import Statics, material_of
 from twinrun.explain.sides import Sides
@@ -21,8 +23,10 @@ from twinrun.external.explain import Case, not_judged
 from twinrun.external.gather import _of_engine
 from twinrun.external.mark import Rules, mark_declared
 from twinrun.external.side import aligned, as_declared, less, without_copies
+from twinrun.external.words import decoder_notes
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.results.cut import Committed, StreamCut
+from twinrun.results.state import BatchState
 from twinrun.results.touched import TimeRange
 
 SOURCE = Source(
@@ -187,6 +191,16 @@ def test_what_the_job_leaves_out_is_not_told_as_a_difference_of_the_engine(spark
     other = of_b.withColumn("at", F.expr("at + INTERVAL 1 HOUR"))
     assert verdicts({"clicks": other})["b"] == "unexplained"
     assert verdicts({"clicks": of_b.withColumn("page", F.lit("z"))})["b"] == "unexplained"
+
+
+def test_a_batch_whose_events_another_decoder_read_is_told_as_that() -> None:
+    """The definition is the batch's own by construction: without a note nothing would tell it."""
+    batch = BatchState(1, "/wh/batch", 5, {"decoder": DECODER_VERSION}, {}, {}, {}, {}, "r", 0)
+    assert decoder_notes(JOB, batch) == ()
+    for old in ({"decoder": "1"}, {}):
+        (note,) = decoder_notes(JOB, replace(batch, fingerprint=old))
+        assert "decodes records in another way than this one" in note
+        assert note.endswith(f"twinrun batch {JOB.job_name}")
 
 
 def test_a_table_is_read_in_the_types_that_are_declared_for_it_or_refused(spark_session: SparkSession) -> None:
