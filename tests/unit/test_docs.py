@@ -19,11 +19,10 @@ from twinrun.cli.app import app
 from twinrun.config.layout import Layout
 from twinrun.events.rules import RULES
 from twinrun.events.source import Source
-from twinrun.explain.summary import PROOFS
 from twinrun.job.check import definition_problems
 from twinrun.job.job import Job
 from twinrun.job.table import Table
-from twinrun.report.words import _CAUSES
+from twinrun.results.causes import BY_NAME, PROOFS
 from twinrun.results.verdict import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +134,7 @@ def said_by_the_code() -> set[str]:
 def name_problems(text: str) -> list[str]:
     """Causes, verdicts and outcomes that the code does not give."""
     in_tables = [n for heading in ("cause", "verdict", "outcome") for names in tables(text, heading) for n in names]
-    named = {*in_tables, *(span for span in spans(text) if span in _CAUSES)}
+    named = {*in_tables, *(span for span in spans(text) if span in BY_NAME)}
     return sorted(named - said_by_the_code())
 
 

@@ -69,23 +69,32 @@ def test_what_the_user_set_wins_and_what_was_chosen_is_logged(caplog: pytest.Log
     assert mine == {"spark.sql.codegen.wholeStage": "true", DRIVER_JAVA_OPTIONS: "-XX:+UseZGC -Xmx3g"}
 
 
+def test_a_run_that_keeps_a_checkpoint_keeps_its_number_of_partitions() -> None:
+    at_rest = by_size({}, Size(0, at_rest=True), master="local[2]")
+    assert at_rest["spark.sql.shuffle.partitions"] == "2"
+    streamed = by_size({}, Size(0, 100), master="local[2]")
+    assert "spark.sql.shuffle.partitions" not in streamed
+    assert streamed["spark.sql.adaptive.enabled"] == at_rest["spark.sql.adaptive.enabled"] == "false"
+    assert by_size({}, Size(None, at_rest=True), master="local[2]") == {}
+
+
 def test_the_size_of_a_job_is_that_of_its_tables(project: Path) -> None:
     cfg = config(project)
     job = Job(_as_they_are, sources=[Source("clicks", schema="a STRING, t BIGINT", event_time="t")], keys=["a"])
-    assert job_size(cfg, job) == Size(0)
+    assert job_size(cfg, job) == Size(0, at_rest=True)
     for ref in (cfg.table("events", source="clicks"), cfg.table("bronze", topic="other")):
         Path(ref).mkdir(parents=True)
         (Path(ref) / "part-0.parquet").write_bytes(b"x" * 500)
-    assert job_size(cfg, job) == Size(500)
+    assert job_size(cfg, job) == Size(500, at_rest=True)
     results = Path(cfg.table("stream_results", job=job.job_name, version=3))
     results.mkdir(parents=True)
     (results / "part-0.parquet").write_bytes(b"x" * 70)
-    assert job_size(cfg, job) == Size(570)
+    assert job_size(cfg, job) == Size(570, at_rest=True)
 
 
 def test_tables_elsewhere_have_no_known_size(tmp_path: Path) -> None:
-    assert tables_size([str(tmp_path), "s3a://bucket/table"]) == Size(None)
-    assert tables_size([str(tmp_path), "main.sales.orders"]) == Size(None)
+    assert tables_size([str(tmp_path), "s3a://bucket/table"]) == Size(None, at_rest=True)
+    assert tables_size([str(tmp_path), "main.sales.orders"]) == Size(None, at_rest=True)
     with (tmp_path / "large").open("wb") as file:
         file.truncate(MOST_BYTES + 1)
     assert not tables_size([f"file://{tmp_path}"]).small

@@ -59,7 +59,7 @@ def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standi
     """
     topics = {source.name: cfg.source(source.name).topic for source in job.sources}
     asked = [(kind, job.job_name) for kind in (STREAM, BATCH, KIND)]
-    found = latest_records(spark, cfg, [*asked, *records_of(cfg, job, None)])
+    found = latest_records(spark, cfg, [*asked, *records_of(cfg, job)])
     stream, batch = found.get((STREAM, job.job_name)), found.get((BATCH, job.job_name))
     if stream is None or batch is None:
         return None

@@ -23,6 +23,7 @@ PENDING = "pending"
 MOST_SENT = 200_000
 """Rows that are sent whole to every executor, through the driver's memory: some 20 MB."""
 
+_SENT_BY_ITSELF = "spark.sql.autoBroadcastJoinThreshold"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -30,13 +31,16 @@ _MICROSECOND = timedelta(microseconds=1)
 def sent(frame: DataFrame, rows: int | None = None) -> DataFrame:
     """The side of a join that is small as a rule: sent whole to every executor, unless it is not small this time.
 
-    Then Spark joins it as any other table, and the driver holds none of it.
+    Then Spark joins it as any other table, and the driver holds none of it; so it does where the session sends no table
+    to executors at all (``spark.sql.autoBroadcastJoinThreshold`` below 0).
 
     Parameters
     ----------
     rows : int, optional
         How many rows it has at most; None: they are counted, one Spark job.
     """
+    if str(frame.sparkSession.conf.get(_SENT_BY_ITSELF, "0")).startswith("-"):
+        return frame
     known = frame.count() if rows is None else rows
     return F.broadcast(frame) if known <= MOST_SENT else frame
 

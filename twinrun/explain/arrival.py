@@ -82,14 +82,14 @@ def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
     """Add ``arrival`` (`ARRIVED`, `READ` or `NOT_TOLD`) and ``passed_at_ms`` to `twinrun.explain.late.late_rows`.
 
     ``passed_at_ms``: the Kafka timestamp of the first event that moves the watermark past the window's end, of the
-    slowest source; null where none is found. Two Spark jobs, and one pass over the events where rows are late.
+    slowest source; null where none is found. One Spark job, and one pass over the events where rows are late.
 
     Parameters
     ----------
     reads : sequence of Read
         All sources of the job.
     """
-    rows = rows.localCheckpoint()
+    rows = rows.localCheckpoint(eager=False)
     end = "window_end_ms"
     bounds = rows.agg(F.min(end), F.max(end), F.approx_count_distinct(end)).collect()[0]
     timed = [read for read in reads if read.source.lateness_ms is not None]
@@ -178,8 +178,7 @@ def by_partition(read: Read, cut: StreamCut) -> DataFrame:
     """
     seen = steps_of(read).drop("known_ms").withColumnRenamed("newest_ms", "_newest")
     partitions = seen.select("topic", "partition").distinct()
-    # A row per Kafka partition.
-    grid = cut.micro_batches.select("micro_batch").crossJoin(F.broadcast(partitions))
+    grid = cut.micro_batches.select("micro_batch").crossJoin(partitions)
     upto = Window.partitionBy("topic", "partition").orderBy("micro_batch")
     upto = upto.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     each = grid.join(seen, ["topic", "partition", "micro_batch"], "left")

@@ -13,6 +13,7 @@ from twinrun.errors import TwinrunError
 from twinrun.events.json_ import quoted
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID, key_id
 from twinrun.job.job import Job
+from twinrun.results.causes import CAUSES
 from twinrun.results.cut import ForeignCommit, StreamCut, foreign_to_stream
 from twinrun.results.heals import HealRecord, heals_of, standing
 from twinrun.results.run import without_lineage
@@ -24,16 +25,7 @@ MOST_HEALS = 20
 
 _NOW, _AFTER, _BEFORE = -1, 1, 0
 HEALABLE_KINDS = ("changed", "only_batch", "only_stream")
-BATCH_IS_RIGHT = (
-    "late_dropped",
-    "before_start",
-    "quarantined",
-    "static_version",
-    "duplicate_event",
-    "sink_missing",
-    "sink_changed",
-    "float_order",
-)
+BATCH_IS_RIGHT = tuple(cause.name for cause in CAUSES if cause.batch_is_right)
 """Causes by which the batch's row is the better one, and the stream has done with the events in question."""
 
 

@@ -11,10 +11,10 @@ from twinrun.errors import EXIT_DIFFERENT, EXIT_OK
 from twinrun.explain.explain import NOBODY, Foreign
 from twinrun.job.fingerprint import DECODER, changed_parts
 from twinrun.job.job import Job
+from twinrun.results.causes import EXPECTED_CAUSES
 from twinrun.results.cut import ForeignCommit, StreamCut
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import (
-    EXPECTED_CAUSES,
     Arrival,
     Audit,
     CauseCount,

@@ -9,13 +9,16 @@ from pyspark.sql.types import DateType, DecimalType, TimestampNTZType, Timestamp
 from twinrun.config.model import Config
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.job.job import Job
-from twinrun.tables.delta import Commit, append, read_table
+from twinrun.tables.delta import Commit, append
 
 
 def keep(
     spark: SparkSession, cfg: Config, job: Job, verify_id: str, judged: DataFrame, table: str = "differences"
 ) -> DataFrame:
-    """Append judged rows and return them as they were written; a repeated call with the same id writes nothing."""
+    """Append judged rows and return them as they were written, at hand. Two Spark jobs.
+
+    ``verify_id`` is new for each verify: a second write with the same id writes nothing.
+    """
     ref = cfg.table(table)
     rows = judged.select(
         F.lit(verify_id).alias("verify_id"),
@@ -30,8 +33,9 @@ def keep(
         "verdict",
         F.col("causes").cast("map<string,bigint>").alias("causes"),
     )
+    rows = rows.localCheckpoint(eager=False)
     append(rows, ref, Commit(app_id=f"{table}:{verify_id}", version=1))
-    return read_table(spark, ref).filter(F.col("verify_id") == verify_id)
+    return rows
 
 
 def as_text(frame: DataFrame, side: str) -> Column:

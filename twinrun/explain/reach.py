@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
@@ -12,17 +14,18 @@ from twinrun.config.model import Config
 from twinrun.errors import BrokerError
 from twinrun.explain.judge import SILENT
 from twinrun.explain.lost import ByName, gone_from, notes_on
+from twinrun.explain.tables import NAMED
 from twinrun.job.job import Job
 from twinrun.results.audit import Covered, audit_source
 from twinrun.results.cut import StreamCut
 from twinrun.results.heals import KIND as HEAL
 from twinrun.results.refusals import KIND as LEFT_OUT
-from twinrun.results.state import BatchState
+from twinrun.results.state import BATCH, STREAM, BatchState
 from twinrun.results.verdict import Audit
-from twinrun.tables.control import Key
+from twinrun.tables.control import Key, control_pinned
 from twinrun.tables.gone import EXPIRY
 from twinrun.tables.kafka import KIND as READ_BY
-from twinrun.tables.kafka import isolation_of, stream_reader, topic_info
+from twinrun.tables.kafka import isolation_of, stream_reader, stream_readers, topic_info
 from twinrun.tables.landed import KIND as LANDING
 from twinrun.tables.landed import Landed, landed_of, lost_to, notes_on_landing
 from twinrun.tables.offsets import Offsets, before, lag
@@ -50,22 +53,23 @@ class Reach:
         return {name: each.ends for name, each in self.landed.items()}
 
 
-def records_of(cfg: Config, job: Job, stream_version: int | None) -> list[Key]:
-    """The control records, besides the two states, that a verify asks for. Pure.
+def records_of(cfg: Config, job: Job) -> list[Key]:
+    """The control records, besides the two states, by which a verify's outcome may change. Pure.
 
-    Parameters
-    ----------
-    stream_version : int or None
-        Of `twinrun.results.state.StreamState`. None leaves out how the stream reads its topics: whoever has the newest
-        state of the stream sees each of its starts, and nothing else writes that.
+    How the stream reads its topics is left out: whoever has the newest state of the stream sees each of its starts, and
+    nothing else writes that.
     """
     topics = [cfg.source(source.name).topic for source in job.sources]
     asked = [(kind, job.job_name) for kind in (LEFT_OUT, HEAL)]
-    asked += [(kind, topic) for kind in (EXPIRY, LANDING) for topic in topics]
-    if stream_version is not None:
-        reader = stream_reader(job.job_name, stream_version)
-        asked += [(READ_BY, f"{reader}:{topic}") for topic in topics]
-    return asked
+    return asked + [(kind, topic) for kind in (EXPIRY, LANDING) for topic in topics]
+
+
+@contextmanager
+def records_pinned(spark: SparkSession, cfg: Config, job: Job) -> Iterator[None]:
+    """Every control record that a verify asks for, read once. Two small Spark jobs."""
+    wanted = [(kind, job.job_name) for kind in (STREAM, BATCH, NAMED)] + records_of(cfg, job)
+    with control_pinned(spark, cfg, wanted, [(READ_BY, stream_readers(job.job_name))]):
+        yield
 
 
 def silent_kafka(cfg: Config) -> str:

@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from twinrun.explain.differing import KEY_ID
 from twinrun.explain.explain import Explained, Foreign
-from twinrun.results.verdict import EXPECTED_CAUSES, BlamedEvent, RowSample, SinkCommit
+from twinrun.results.causes import EXPECTED_CAUSES
+from twinrun.results.verdict import BlamedEvent, RowSample, SinkCommit
 
 EVENTS_PER_CAUSE = 5
 """Named events per row and cause; the counts are complete."""

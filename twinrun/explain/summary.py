@@ -9,28 +9,12 @@ from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained
 from twinrun.explain.sides import is_open
 from twinrun.job.job import Job
+from twinrun.results.causes import PROOFS
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import CauseCount, MicroBatchPoint, WindowPoint
 from twinrun.tables.offsets import total
 
 MOST_POINTS = 400
-PROOFS = {
-    "late_dropped": "the batch's function without the late events gives exactly the stream's rows",
-    "before_start": "the batch's function without the events before the stream's first offset gives its rows",
-    "beyond_cut": "the batch's function without the events beyond the stream's last offset gives its rows",
-    "quarantined": "the batch's function without the events that the stream had refused gives its rows",
-    "static_version": "the batch's function with the static tables that the stream saw gives its rows",
-    "pending": "the recorded micro-batches, run again, emit the row once the watermark is pushed beyond all events",
-    "late_split": "the recorded micro-batches, run again, give these sessions; in order of event time, the batch's",
-    "arrival_order": "the micro-batches, run again, give the stream's row; in order of event time, the batch's",
-    "duplicate_event": "the micro-batches, run again, give the stream's row with the copies that it took",
-    "float_order": "in exact decimals, the function gives both rows to within rounding",
-    "nondeterministic": "the batch, run twice more over the same events, differs from itself",
-    "sink_missing": "the recorded micro-batches, run again, emit the row that the stream's table lacks",
-    "sink_duplicate": "the recorded micro-batches, run again, emit once the row that the stream's table repeats",
-    "sink_changed": "before somebody else's commit the stream's table held the row that a recomputation gives",
-    "mode_dependent_logic": "run again, the micro-batches give the stream's row, and not the batch's in any order",
-}
 
 
 def windows_frame(job: Job, batch: DataFrame, stream: DataFrame, cut: StreamCut, judged: DataFrame | None) -> DataFrame:

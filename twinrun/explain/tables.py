@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,6 +22,7 @@ from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.verdict import LateEvent
+from twinrun.tables.control import Entry, latest_record
 from twinrun.tables.delta import Commit, append, read_table, replace_part, table_exists
 from twinrun.tables.offsets import at_or_after, before
 
@@ -36,10 +38,10 @@ def write_late_events(
 ) -> DataFrame | None:
     """Name the events that the micro-batches since the last verify dropped; returns all late ones so far.
 
-    They are materialised, a row per event and window; None where the job drops nothing, or it cannot be said. Only
-    those that would have reached the result, and whether each arrived late or was read late. A rerun replaces what an
-    interrupted one wrote. About four Spark jobs over the new micro-batches' events; where one of them was late, a few
-    more over all events.
+    They are at hand, a row per event and window; None where the job drops nothing, it cannot be said, or it is on
+    record that there are none. Only those that would have reached the result, and whether each arrived late or was read
+    late. A rerun replaces what an interrupted one wrote. One Spark job over the new micro-batches' events; where one of
+    them was late, a few more over all events, and two to write them.
 
     Parameters
     ----------
@@ -51,16 +53,28 @@ def write_late_events(
     if not flow.drops_late or cut.committed.micro_batch < 0 or cut.missing:
         return None
     ref = cfg.table("late_events")
-    last = _named_up_to(spark, cfg, job, cut, complete) if table_exists(spark, ref) else -1
-    if last < cut.committed.micro_batch:
-        parts = []
-        for read in reads:
-            new = read.passage.reaching(read.events.filter(F.col("_micro_batch") > last))
-            parts.append(late_rows(new, job.job_name, read.source, flow.rules[read.source.name], cut.query_id))
-        rows = with_arrival(reduce(DataFrame.unionByName, parts), reads)
-        where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
-        replace_part(rows, ref, where, evolve=True)
-    return late_events(spark, cfg, job, cut).localCheckpoint()
+    there = table_exists(spark, ref)
+    known = _on_record(spark, cfg, job, cut) if there else None
+    last = -1
+    if known is not None:
+        last = int(known["micro_batch"])
+        if last >= cut.committed.micro_batch and not known["any"]:
+            return None
+    elif there:
+        last = _named_up_to(spark, cfg, job, cut, complete)
+    if last >= cut.committed.micro_batch:
+        return late_events(spark, cfg, job, cut).localCheckpoint(eager=False)
+    parts = []
+    for read in reads:
+        new = read.passage.reaching(read.events.filter(F.col("_micro_batch") > last))
+        parts.append(late_rows(new, job.job_name, read.source, flow.rules[read.source.name], cut.query_id))
+    rows = with_arrival(reduce(DataFrame.unionByName, parts), reads).localCheckpoint(eager=False)
+    where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
+    replace_part(rows, ref, where, evolve=True)
+    if last < 0:
+        return rows
+    before_it = late_events(spark, cfg, job, cut).filter(F.col("micro_batch") <= last)
+    return before_it.unionByName(rows, allowMissingColumns=True).localCheckpoint(eager=False)
 
 
 def reads_of(
@@ -78,11 +92,28 @@ def reads_of(
     return reads
 
 
-def _named_up_to(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, complete: bool) -> int:
-    """The newest micro-batch up to which late events are named as they are named now; -1: none.
+NAMED = "late_named"
+"""Kind of the control record, by job, that says up to which micro-batch late events are named, and whether any is."""
+_FORM = 1
 
-    An older twinrun named events that the job filters away, and did not say how they came to be late. It is done anew
-    as long as all events are there.
+
+def named_up_to(job: Job, cut: StreamCut, events: int) -> Entry:
+    """The record that late events are named up to the cut, of which there are so many. Pure."""
+    upto = {"query_id": cut.query_id, "micro_batch": cut.committed.micro_batch, "any": events > 0, "form": _FORM}
+    return Entry(NAMED, job.job_name, upto)
+
+
+def _on_record(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> dict[str, Any] | None:
+    record = latest_record(spark, cfg, NAMED, job.job_name)
+    known = record.payload if record else {}
+    return known if (known.get("query_id"), known.get("form")) == (cut.query_id, _FORM) else None
+
+
+def _named_up_to(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, complete: bool) -> int:
+    """The newest micro-batch up to which late events are named as they are named now; -1: none. Up to four Spark jobs.
+
+    For what was named before that was on record. An older twinrun named events that the job filters away, and did not
+    say how they came to be late. It is done anew as long as all events are there.
     """
     if complete and "arrival" not in read_table(spark, cfg.table("late_events")).columns:
         return -1
@@ -109,7 +140,7 @@ def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -
 
 
 def late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> DataFrame:
-    """The late events of this query up to the cut; lazy. Columns: see `twinrun.explain.late.late_rows`."""
+    """The late events of this query up to the cut, as the table has them: `twinrun.explain.late.late_rows`; lazy."""
     mine = (F.col("query_id") == cut.query_id) & (F.col("job") == job.job_name)
     return read_table(spark, cfg.table("late_events")).filter(
         mine & (F.col("micro_batch") <= cut.committed.micro_batch)
@@ -142,7 +173,7 @@ def late_samples(frame: DataFrame, limit: int) -> tuple[LateEvent, ...]:
 def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> int:
     """Events whose id stands at several offsets, with all their coordinates; returns how many ids.
 
-    Only counted: a duplicate is an event like any other unless the source says ``distinct``. Two Spark jobs per source.
+    Only counted: a duplicate is an event like any other unless the source says ``distinct``. A Spark job per source.
     """
     return sum(_write_duplicates(spark, cfg, source, batch) for source in job.sources if source.id)
 
@@ -158,7 +189,7 @@ def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: B
     )
     ref = cfg.table("duplicate_events")
     there = table_exists(spark, ref)
-    found = repeated.localCheckpoint()
+    found = repeated.localCheckpoint(eager=False)
     ids = found.count()
     if ids or (there and not read_table(spark, ref).filter(F.col("source") == source.name).isEmpty()):
         replace_part(found, ref, f"source = '{source.name}'")

@@ -11,20 +11,13 @@ from twinrun.external.declared import declared_texts, need_place
 from twinrun.external.explain import Case
 from twinrun.external.side import External
 from twinrun.job.job import Job
+from twinrun.results.causes import BY_NAME, CAUSES
 from twinrun.results.refusals import RULE
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
 from twinrun.wording import worded
 
 _BY_REPLAY = "it takes the stream's micro-batches, run again, and another engine leaves none"
-_REPLAYED = ("late_split", "arrival_order", "duplicate_event", "mode_dependent_logic", "sink_missing", "sink_changed")
-_PROOFS = {
-    "late_dropped": "the declared rule drops these events, and the batch's function without them gives these rows",
-    "before_start": "the batch's function without the events before the declared start gives exactly these rows",
-    "beyond_cut": "the batch's function without the events beyond the declared end gives exactly these rows",
-    "quarantined": "the batch's function without the records that a requeue accepted later gives exactly these rows",
-    "sink_duplicate": "the external result holds nothing but exact copies of the one right row",
-}
 Decision = tuple[Outcome, int, tuple[str, ...]]
 
 
@@ -73,7 +66,7 @@ _SAID = (
 
 def proofs(causes: tuple[CauseCount, ...]) -> tuple[CauseCount, ...]:
     """The causes with the sentence that proves them here."""
-    return tuple(replace(cause, proof=_PROOFS.get(cause.cause, cause.proof)) for cause in causes)
+    return tuple(replace(cause, proof=BY_NAME[cause.cause].external_proof or cause.proof) for cause in causes)
 
 
 def out_of_reach(case: Case, refuted: int) -> tuple[tuple[str, str], ...]:
@@ -85,7 +78,7 @@ def out_of_reach(case: Case, refuted: int) -> tuple[tuple[str, str], ...]:
     for cause, key in (("before_start", "start"), ("beyond_cut", "end")):
         if not getattr(binding, key):
             found.append((cause, f"no {key} offsets are declared"))
-    found += [(cause, _BY_REPLAY) for cause in _REPLAYED]
+    found += [(cause.name, _BY_REPLAY) for cause in CAUSES if cause.replayed]
     if job.tables:
         found.append(("static_version", "which version of a static table the engine joined is not recorded"))
     if not case.appended:

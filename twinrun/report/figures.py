@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from twinrun.results.verdict import EXPECTED_CAUSES, CauseCount, Verdict
+from twinrun.results.causes import EXPECTED_CAUSES
+from twinrun.results.verdict import CauseCount, Verdict
 
 NOT_A_CAUSE = ("pending", "unexplained")
 """Names that may stand among the causes but have a figure of their own."""

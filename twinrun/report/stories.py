@@ -23,9 +23,9 @@ from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
 from twinrun.report.told import tell
-from twinrun.report.told_fixed import Told
 from twinrun.report.words import other
-from twinrun.results.verdict import EXPECTED_CAUSES, BlamedEvent, RowSample, Verdict
+from twinrun.results.causes import EXPECTED_CAUSES, Told
+from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
 
 MAX_STORIES = 20
 OPEN_STORIES = 4

@@ -12,8 +12,9 @@ from twinrun.report.cells import apart, duration, instant, plural
 from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.told_external import tell_external
-from twinrun.report.told_fixed import FIXED, LOST, Told, of_sides, told_of
+from twinrun.report.told_fixed import FIXED, LOST, of_sides, told_of
 from twinrun.report.words import clock as watermark_of
+from twinrun.results.causes import Told
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
 
 _WINDOWED = ("tumbling", "sliding")

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from twinrun.report.cells import duration, instant, plural
 from twinrun.report.names import name_of, such_as
-from twinrun.report.told_fixed import FIXED, Told, told_of
+from twinrun.report.told_fixed import FIXED, told_of
+from twinrun.results.causes import Told
 from twinrun.results.verdict import RowSample, Verdict
 
 UNEXPLAINED = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from twinrun.report.cells import duration, number, plural, worded
 from twinrun.report.figures import Figures, causes, unexpected
 from twinrun.report.neutral import shorten
+from twinrun.results.causes import BY_NAME
 from twinrun.results.verdict import CauseCount, SourceCut, Verdict, WatermarkOf
 
 
@@ -22,72 +23,12 @@ class Headline:
     mark: str
 
 
-_CAUSES = {
-    "late_dropped": (
-        "Late events, dropped by the stream",
-        "{events} came too late for the stream, which was done with what [it belongs|they belong] to. The batch counts "
-        "[it|them], the stream could not.",
-    ),
-    "late_split": (
-        "Sessions split by a late event",
-        "Events arrived after the session that they belong to had been given out, so the stream has more sessions "
-        "where the batch has one.",
-    ),
-    "pending": ("Not closed yet", "The stream's watermark has not passed these windows yet."),
-    "before_start": (
-        "Before the stream's start",
-        "{events} [lies|lie] before the offsets at which the stream started.",
-    ),
-    "beyond_cut": ("Beyond the cut", "{events} [was|were] in the batch but not yet in the stream at the cut."),
-    "quarantined": (
-        "Refused by the stream, accepted later",
-        "{events} went to quarantine at first and [was|were] accepted later, which only the batch sees.",
-    ),
-    "duplicate_event": (
-        "Duplicate events",
-        "{events} came again, and the stream took the copy that the batch drops.",
-    ),
-    "arrival_order": (
-        "Order of arrival",
-        "In order of event time, the stream would give the batch's rows: the order of arrival made the difference.",
-    ),
-    "sink_duplicate": (
-        "Rows written twice",
-        "The stream's table holds rows more often than they were emitted: the sink is wrong, not the logic.",
-    ),
-    "sink_changed": (
-        "Rows changed by somebody else",
-        "The stream's table holds rows that the stream did not emit: another commit wrote them.",
-    ),
-    "sink_missing": ("Rows not written", "The stream's table lacks rows that its micro-batches emitted."),
-    "static_version": (
-        "Another version of a static table",
-        "The two modes joined different versions of a static table.",
-    ),
-    "float_order": (
-        "Order of floating-point sums",
-        "The sums are equal when added exactly; only the order differs.",
-    ),
-    "nondeterministic": (
-        "The job is not deterministic",
-        "The batch, run twice over the same events, differs from itself.",
-    ),
-    "mode_dependent_logic": (
-        "The logic depends on the mode",
-        "The job computes something else as a stream than as a batch.",
-    ),
-    "evidence_expired": (
-        "Evidence is gone",
-        "The log, events or table versions that a proof needs are no longer kept.",
-    ),
-}
-"""By cause its heading and sentence; of ``[one|many]`` the first stands for one event, the second for several."""
 _EITHER = re.compile(r"\[([^|\]]*)\|([^\]]*)\]")
 
 
 def cause_title(cause: str, stream: str = "stream") -> str:
     """A cause as a short heading; an unknown one keeps its name. ``stream``: from `other`."""
-    return _CAUSES[cause][0].replace("stream", stream) if cause in _CAUSES else cause
+    return BY_NAME[cause].title.replace("stream", stream) if cause in BY_NAME else cause
 
 
 def other(verdict: Verdict) -> str:
@@ -100,11 +41,12 @@ def cause_sentence(count: CauseCount, stream: str = "stream") -> str:
 
     ``stream``: from `other`.
     """
-    if count.cause not in _CAUSES:
+    if count.cause not in BY_NAME:
         return ""
     events = "Some events" if count.events is None else plural(count.events, "event")
     said = _EITHER.sub(
-        lambda found: found.group(1 if count.events == 1 else 2), _CAUSES[count.cause][1].replace("stream", stream)
+        lambda found: found.group(1 if count.events == 1 else 2),
+        BY_NAME[count.cause].sentence.replace("stream", stream),
     )
     return said.format(events=events)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from twinrun.results.heals import METADATA as HEAL
 from twinrun.results.heals import UNDO_METADATA as UNDO
 from twinrun.results.state import BatchState, StreamState, states
 from twinrun.tables.checkpoint import last_committed, query_id, start_offsets
-from twinrun.tables.delta import delta_table
+from twinrun.tables.delta import delta_table, newest_logged
 from twinrun.tables.micro_batches import logged
 from twinrun.tables.offsets import Offsets
 
@@ -40,11 +41,29 @@ EMITTED_NONE = -1
 
 
 @dataclass(frozen=True)
+class ForeignCommit:
+    """A version of a result table that its own mode did not write: how, when (epoch ms), by which engine."""
+
+    version: int
+    operation: str
+    at_ms: int
+    engine: str
+
+    def __str__(self) -> str:
+        at = datetime.fromtimestamp(self.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return f"version {self.version} ({self.operation} at {at} UTC by {self.engine or 'an unnamed engine'})"
+
+
+@dataclass(frozen=True)
 class Committed:
-    """One version of the stream's table and the micro-batch whose rows it holds last (-1: none yet)."""
+    """One version of the stream's table and the micro-batch whose rows it holds last (-1: none yet).
+
+    ``foreign``: see `foreign_to_stream`; None where it has to be asked for.
+    """
 
     version: int
     micro_batch: int
+    foreign: tuple[ForeignCommit, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ def both_states(spark: SparkSession, cfg: Config, job: Job) -> tuple[StreamState
 
 
 def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> StreamCut:
-    """Pin the stream's newest version and read what belongs to it. About six small Spark jobs."""
+    """Pin the stream's newest version and read what belongs to it. About five small Spark jobs."""
     owner = state.query_id or query_id(spark, state.checkpoint) or ""
     # Read before the table's version, which then holds at least what these micro-batches wrote.
     finished = last_committed(spark, state.checkpoint) if job.emit == "updates" else None
@@ -106,8 +125,8 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
     if finished is not None and finished > committed.micro_batch:
         committed = replace(committed, micro_batch=finished)
     known = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") <= committed.micro_batch)
-    # Read once: the checkpoint goes on forgetting while the verify runs, and every proof reads the log.
-    log = known.localCheckpoint()
+    # Read once, by the next line: the checkpoint goes on forgetting meanwhile, and every proof reads the log.
+    log = known.localCheckpoint(eager=False)
     facts = _facts(log, committed.micro_batch)
     if committed.micro_batch > EMITTED_NONE and facts["end_offsets"] is None:
         raise TableError(
@@ -139,12 +158,13 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
 
 
 def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Committed:
-    """The table's newest version, and the last micro-batch of the query that is in it. One or two small Spark jobs.
+    """The table's newest version, and the last micro-batch of the query that is in it. One small Spark job, or three.
 
     ``final``: Delta's sink keeps query and micro-batch in the commit. ``updates``: the MERGE's user metadata; a
     micro-batch that changes no row (all late, all refused) makes no commit, see `stream_cut`.
     """
     history = delta_table(spark, table)
+    foreign: tuple[ForeignCommit, ...] | None = None
     for limit in (_RECENT, None):
         commits = history.history(limit) if limit else history.history()
         if emit == "final":
@@ -153,32 +173,24 @@ def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Com
             number = F.when(ours, parameters["epochId"].cast("bigint"))
         else:
             number = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
-        found = commits.agg(F.max("version").alias("v"), F.max(number).alias("m"), F.min("version").alias("o"))
-        row = found.collect()[0]
-        if row["m"] is not None or row["o"] == 0:
-            return Committed(row["v"], EMITTED_NONE if row["m"] is None else row["m"])
-    return Committed(row["v"], EMITTED_NONE)
-
-
-@dataclass(frozen=True)
-class ForeignCommit:
-    """A version of a result table that its own mode did not write: how, when (epoch ms), by which engine."""
-
-    version: int
-    operation: str
-    at_ms: int
-    engine: str
-
-    def __str__(self) -> str:
-        at = datetime.fromtimestamp(self.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        return f"version {self.version} ({self.operation} at {at} UTC by {self.engine or 'an unnamed engine'})"
+        seen = commits.select("version", number.alias("number"), _hit(0, _not_by_stream(owner, emit)))
+        if limit:  # so few are looked at here: an aggregate would be a Spark job more
+            rows = seen.collect()
+            versions, numbers = [row[0] for row in rows], [row[1] for row in rows if row[1] is not None]
+            newest, oldest, last = max(versions), min(versions), max(numbers, default=None)
+            foreign = _latest([row["hit"] for row in rows]) if oldest <= 1 else None
+        else:
+            newest, oldest, last = seen.agg(F.max("version"), F.min("version"), F.max("number")).collect()[0]
+        if last is not None or oldest == 0:
+            break
+    return Committed(newest, EMITTED_NONE if last is None else last, foreign)
 
 
 def foreign_commits(spark: SparkSession, table: str, since: int) -> tuple[ForeignCommit, ...]:
     """Changes of a batch table after version ``since`` that no batch run made, the oldest first.
 
-    A run that is under way, or that died before it was recorded, has marked its commit. One small Spark job, two where
-    there were many commits; at most twenty changes are collected.
+    A run that is under way, or that died before it was recorded, has marked its commit. One small Spark job, three
+    where there were many commits; at most twenty changes are given.
     """
     ours = F.get_json_object("userMetadata", "$.run_id").isNotNull()
     return _changes(spark, table, since, ~ours)
@@ -189,22 +201,28 @@ def foreign_to_stream(spark: SparkSession, cut: StreamCut, emit: str) -> tuple[F
 
     The query's own commits are known by its id (``final``) or by their micro-batch (``updates``); heals, undone heals
     and erasures by what they left in the commit; the first version is the empty table. Of more than twenty the newest
-    are given. One or two small Spark jobs over the whole history that is kept.
+    are given. No Spark job where the cut has them, else three.
     """
+    if cut.committed.foreign is not None:
+        return cut.committed.foreign
+    not_ours = _not_by_stream(cut.query_id, emit)
+    return _changes(spark, cut.state.table, 0, not_ours & (F.col("version") <= cut.committed.version))
+
+
+def _not_by_stream(owner: str, emit: str) -> Column:
     said = [F.get_json_object("userMetadata", f"$.{name}") for name in (HEAL, UNDO, "run_id")]
     ours = said[0].isNotNull() | said[1].isNotNull() | F.coalesce(said[2].startswith("erase-"), F.lit(False))
     if emit == "final":
-        own = (F.col("operation") == "STREAMING UPDATE") & (F.col("operationParameters")["queryId"] == cut.query_id)
+        own = (F.col("operation") == "STREAMING UPDATE") & (F.col("operationParameters")["queryId"] == owner)
     else:
         own = F.get_json_object("userMetadata", "$.micro_batch").isNotNull()
-    ours = ours | F.coalesce(own, F.lit(False))
-    return _changes(spark, cut.state.table, 0, ~ours & (F.col("version") <= cut.committed.version))
+    return ~(ours | F.coalesce(own, F.lit(False)))
 
 
 def last_change(spark: SparkSession, table: str, since: int) -> int | None:
     """The newest version after ``since`` that changed rows, or None: compacting a table leaves its rows as they are.
 
-    One small Spark job, two where there were many commits.
+    One small Spark job, three where there were many commits.
     """
     found = _changes(spark, table, since, F.lit(True))
     return found[-1].version if found else None
@@ -216,6 +234,17 @@ def _changes(spark: SparkSession, table: str, since: int, which: Column) -> tupl
     The newest commits are looked at first, and the whole history only where they do not reach back to ``since``.
     """
     history = delta_table(spark, table)
+    if newest_logged(spark, table) == since:
+        return ()
+    recent = history.history(_RECENT).select("version", _hit(since, which)).collect()
+    if min((row["version"] for row in recent), default=0) <= since + 1:
+        return _latest([row["hit"] for row in recent])
+    newest = F.slice(F.sort_array(F.collect_list("hit"), asc=False), 1, _MOST_COMMITS)
+    return _latest(history.history().select(_hit(since, which)).agg(newest).collect()[0][0])
+
+
+def _hit(since: int, which: Column) -> Column:
+    """Of a row of a table's history: the fields of a `ForeignCommit`; null for a commit that is not asked for."""
     later = F.col("version") > since
     changed = later & ~F.coalesce(F.col("operation").isin(*_NO_CHANGE), F.lit(False)) & which
     commit = F.struct(
@@ -224,13 +253,12 @@ def _changes(spark: SparkSession, table: str, since: int, which: Column) -> tupl
         F.unix_millis("timestamp").alias("at_ms"),
         F.coalesce("engineInfo", F.lit("")).alias("engine"),
     )
-    newest = F.slice(F.sort_array(F.collect_list(F.when(changed, commit)), asc=False), 1, _MOST_COMMITS)
-    for limit in (_RECENT, None):
-        commits = history.history(limit) if limit else history.history()
-        row = commits.agg(F.min("version").alias("oldest"), newest.alias("newest")).collect()[0]
-        if row["oldest"] is None or row["oldest"] <= since + 1:
-            break
-    return tuple(ForeignCommit(*each) for each in reversed(row["newest"]))
+    return F.when(changed, commit).alias("hit")
+
+
+def _latest(hits: Sequence[Any]) -> tuple[ForeignCommit, ...]:
+    """The newest `_MOST_COMMITS` of them, the oldest first."""
+    return tuple(ForeignCommit(*each) for each in sorted(each for each in hits if each is not None)[-_MOST_COMMITS:])
 
 
 def _facts(log: DataFrame, micro_batch: int) -> dict[str, Any]:

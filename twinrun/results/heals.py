@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.tables.control import add_record
+from twinrun.tables.control import add_record, none_pinned
 from twinrun.tables.delta import delta_table, read_table, table_exists
 
 KIND = "heal"
@@ -65,6 +65,8 @@ def heals_of(spark: SparkSession, cfg: Config, job: str) -> tuple[HealRecord, ..
     """
     ref = cfg.table("control")
     if not table_exists(spark, ref):
+        return ()
+    if none_pinned((KIND, job)):
         return ()
     wanted = (F.col("kind") == KIND) & (F.col("subject") == job)
     payload = F.from_json("payload", _SCHEMA)

@@ -17,9 +17,6 @@ SCHEMA_VERSION = 3
 2: ``history``, and the ``events`` of each sample. 3: ``rows_behind`` and ``windows_behind``; ``rows_batch`` and
 ``rows_stream`` count the tables whole, with pending rows."""
 
-EXPECTED_CAUSES = ("late_dropped", "late_split", "pending", "before_start", "beyond_cut", "quarantined")
-"""Proven causes that a correct pair of runs may show: they do not fail a verify within the job's limits."""
-
 Outcome = Literal["agree", "explained", "differ", "stale", "input_behind", "nothing_compared"]
 """``agree``: no difference. ``explained``: all proven and expected. ``differ``: something else, exit code 1."""
 

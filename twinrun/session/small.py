@@ -32,18 +32,30 @@ SMALL_JAVA_OPTIONS = " ".join(f"-XX:Tier4{name}Threshold={n}" for name, n in _TI
 SMALL = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # Spark would run each shuffle as a job of its own, to plan anew by what came out.
+    "spark.sql.adaptive.enabled": "false",
     # A checkpoint of Delta's log after each tenth commit costs more than reading a hundred small commits.
     "spark.databricks.delta.properties.defaults.checkpointInterval": "100",
 }
 """What a session gets for little data, besides options of Java. Nothing of it changes a result or a checkpoint."""
+AT_REST = {
+    "spark.sql.shuffle.partitions": "2",
+    # A table that is sent to all tasks is a job of its own.
+    "spark.sql.autoBroadcastJoinThreshold": "-1",
+}
+"""What it gets besides where no query of the user's starts, whose checkpoint would keep the number of partitions."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a command may read: bytes in files of tables, records in topics; None: not known, or not asked for."""
+    """What a command may read: bytes in files of tables, records in topics; None: not known, or not asked for.
+
+    ``at_rest``: it reads tables only, and starts no query that a checkpoint belongs to.
+    """
 
     table_bytes: int | None
     records: int | None = 0
+    at_rest: bool = False
 
     @property
     def small(self) -> bool:
@@ -86,14 +98,15 @@ def by_size(settings: Mapping[str, str], size: Size, wanted: str = "auto", *, ma
         little or of unknown size. What was chosen is logged (logger
         ``twinrun.session``, level INFO).
     """
-    chosen = is_local(master) and (wanted == "always" or (wanted == "auto" and size.small))
-    _log.info("settings for %s data: %s (spark.small_data: %s)", "little" if chosen else "any", size, wanted)
-    if not chosen:
+    little = is_local(master) and (wanted == "always" or (wanted == "auto" and size.small))
+    _log.info("settings for %s data: %s (spark.small_data: %s)", "little" if little else "any", size, wanted)
+    if not little:
         return dict(settings)
     given = settings.get(DRIVER_JAVA_OPTIONS, "")
     # Java refuses to start with two collectors.
     collector = "" if _COLLECTOR.search(given) else "-XX:+UseSerialGC"
-    return {**SMALL, **settings, DRIVER_JAVA_OPTIONS: " ".join(f"{collector} {SMALL_JAVA_OPTIONS} {given}".split())}
+    chosen = {**SMALL, **(AT_REST if size.at_rest else {})}
+    return {**chosen, **settings, DRIVER_JAVA_OPTIONS: " ".join(f"{collector} {SMALL_JAVA_OPTIONS} {given}".split())}
 
 
 def tables_size(refs: Iterable[str]) -> Size:
@@ -101,7 +114,7 @@ def tables_size(refs: Iterable[str]) -> Size:
 
     A table in a catalog or in a remote store has an unknown size.
     """
-    return Size(_bytes_of(_folders(dict.fromkeys(refs))))
+    return Size(_bytes_of(_folders(dict.fromkeys(refs))), at_rest=True)
 
 
 def _folders(refs: Iterable[str]) -> list[Path] | None:

@@ -1,4 +1,7 @@
-"""What Spark wrote into a streaming checkpoint, read through Spark as data: offsets, watermarks, the query's id."""
+"""What Spark wrote into a streaming checkpoint: offsets, watermarks, the query's id.
+
+A few small files are read by name, without a Spark job; all micro-batches that it still knows are read as data.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pyspark.sql import functions as F
 
 from twinrun.errors import CheckpointError
 from twinrun.session.plain import plain_cause
+from twinrun.tables.files import at, data_files, read_text
 from twinrun.tables.offsets import Offsets, plain
 
 _MISSING = "PATH_NOT_FOUND"
@@ -20,7 +24,7 @@ PLANNED_SCHEMA = (
 
 
 def query_id(spark: SparkSession, checkpoint: str) -> str | None:
-    """Id of the query that owns the checkpoint; None when no query ever started on it. One small Spark job."""
+    """Id of the query that owns the checkpoint; None when no query ever started on it. No Spark job."""
     text = _read_file(spark, f"{checkpoint}/metadata")
     if text is None:
         return None
@@ -35,9 +39,9 @@ def query_id(spark: SparkSession, checkpoint: str) -> str | None:
 
 
 def start_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
-    """First offset per topic and partition that the query read; empty before its first micro-batch."""
+    """First offset per topic and partition that the query read; empty before its first micro-batch. No Spark job."""
     starts: dict[str, Offsets] = {}
-    for text in _read_files(spark, f"{checkpoint}/sources/*/0"):
+    for text in _read_each(spark, f"{checkpoint}/sources", "0"):
         # Spark writes a zero byte and a version line before the JSON.
         try:
             found = json.loads(text[text.index("{") :])
@@ -54,32 +58,42 @@ def start_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
 def next_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
     """Per topic and partition the offset that the next run reads first; empty for a checkpoint that never planned.
 
-    A micro-batch that was planned and not committed is read again. Up to three small Spark jobs.
+    A micro-batch that was planned and not committed is read again. No Spark job.
     """
     committed = last_committed(spark, checkpoint)
-    if committed is None:
-        return start_offsets(spark, checkpoint)
-    plan = planned_micro_batches(spark, checkpoint).filter(F.col("micro_batch") == committed)
-    found: dict[str, Offsets] = {}
-    for ends in plan.select("end_offsets").collect():
-        for end in ends[0]:
-            found.setdefault(end["topic"], {})[end["partition"]] = end["offset"]
-    return found
+    return start_offsets(spark, checkpoint) if committed is None else _planned_ends(spark, checkpoint, committed)
 
 
 def open_micro_batch(spark: SparkSession, checkpoint: str) -> tuple[dict[str, Offsets], dict[str, Offsets]]:
     """First and exclusive end offsets by topic of the micro-batch that was planned and not committed.
 
-    Without one both are the same. Up to four small Spark jobs.
+    Without one both are the same. No Spark job.
     """
     first = next_offsets(spark, checkpoint)
-    plan = planned_micro_batches(spark, checkpoint)
-    committed = last_committed(spark, checkpoint)
+    committed, planned = last_committed(spark, checkpoint), _newest_number(spark, f"{checkpoint}/offsets")
+    if planned is None or planned <= (-1 if committed is None else committed):
+        return first, first
+    return first, _planned_ends(spark, checkpoint, planned) or first
+
+
+def _planned_ends(spark: SparkSession, checkpoint: str, number: int) -> dict[str, Offsets]:
+    """End offsets by topic and partition of a micro-batch, by the file in which it was planned; empty without one."""
+    text = _read_file(spark, f"{checkpoint}/offsets/{number}")
     ends: dict[str, Offsets] = {}
-    for row in plan.filter(F.col("micro_batch") > F.lit(-1 if committed is None else committed)).collect():
-        for end in row["end_offsets"]:
-            ends.setdefault(end["topic"], {})[end["partition"]] = end["offset"]
-    return first, ends or first
+    # A version, a header, and a line for each source; "-" for one that had nothing yet.
+    for line in (text or "").split("\n")[2:]:
+        if line in ("", "-"):
+            continue
+        try:
+            found = json.loads(line)
+        except ValueError:
+            raise CheckpointError(
+                f"the offsets of micro-batch {number} below {checkpoint}/offsets are damaged.",
+                fix="restore the file from a backup, or start anew with --new-checkpoint",
+            ) from None
+        for topic, partitions in found.items():
+            ends.setdefault(topic, {}).update(plain(partitions))
+    return ends
 
 
 def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
@@ -133,30 +147,31 @@ def _entries(line: Column) -> Column:
 
 
 def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
-    """Number of the newest micro-batch that Spark has committed; None before the first. One small Spark job."""
-    try:
-        files = _numbered_files(spark, f"{checkpoint}/commits")
-        newest = files.agg(F.max(F.col("_metadata.file_name").cast("bigint"))).collect()[0][0]
-        return None if newest is None else int(newest)
-    except Exception as error:
-        if _MISSING in str(error):
-            return None
-        raise
+    """Number of the newest micro-batch that Spark has committed; None before the first. No Spark job."""
+    return _newest_number(spark, f"{checkpoint}/commits")
 
 
-_MOST_SOURCES = 100
+def _newest_number(spark: SparkSession, folder: str) -> int | None:
+    """The highest number that names a file of a folder; None where none does, or there is no folder."""
+    names = (file.rpartition("/")[2] for file in data_files(spark, folder))
+    return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
 def _read_file(spark: SparkSession, path: str) -> str | None:
-    return next(iter(_read_files(spark, path)), None)
-
-
-def _read_files(spark: SparkSession, paths: str) -> list[str]:
-    """The texts of a few small files; none where there is no such file."""
+    """The text of a small file; None where there is none."""
+    where, files = at(spark, path)
     try:
-        rows = spark.read.text(paths, wholetext=True).limit(_MOST_SOURCES).collect()
+        return read_text(spark, path) if files.exists(where) else None
     except Exception as error:
-        if _MISSING in str(error):
-            return []
-        raise CheckpointError(f"the checkpoint file {paths} cannot be read: {plain_cause(error)}") from error
-    return [row["value"] for row in rows] or [""]
+        if not files.exists(where):  # a running stream removes its oldest files
+            return None
+        raise CheckpointError(f"the checkpoint file {path} cannot be read: {plain_cause(error)}") from error
+
+
+def _read_each(spark: SparkSession, folder: str, name: str) -> list[str]:
+    """The texts of the file of this name in each folder that lies in a folder, a few; in no order."""
+    where, files = at(spark, folder)
+    if not files.exists(where):
+        return []
+    inside = [str(each.getPath()) for each in files.listStatus(where) if each.isDirectory()]
+    return [text for each in inside if (text := _read_file(spark, f"{each}/{name}")) is not None]

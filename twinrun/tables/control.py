@@ -59,38 +59,73 @@ class Entry:
     at_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
-_pinned: ContextVar[dict[Key, Record | None] | None] = ContextVar("pinned control records", default=None)
+@dataclass(frozen=True)
+class _Pinned:
+    """Records as they were at one moment, and which were asked for: what is not found among those did not exist."""
+
+    wanted: frozenset[Key]
+    starting: tuple[Key, ...]
+    found: dict[Key, Record]
+
+    def covers(self, key: Key) -> bool:
+        return key in self.wanted or any(key[0] == kind and key[1].startswith(start) for kind, start in self.starting)
+
+
+_pinned: ContextVar[_Pinned | None] = ContextVar("pinned control records", default=None)
 
 
 def latest_record(spark: SparkSession, cfg: Config, kind: str, subject: str) -> Record | None:
     """The newest record of a (kind, subject), or None. Two small Spark jobs; one row is collected."""
-    pinned = _pinned.get()
-    if pinned is not None and (kind, subject) in pinned:
-        return pinned[kind, subject]
     return latest_records(spark, cfg, [(kind, subject)]).get((kind, subject))
 
 
 @contextmanager
-def control_pinned(spark: SparkSession, cfg: Config, wanted: Sequence[Key]) -> Iterator[None]:
-    """Read these records once: within the block, and in this thread, `latest_record` gives them as they are now.
+def control_pinned(
+    spark: SparkSession, cfg: Config, wanted: Sequence[Key], starting: Sequence[Key] = ()
+) -> Iterator[None]:
+    """Read these records once: within the block, and in this thread, `latest_records` gives them as they are now.
 
     For work that looks at one moment. Two small Spark jobs.
+
+    Parameters
+    ----------
+    starting : sequence of (str, str)
+        All subjects of a kind that begin with the text, besides.
     """
-    token = _pinned.set({**dict.fromkeys(wanted), **latest_records(spark, cfg, wanted)})
+    found = read_records(spark, cfg, wanted, starting)
+    token = _pinned.set(_Pinned(frozenset(wanted), tuple(starting), found))
     try:
         yield
     finally:
         _pinned.reset(token)
 
 
-def latest_records(
-    spark: SparkSession, cfg: Config, wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Record]:
-    """The newest record of each (kind, subject) that has one. Two small Spark jobs; a row for each is collected."""
+def none_pinned(key: Key) -> bool:
+    """Whether it is known, within `control_pinned`, that there is no such record. No Spark job."""
+    pinned = _pinned.get()
+    return pinned is not None and pinned.covers(key) and key not in pinned.found
+
+
+def latest_records(spark: SparkSession, cfg: Config, wanted: Iterable[Key]) -> dict[Key, Record]:
+    """The newest record of each (kind, subject) that has one. Two small Spark jobs; a row for each is collected.
+
+    Within `control_pinned` those that were read there are given without a Spark job, if they are all that is wanted.
+    """
+    wanted = list(wanted)
+    pinned = _pinned.get()
+    if pinned is not None and all(pinned.covers(key) for key in wanted):
+        return {key: pinned.found[key] for key in wanted if key in pinned.found}
+    return read_records(spark, cfg, wanted)
+
+
+def read_records(
+    spark: SparkSession, cfg: Config, wanted: Iterable[Key], starting: Sequence[Key] = ()
+) -> dict[Key, Record]:
+    """The same as they are now, whatever is pinned. ``starting``: see `control_pinned`."""
     ref = cfg.table("control")
     if not table_exists(spark, ref):
         return {}
-    rows = _newest(_session(spark), ref, wanted).collect()
+    rows = _newest(_session(spark), ref, wanted, starting).collect()
     records = [Record(r.kind, r.subject, r.seq, r.at_ms, r.writer, json.loads(r.payload)) for r in rows]
     return {(record.kind, record.subject): record for record in records}
 
@@ -174,10 +209,13 @@ def _session(spark: SparkSession) -> SparkSession:
     return own
 
 
-def _newest(own: SparkSession, ref: str, wanted: Iterable[tuple[str, str]]) -> DataFrame:
+def _newest(own: SparkSession, ref: str, wanted: Iterable[Key], starting: Sequence[Key] = ()) -> DataFrame:
     pairs = sorted(set(wanted))
-    mine = F.col("kind").isin(*sorted({kind for kind, _ in pairs}))
-    mine = mine & _key(F.col("kind"), F.col("subject")).isin(*(f"{kind}:{subject}" for kind, subject in pairs))
+    asked = _key(F.col("kind"), F.col("subject")).isin(*(f"{kind}:{subject}" for kind, subject in pairs))
+    for kind, start in starting:
+        asked = asked | ((F.col("kind") == kind) & F.col("subject").startswith(start))
+    # The kinds first: whole folders are skipped by them.
+    mine = F.col("kind").isin(*sorted({kind for kind, _ in [*pairs, *starting]})) & asked
     # One partition: no shuffle for a handful of rows.
     records = read_table(own, ref).filter(mine).coalesce(1)
     newest = F.max(F.struct("seq", "at_ms", "writer", "payload")).alias("newest")

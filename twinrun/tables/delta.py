@@ -20,6 +20,8 @@ from twinrun.events.json_ import quoted
 from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings
 from twinrun.tables.fence import one_commit
+from twinrun.tables.files import data_files
+from twinrun.tables.listed import files_once
 
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 """Session setting by which the commit of a MERGE or DELETE gets its metadata."""
@@ -94,10 +96,13 @@ def read_table(spark: SparkSession, ref: str, version: int | None = None) -> Dat
         raise TableError(
             f"there is no Delta table at {ref}.", fix="run the step that writes it first, or correct conf/"
         )
-    reader = spark.read.format("delta")
-    if version is not None:
-        reader = reader.option("versionAsOf", version)
     with plain_errors(f"reading {ref}"):
+        listed = files_once(spark, ref, version)
+        if listed is not None:
+            return listed
+        reader = spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
         return reader.load(ref) if is_path(ref) else reader.table(ref)
 
 
@@ -105,6 +110,17 @@ def latest_version(spark: SparkSession, ref: str) -> int:
     """Newest version of the table. One small Spark job."""
     with plain_errors(f"reading the history of {ref}"):
         return int(delta_table(spark, ref).history(1).collect()[0]["version"])
+
+
+_VERSION = re.compile(r"(\d+)\.json")
+
+
+def newest_logged(spark: SparkSession, ref: str) -> int | None:
+    """The newest version by the names of the files of a table's log; None for one by catalog name. No Spark job."""
+    if not is_path(ref):
+        return None
+    names = (_VERSION.fullmatch(file.rpartition("/")[2]) for file in data_files(spark, f"{ref}/_delta_log"))
+    return max((int(found[1]) for found in names if found), default=None)
 
 
 def rows_written(spark: SparkSession, ref: str, since: int | None) -> int | None:

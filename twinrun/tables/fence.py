@@ -38,6 +38,8 @@ class Lease:
         Set when another process took it over, or it could not be renewed: the holder must then stop writing.
     took_over : bool
         The holder before did not give it back: it may still be at work.
+    parting : list of Entry
+        Records of the control table that are written in the commit by which the lease is given back, or not at all.
     """
 
     subjects: tuple[str, ...]
@@ -50,6 +52,7 @@ class Lease:
     renew: Callable[[], None] = lambda: None
     unrenewed: bool = False
     commits: int = 0
+    parting: list[Any] = field(default_factory=list)
 
     @property
     def subject(self) -> str:

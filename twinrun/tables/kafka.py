@@ -121,7 +121,12 @@ def guard_topic(spark: SparkSession, cfg: Config, source: str, reader: str) -> T
 
 def stream_reader(job: str, version: int) -> str:
     """The name under which a version of a job's stream is on record as a reader of topics."""
-    return f"stream:{job}:v{version}"
+    return f"{stream_readers(job)}{version}"
+
+
+def stream_readers(job: str) -> str:
+    """How the names of all versions of a job's stream begin."""
+    return f"stream:{job}:v"
 
 
 def ingest_reader(topic: str) -> str:

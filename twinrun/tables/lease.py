@@ -104,7 +104,7 @@ def renew_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
     """Push the expiry out; sets ``lost`` when one of the leases is no longer ours. Two small Spark jobs."""
     with lease.lock:
         expires_ms = _expiry_ms(cfg)
-        if _write(spark, cfg, lease, F.col("writer") != lease.owner["token"], expires_ms=expires_ms):
+        if _write(spark, cfg, lease, _not_ours(lease), expires_ms=expires_ms):
             lease.expires_ms = expires_ms
         else:
             lease.lost.set()
@@ -121,7 +121,7 @@ def release_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
         return
     with lease.lock:
         try:
-            if not _write(spark, cfg, lease, F.col("writer") != lease.owner["token"], released=True):
+            if not _write(spark, cfg, lease, _not_ours(lease), released=True):
                 lease.lost.set()
         except Exception:
             if _now_ms() >= lease.expires_ms:
@@ -207,6 +207,12 @@ def _beat(lease: Lease, stop: threading.Event, every_s: float) -> None:
                 lease.lost.set()
 
 
+def _not_ours(lease: Lease) -> Column:
+    """Of the newest records of what is held, and of what is written besides: whether a lease is somebody else's."""
+    others: Column = F.col("writer") != lease.owner["token"]
+    return (F.col("kind") == KIND) & others
+
+
 def _write(
     spark: SparkSession,
     cfg: Config,
@@ -220,6 +226,7 @@ def _write(
     payload = {"owner": lease.owner, "expires_at_ms": expires_ms or lease.expires_ms, "released": released}
     at_ms = max(_now_ms(), lease.at_ms)
     entries = [Entry(KIND, subject, payload, lease.owner["token"], at_ms) for subject in lease.subjects]
+    entries += lease.parting if released else []
     return try_write(spark, cfg, entries, unless)
 
 

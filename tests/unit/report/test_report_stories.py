@@ -12,7 +12,6 @@ from test_report_external import external
 from test_report_hostile import OWN_SPACES, bones
 from test_report_html import text_of
 
-from twinrun.explain.summary import PROOFS
 from twinrun.report import html as html_report
 from twinrun.report.figures import figures
 from twinrun.report.grid import Story
@@ -21,6 +20,7 @@ from twinrun.report.markdown import render_markdown
 from twinrun.report.neutral import neutral
 from twinrun.report.stories import stories
 from twinrun.report.told import TOLD_CAUSES, enough_ms
+from twinrun.results.causes import PROOFS
 from twinrun.results.verdict import BlamedEvent, CauseCount, MicroBatchPoint, RowSample, SinkCommit, Verdict
 
 HOUR, START = factory.HOUR, factory.START_MS
