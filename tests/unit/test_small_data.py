@@ -69,12 +69,10 @@ def test_what_the_user_set_wins_and_what_was_chosen_is_logged(caplog: pytest.Log
     assert mine == {"spark.sql.codegen.wholeStage": "true", DRIVER_JAVA_OPTIONS: "-XX:+UseZGC -Xmx3g"}
 
 
-def test_a_run_that_keeps_a_checkpoint_keeps_its_number_of_partitions() -> None:
+def test_only_what_reads_no_topic_gets_no_broadcast_joins() -> None:
     at_rest = by_size({}, Size(0, at_rest=True), master="local[2]")
-    assert at_rest["spark.sql.shuffle.partitions"] == "2"
-    streamed = by_size({}, Size(0, 100), master="local[2]")
-    assert "spark.sql.shuffle.partitions" not in streamed
-    assert streamed["spark.sql.adaptive.enabled"] == at_rest["spark.sql.adaptive.enabled"] == "false"
+    assert at_rest["spark.sql.autoBroadcastJoinThreshold"] == "-1"
+    assert "spark.sql.autoBroadcastJoinThreshold" not in by_size({}, Size(0, 100), master="local[2]")
     assert by_size({}, Size(None, at_rest=True), master="local[2]") == {}
 
 

@@ -32,25 +32,22 @@ SMALL_JAVA_OPTIONS = " ".join(f"-XX:Tier4{name}Threshold={n}" for name, n in _TI
 SMALL = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    # Spark would run each shuffle as a job of its own, to plan anew by what came out.
-    "spark.sql.adaptive.enabled": "false",
     # A checkpoint of Delta's log after each tenth commit costs more than reading a hundred small commits.
     "spark.databricks.delta.properties.defaults.checkpointInterval": "100",
 }
 """What a session gets for little data, besides options of Java. Nothing of it changes a result or a checkpoint."""
 AT_REST = {
-    "spark.sql.shuffle.partitions": "2",
-    # A table that is sent to all tasks is a job of its own.
+    # A table that is sent to all tasks is a Spark job of its own; so few rows are as soon sorted.
     "spark.sql.autoBroadcastJoinThreshold": "-1",
 }
-"""What it gets besides where no query of the user's starts, whose checkpoint would keep the number of partitions."""
+"""What it gets besides where tables only are read; measured there alone."""
 
 
 @dataclass(frozen=True)
 class Size:
     """What a command may read: bytes in files of tables, records in topics; None: not known, or not asked for.
 
-    ``at_rest``: it reads tables only, and starts no query that a checkpoint belongs to.
+    ``at_rest``: it reads tables only, no topic.
     """
 
     table_bytes: int | None
