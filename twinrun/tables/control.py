@@ -32,8 +32,13 @@ Key = tuple[str, str]
 _REFUSED = "twinrun: the condition of this record does not hold"
 _own: WeakKeyDictionary[SparkSession, SparkSession] = WeakKeyDictionary()
 _SCHEMA = "kind STRING, subject STRING, seq BIGINT, at_ms BIGINT, writer STRING, payload STRING"
-_SMALL = {"spark.sql.adaptive.enabled": "false", "spark.sql.shuffle.partitions": "1"}
-"""A handful of rows: one task, planned once."""
+_SMALL = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""A handful of rows: one task, planned once, and no code generated and compiled for it."""
 
 
 @dataclass(frozen=True)
