@@ -119,7 +119,7 @@ def compare(
     naive_time_zone : str, optional
         Take times without a zone to be of this one, such as ``UTC``.
     full : bool
-        Look at every row exactly, without digests.
+        Look at every row exactly, without digests, and count every repeated key.
     samples : int
         Differing rows in the result.
     spark : SparkSession, optional
@@ -129,7 +129,7 @@ def compare(
     -------
     Comparison
         Frozen: ``verdict`` (``equal``, ``different`` or ``nothing_compared``), counts by kind, columns that differ, and
-        samples in key order. About five Spark jobs.
+        samples in key order. About five Spark jobs where the tables are equal.
 
     Raises
     ------

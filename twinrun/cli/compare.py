@@ -62,7 +62,9 @@ def compare(
         str | None,
         typer.Option(metavar="ZONE", help="Take times without a zone to be of this one: UTC, +01:00."),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Look at every row exactly, without digests.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Look at every row exactly, without digests; count every repeated key.")
+    ] = False,
 ) -> int:
     """Compare two tables row by row: exit code 0 when equal, 1 when different or when there is nothing to compare."""
     if ready_until is not None and window is None:

@@ -15,10 +15,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.comparator.frame import GROUP, PENDING, row_hashes
-from twinrun.comparator.groups import DETAILED_GROUPS, encode_group
+from twinrun.comparator.groups import TOLD_GROUPS, encode_group
 from twinrun.comparator.plan import SchemaPlan
 
 _SUMS = ("low1", "high1", "low2", "high2")
+_HASHES = ("hash1", "hash2")
 _LOW_HALF = 0xFFFFFFFF
 
 
@@ -35,7 +36,7 @@ class Overview:
     groups, groups_unequal : int
         Windows or buckets on either side, and how many have different digests.
     unequal : tuple of str
-        The groups with different digests, encoded; at most ``DETAILED_GROUPS + 1`` of them.
+        The groups with different digests, encoded; at most ``TOLD_GROUPS + 1`` of them.
     """
 
     rows_batch: int
@@ -62,14 +63,8 @@ def row_digests(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
     DataFrame
         The columns of :func:`digest`; ``rows`` is 1.
     """
-    first, second = row_hashes(plan, range(len(plan.columns)))
-    halves = [_low(first), _high(first), _low(second), _high(second)]
-    return frame.select(
-        PENDING,
-        F.when(~F.col(PENDING), F.col(GROUP)).alias(GROUP),
-        F.lit(1).cast("bigint").alias("rows"),
-        *(half.alias(name) for half, name in zip(halves, _SUMS, strict=True)),
-    )
+    halves = (half.alias(name) for half, name in zip(_halves(), _SUMS, strict=True))
+    return _hashed(frame, plan).select(PENDING, GROUP, F.lit(1).cast("bigint").alias("rows"), *halves)
 
 
 def digest(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
@@ -89,8 +84,8 @@ def digest(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
         ``low1``, ``high1``, ``low2``, ``high2``, all bigint. Digests of disjoint sets of rows can be added. The sums
         hold up to 2^31 rows per group; beyond, Spark raises an arithmetic error.
     """
-    grouped = row_digests(frame, plan).groupBy(PENDING, GROUP)
-    return grouped.agg(*(F.sum(name).alias(name) for name in ("rows", *_SUMS)))
+    sums = (F.sum(half).alias(name) for half, name in zip(_halves(), _SUMS, strict=True))
+    return _hashed(frame, plan).groupBy(PENDING, GROUP).agg(F.count(F.lit(1)).alias("rows"), *sums)
 
 
 def paired_digests(batch_digest: DataFrame, stream_digest: DataFrame) -> DataFrame:
@@ -99,7 +94,7 @@ def paired_digests(batch_digest: DataFrame, stream_digest: DataFrame) -> DataFra
     Parameters
     ----------
     batch_digest, stream_digest : DataFrame
-        From :func:`digest`, or from :func:`row_digests` where both sides are read anyway: that saves a shuffle.
+        From :func:`digest`; or from :func:`row_digests`, which saves a shuffle of few rows, and costs many rows more.
 
     Returns
     -------
@@ -133,7 +128,7 @@ def overview(pairs: DataFrame, plan: SchemaPlan) -> Overview:
     """
     compared, unequal = ~F.col(PENDING), ~F.col(PENDING) & ~F.col("equal")
     code = encode_group(F.col(GROUP), plan)
-    listed = [] if code is None else [F.min_by(code, F.when(unequal, code), DETAILED_GROUPS + 1).alias("unequal")]
+    listed = [] if code is None else [F.min_by(code, F.when(unequal, code), TOLD_GROUPS + 1).alias("unequal")]
     row = pairs.agg(
         *(
             F.coalesce(F.sum(F.when(which, F.col(name))), F.lit(0)).alias(f"{label}_{name}")
@@ -166,9 +161,13 @@ def _signed(side: DataFrame, sign: int) -> DataFrame:
     )
 
 
-def _low(hashed: Column) -> Column:
-    return hashed.bitwiseAND(F.lit(_LOW_HALF))
+def _hashed(frame: DataFrame, plan: SchemaPlan) -> DataFrame:
+    # A step of its own: each hash stands in the plan once, though both its halves are used.
+    hashes = row_hashes(plan, range(len(plan.columns)))
+    group = F.when(~F.col(PENDING), F.col(GROUP)).alias(GROUP)
+    return frame.select(PENDING, group, *(each.alias(name) for each, name in zip(hashes, _HASHES, strict=True)))
 
 
-def _high(hashed: Column) -> Column:
-    return F.shiftrightunsigned(hashed, 32)
+def _halves() -> list[Column]:
+    hashes = [F.col(name) for name in _HASHES]
+    return [half for each in hashes for half in (each.bitwiseAND(F.lit(_LOW_HALF)), F.shiftrightunsigned(each, 32))]

@@ -10,6 +10,7 @@ from twinrun.comparator.plan import SchemaDifference, SchemaPlan
 
 Verdict = Literal["equal", "different", "nothing_compared"]
 Audit = Literal["not_run", "agrees", "disagrees"]
+KeysCounted = Literal["all", "differing_windows"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Comparison:
         Windows (without a window column: buckets of keys) whose digests differ. Those that turned out equal hold
         numbers within their tolerance.
     keys_repeated_batch, keys_repeated_stream : int
-        Keys with more than one row.
+        Keys with more than one row, among the rows that ``keys_counted`` names.
     counts : mapping of str to int
         Differing rows by kind; every kind is present.
     columns : tuple of ColumnStats
@@ -89,6 +90,9 @@ class Comparison:
         A few differing rows of each kind, the smallest keys first.
     audit : {"not_run", "agrees", "disagrees"}
         Whether looking at every row found what the digests had found.
+    keys_counted : {"all", "differing_windows"}
+        Where repeated keys were counted: among all rows compared, or in the windows (without a window column: buckets
+        of keys) whose digests differ. In all others both sides hold the same rows, repeated keys included.
     """
 
     schema: SchemaPlan
@@ -106,6 +110,7 @@ class Comparison:
     columns: tuple[ColumnStats, ...]
     samples: tuple[Sample, ...]
     audit: Audit
+    keys_counted: KeysCounted = "all"
 
     @property
     def rows_different(self) -> int:

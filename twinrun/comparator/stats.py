@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from twinrun.comparator.drilldown import KINDS, public_columns
 from twinrun.comparator.frame import column_name
-from twinrun.comparator.groups import DETAILED_GROUPS, encode_group
+from twinrun.comparator.groups import TOLD_GROUPS, encode_group
 from twinrun.comparator.plan import PlannedColumn, SchemaPlan
 from twinrun.comparator.result import ColumnStats, Sample
 from twinrun.comparator.types import NUMERICS
@@ -52,7 +52,7 @@ def count_details(pairs: DataFrame, plan: SchemaPlan, sample_rows: int, suspecte
         aggregates += _column_aggregates(place, plan.columns[place])
     if sample_rows > 0:
         aggregates.append(F.min_by(F.struct(*public_columns(plan)), "place", sample_rows).alias("samples"))
-    codes = _window_codes(plan) if suspected <= DETAILED_GROUPS else []
+    codes = _window_codes(plan) if suspected <= TOLD_GROUPS else []
     aggregates += [F.collect_set(code).alias(f"windows_{side}") for side, code in enumerate(codes)]
     summed = pairs.groupBy("kind").agg(*aggregates)
     if sample_rows > 0:

@@ -11,11 +11,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DataType
 
 from twinrun.comparator.declared import need_kept, offset_s, type_named
-from twinrun.comparator.digest import Overview, overview, paired_digests, row_digests
-from twinrun.comparator.drilldown import differing_pairs, public_rows
+from twinrun.comparator.digest import Overview, digest, overview, paired_digests, row_digests
+from twinrun.comparator.drilldown import differing_pairs, differing_pairs_once, public_rows
 from twinrun.comparator.frame import GROUP, PENDING, prepare
 from twinrun.comparator.groups import Selection, everything, select_groups
-from twinrun.comparator.keys import RepeatedKeys, repeated_keys
+from twinrun.comparator.keys import RepeatedKeys, repeated_keys, repeated_keys_within
 from twinrun.comparator.plan import SchemaPlan
 from twinrun.comparator.result import Audit, Comparison
 from twinrun.comparator.schema import plan_schema
@@ -30,8 +30,10 @@ class _Tables:
     batch: DataFrame
     stream: DataFrame
 
-    def pairs(self, selection: Selection) -> DataFrame:
-        return differing_pairs(selection.rows(self.batch), selection.rows(self.stream), self.plan)
+    def pairs(self, selection: Selection, repeated: RepeatedKeys) -> DataFrame:
+        """The differing rows of some groups; ``repeated`` has been counted in these at least."""
+        paired = differing_pairs if repeated.batch or repeated.stream else differing_pairs_once
+        return paired(selection.rows(self.batch), selection.rows(self.stream), self.plan)
 
 
 def compare_frames(
@@ -48,13 +50,15 @@ def compare_frames(
     buckets: int = 64,
     sample_rows: int = 20,
     full: bool = False,
+    every_key: bool = False,
     materialise: bool = False,
 ) -> tuple[Comparison, DataFrame]:
     """Compare two tables row by row, whatever the order of their rows.
 
-    Two Spark actions where the digests agree, three where they differ, one more each for ``full`` and for more than
-    200 windows that differ; each returns a few small rows, and nothing is cached unless asked for. Both tables are
-    read once for the digests, the batch's keys once more, and the windows that differ once more.
+    One Spark action where the digests agree, three where they differ, one more each for ``full``, for ``every_key``
+    where they agree, and for more than 200 windows that differ; each returns a few small rows, and nothing is cached
+    unless asked for. Both tables are read once for the digests, and the windows that differ twice more: their rows,
+    and their keys.
 
     Parameters
     ----------
@@ -84,7 +88,11 @@ def compare_frames(
     sample_rows : int
         Samples per kind of difference in the result, at most.
     full : bool
-        Audit: look at every row, exactly and without any hash, and check that the digests had led to the same.
+        Audit: look at every row, exactly and without any hash, and check that the digests had led to the same. Takes
+        in ``every_key``.
+    every_key : bool
+        Count repeated keys among all rows, at the cost of a shuffle of all keys of the batch. Otherwise they are
+        counted in the windows whose digests differ; in all others both sides repeat the same ones, if any.
     materialise : bool
         Cut the differing rows off from their plan before they are counted (a local checkpoint, on the executors), so
         that whoever reads them several times does not compare several times.
@@ -118,23 +126,33 @@ def compare_frames(
         prepare(batch, plan, "batch", ready_until, buckets),
         prepare(stream, plan, "stream", ready_until, buckets),
     )
-    digests = paired_digests(row_digests(tables.batch, plan), row_digests(tables.stream, plan))
+    of_side = digest if _fuses(batch) else row_digests
+    digests = paired_digests(of_side(tables.batch, plan), of_side(tables.stream, plan))
     seen = overview(digests, plan)
     unequal = digests.where(~F.col(PENDING) & ~F.col("equal")).select(GROUP)
     suspected = select_groups(plan, seen.groups, seen.groups_unequal, seen.unequal, unequal)
     looked_at = everything() if full else suspected
-    pairs = tables.pairs(looked_at)
+    if full or every_key:
+        # An audit does not take equal digests for equal rows.
+        repeated = repeated_keys(tables.batch, tables.stream, plan, looked_at)
+    else:
+        repeated = repeated_keys_within(tables.batch, tables.stream, plan, suspected)
+    pairs = tables.pairs(looked_at, repeated)
     if materialise and (full or seen.groups_unequal):
         pairs = pairs.localCheckpoint()
     details = no_details()
     if full or seen.groups_unequal:
         details = count_details(pairs, plan, sample_rows, seen.groups_unequal)
-    repeated = repeated_keys(tables.batch, tables.stream, plan, suspected)
     audit: Audit = "not_run"
     if full:
-        found_by_digest = tables.pairs(suspected).count() if seen.groups_unequal else 0
+        found_by_digest = tables.pairs(suspected, repeated).count() if seen.groups_unequal else 0
         audit = "agrees" if found_by_digest == sum(details.counts.values()) else "disagrees"
     return _comparison(plan, seen, details, repeated, audit), public_rows(pairs, plan)
+
+
+def _fuses(frame: DataFrame) -> bool:
+    """Whether Spark reads, hashes and sums up in one generated loop, which a union of both sides would break."""
+    return frame.sparkSession.conf.get("spark.sql.codegen.wholeStage") == "true"
 
 
 def _comparison(plan: SchemaPlan, seen: Overview, details: Details, repeated: RepeatedKeys, audit: Audit) -> Comparison:
@@ -151,6 +169,7 @@ def _comparison(plan: SchemaPlan, seen: Overview, details: Details, repeated: Re
         windows_suspected=seen.groups_unequal,
         keys_repeated_batch=repeated.batch,
         keys_repeated_stream=repeated.stream,
+        keys_counted=repeated.among,
         counts=details.counts,
         columns=details.columns,
         samples=details.samples,

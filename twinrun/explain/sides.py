@@ -31,6 +31,7 @@ def compare_sides(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataF
         tolerances=job.tolerances,
         sample_rows=0,
         full=full,
+        every_key=True,
         materialise=True,
     )
 

@@ -31,6 +31,9 @@ _ANYWHERE = {
     # The plan's text is made for each query even without a UI; the formatted kind costs seconds for large plans.
     "spark.sql.ui.explainMode": "simple",
     "spark.sql.maxPlanStringLength": "20000",
+    # Generated code is kept for so many classes. A verify has more than the default of 100, a comparison as many: each
+    # repetition in one session then compiles all of them again.
+    "spark.sql.codegen.cache.maxEntries": "2000",
     # Where in Python each column was made: five calls to Java for every one, a tenth of a verify, and shown nowhere.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }

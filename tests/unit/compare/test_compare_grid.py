@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -72,7 +74,7 @@ def test_noise_in_the_last_bit_seldom_leaves_its_cell(spark_session: SparkSessio
     assert row["left"] < row["rows"] / 1000
 
 
-def test_raw_values_never_meet_cell_numbers(spark_session: SparkSession) -> None:
+def test_raw_values_never_meet_the_numbers_of_cells(spark_session: SparkSession) -> None:
     # With cells of 2^-11, 2^43 is beyond 2^53 cells and hashed raw; 2^32 lies in the cell whose number is 2^43.
     tolerance, double = absolute(2.0**-10), T.DoubleType()
     table = spark_session.sql(
@@ -80,9 +82,29 @@ def test_raw_values_never_meet_cell_numbers(spark_session: SparkSession) -> None
     )
     row = table.agg(
         F.count_if(one_cell(F.col("a"), F.col("b"), double, tolerance)).alias("same"),
-        F.count_if(hash_terms(F.col("a"), double, tolerance)[1] == hash_terms(F.col("b"), double, tolerance)[1]).alias(
-            "meet"
-        ),
+        F.count_if(F.col("a") == F.rint(F.col("b") * F.lit(2.0**11))).alias("meet"),
     ).collect()[0]
     assert row["same"] == 0
     assert row["meet"] == 2
+
+
+EDGES = (2.0**900, 2.0**1023, 1.7976931348623157e308, 2.0**-1022, 2.0**-1030, 5e-324, 0.0)
+
+
+@pytest.mark.parametrize("tolerance", [rel(0.9), rel(1e-9), rel(1e-15), absolute(1e300), absolute(1e-300)], ids=str)
+def test_no_cell_reaches_too_far_at_the_edges_of_doubles(spark_session: SparkSession, tolerance: Tolerance) -> None:
+    """Where scaling overflows or digits run out: also infinities and NaN share no cell with anything else."""
+    near = [edge * factor for edge in EDGES for factor in (1.0, 1 - 2**-40, 1 + 2**-40, 1 - 1e-9, 0.5, 0.75, 1.25)]
+    values = [*near, *(-each for each in near), math.inf, -math.inf, math.nan]
+    table = spark_session.createDataFrame([(value,) for value in values], "a double")
+    rows = table.crossJoin(table.withColumnRenamed("a", "b"))
+    a, b, double = F.col("a"), F.col("b"), T.DoubleType()
+    shared = one_cell(a, b, double, tolerance)
+    row = rows.agg(
+        F.count_if(shared & ~same(a, b, double, tolerance)).alias("wrong"),
+        F.count_if(a.eqNullSafe(b) & ~shared).alias("apart"),
+        F.count_if(shared & ~a.eqNullSafe(b)).alias("sharing"),
+    ).collect()[0]
+    assert (row["wrong"], row["apart"]) == (0, 0)
+    # The smallest bounds have no cells among these numbers.
+    assert row["sharing"] > 0 or tolerance.value in (1e-15, 1e-300)

@@ -39,6 +39,25 @@ def test_the_chosen_groups_are_read_and_no_others(spark_session: SparkSession, d
     assert [sorted(found) for found in row] == [[1], [2], [3], [1, 3], []]
 
 
+@pytest.mark.parametrize("dtype", WINDOWS)
+def test_groups_that_the_driver_was_told_are_joined_without_working_them_out_again(
+    spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr("twinrun.comparator.groups.DETAILED_GROUPS", 1)
+    first, second = WINDOWS[dtype]
+    values = f"(1, cast({first} as {dtype})), (2, cast({second} as {dtype})), (3, cast(null as {dtype}))"
+    table = spark_session.sql(f"select * from values {values} as t(k, w)")
+    plan = plan_schema(table.schema, table.schema, ["k"], "w", {})
+    frame = prepare(table, plan, "batch", None, 1)
+    code = encode_group(F.col("grp"), plan)
+    assert code is not None
+    codes = {row["c0"]: row["code"] for row in frame.select("c0", code.alias("code")).collect()}
+    for chosen in ((1, 2), (1, 3), (2, 3)):
+        told = select_groups(plan, 10, 2, [codes[key] for key in chosen], frame.where("c0 > 9"))
+        assert sorted(row["c0"] for row in told.rows(frame).collect()) == list(chosen)
+        assert told.scope == "some"
+
+
 def test_many_groups_are_joined_and_most_groups_are_all_read(
     spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +66,7 @@ def test_many_groups_are_joined_and_most_groups_are_all_read(
     frame = prepare(table, plan, "batch", None, 1)
     bad = frame.where("c0 < 2")
     many = DETAILED_GROUPS + 1
-    joined = select_groups(plan, 10 * many, many, ["v1"] * many, bad)
+    joined = select_groups(plan, 10 * many, many, ["v1"], bad)
     assert sorted(row["c0"] for row in joined.rows(frame).collect()) == [0, 1]
     # More than the driver should hold are joined as any other table.
     for most_sent, hinted in ((many, True), (many - 1, False)):

@@ -5,6 +5,7 @@ Each random table is one value of ``case``, so that one Spark job tries them all
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
@@ -112,13 +113,24 @@ def test_what_differs_is_what_except_all_finds(spark_session: SparkSession, seed
     batch, stream = (typed(spark_session, side) for side in rows)
     expected = surplus(batch, stream)
     assert 0 < len(expected["batch"] | expected["stream"]) < CASES
-    by_window, differences = compare_frames(batch, stream, keys=["case", "k", "name"], window_column="w", sample_rows=0)
+    keys = ["case", "k", "name"]
+    by_window, differences = compare_frames(batch, stream, keys=keys, window_column="w", sample_rows=0, every_key=True)
     assert unmatched(differences) == expected
     repeated = [sum(count > 1 for count in Counter(row[:3] for row in side).values()) for side in rows]
     assert [by_window.keys_repeated_batch, by_window.keys_repeated_stream] == repeated
+    batch_once, stream_once = (side.dropDuplicates(keys).persist() for side in (batch, stream))
+    expected_once = surplus(batch_once, stream_once)
+    joined, differences = compare_frames(batch_once, stream_once, keys=keys, window_column="w")
+    assert unmatched(differences) == expected_once
+    assert (joined.keys_repeated_batch, joined.counts["duplicate_in_stream"]) == (0, 0)
+    assert {json.loads(sample.key)["case"] for sample in joined.samples} <= set(
+        expected_once["batch"] | expected_once["stream"]
+    )
     by_key, differences = compare_frames(batch, stream, keys=["k", "case"], buckets=5, full=True, sample_rows=0)
     assert unmatched(differences) == expected
     assert by_key.audit == "agrees"
+    for once in (batch_once, stream_once):
+        once.unpersist()
     batch.unpersist()
     stream.unpersist()
 
