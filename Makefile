@@ -65,6 +65,10 @@ year: setup ## A year of flights in small micro-batches, explained, against an i
 proof-cost: setup ## CPU of a proof beside the batch run of the windows that differ.
 	$(BIN)/python -m bench.proof_cost
 
+.PHONY: overhead
+overhead: setup $(DONE)/peers ## What twinrun costs beside the same by hand and beside other comparers (ONLY="a b", hours).
+	$(BIN)/python -m bench.overhead $(if $(ONLY),--only $(ONLY))
+
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.
 	$(BIN)/ruff check .
@@ -88,6 +92,8 @@ dist: setup ## Build the wheel and dist/twinrun.zip (for spark-submit --py-files
 lock: ## Resolve requirements/*.in again, with hashes (needs uv).
 	for each in runtime dev java; do $(UV) pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes requirements/$$each.in -o requirements/$$each.txt; done
+	$(UV) pip compile --quiet --no-deps --python-version 3.11 --generate-hashes requirements/bench.in \
+		-o requirements/bench.txt
 
 .PHONY: clean
 clean: ## Remove what was built; the environment, the jar cache and data stay.
@@ -107,6 +113,12 @@ $(DONE)/requirements: requirements/dev.txt $(DONE)/venv
 
 $(DONE)/package: pyproject.toml setup.py $(DONE)/requirements
 	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# A folder of their own: they ask for other versions than twinrun's tools, and one brings a jar for all sessions.
+$(DONE)/peers: requirements/bench.txt $(DONE)/venv
+	rm -rf $(VENV)/peers
+	$(PIP) install --require-hashes --no-deps --target $(VENV)/peers -r requirements/bench.txt
 	@touch $@
 
 $(DONE)/java: requirements/java.txt $(DONE)/package
