@@ -303,6 +303,7 @@ def _example() -> dict[str, Any]:
         "columns": (ColumnStats("flights", 1, 1.0, 0.03125),),
         "samples": (Sample("changed", 1, ("flights",), json.dumps(key), json.dumps(key["hour"]), *sides),),
         "audit": "not_run",
+        "keys_counted": "differing_windows",
     }
 
 
@@ -327,7 +328,8 @@ def _places() -> dict[str, str]:
     planted = {name: 1_000 + n for n, (name, value) in enumerate(example.items()) if isinstance(value, int)}
     at = {value: place for place, value in _leaves(_payload(**{**example, **planted})) if isinstance(value, int)}
     places = {name: at[number] for name, number in planted.items() if number in at}
-    return {**places, "counts": "rows_different", **{name: name for name in ("columns", "samples", "audit")}}
+    named = {"counts": "rows_different", "keys_counted": "keys_repeated.among"}
+    return {**places, **named, **{name: name for name in ("columns", "samples", "audit")}}
 
 
 def _leaves(node: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -81,7 +81,7 @@ class Comparison:
         Windows (without a window column: buckets of keys) whose digests differ. Those that turned out equal hold
         numbers within their tolerance.
     keys_repeated_batch, keys_repeated_stream : int
-        Keys with more than one row, among the rows that ``keys_counted`` names.
+        Keys with more than one row, where they were counted.
     counts : mapping of str to int
         Differing rows by kind; every kind is present.
     columns : tuple of ColumnStats

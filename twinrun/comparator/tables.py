@@ -56,7 +56,7 @@ def compare_frames(
     """Compare two tables row by row, whatever the order of their rows.
 
     One Spark action where the digests agree, three where they differ, one more each for ``full``, for ``every_key``
-    where they agree, and for more than 200 windows that differ; each returns a few small rows, and nothing is cached
+    where they agree, and for more than 10,000 windows that differ; each returns a few small rows, nothing is cached
     unless asked for. Both tables are read once for the digests, and the windows that differ twice more: their rows,
     and their keys.
 

@@ -81,9 +81,13 @@ def test_awkward_names_and_case_come_back_as_they_are(spark_session: SparkSessio
     assert (json.loads(sample.key), sample.window, sample.columns) == ({"a.b": 2, "key": 2}, "2", ("Key",))
 
 
-@pytest.mark.parametrize("share", [3, 10])
-def test_many_windows_that_differ_are_all_found(spark_session: SparkSession, share: int) -> None:
-    """More than 200 windows: a third of them by reading everything, a tenth by a semi-join."""
+@pytest.mark.parametrize(("share", "told"), [(3, 10_000), (10, 10_000), (10, 50)])
+def test_many_windows_that_differ_are_all_found(
+    spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch, share: int, told: int
+) -> None:
+    """More than 200 windows: all by reading everything, a tenth by a semi-join, with and without telling the driver."""
+    for module in ("digest", "stats"):
+        monkeypatch.setattr(f"twinrun.comparator.{module}.TOLD_GROUPS", told)
     batch = spark_session.range(3000).selectExpr("id as k", "if(id = 0, null, id) as w", "id * 2 as v")
     hit = F.col("k") % (1 if share == 3 else share) == 0
     stream = batch.withColumn("v", F.when(hit, F.col("v") + 1).otherwise(F.col("v")))
