@@ -54,7 +54,8 @@ def write_late_events(
         return None
     ref = cfg.table("late_events")
     there = table_exists(spark, ref)
-    known = _on_record(spark, cfg, job, cut) if there else None
+    # A table without the newer columns was written by an older twinrun, whatever is on record.
+    known = _on_record(spark, cfg, job, cut) if there and "arrival" in read_table(spark, ref).columns else None
     last = -1
     if known is not None:
         last = int(known["micro_batch"])
