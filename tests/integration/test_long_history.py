@@ -1,17 +1,23 @@
-"""A log of 20,000 micro-batches: still exact, and not slow; compacted, it says the same with fewer files."""
+"""A log of 20,000 micro-batches: still exact, and not slow; compacted, it says the same with fewer files.
+
+And one bad session in it is proven by the few micro-batches that it needs.
+"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import Column
+from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from tests.integration.conftest import World, click
+from tests.unit.explain.long_log import T0_MS, LongLog, Other, long_log
 from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.by_replay import explain_by_replay
 from twinrun.maintain.tidy import tidy
 from twinrun.results.cut import StreamCut, stream_cut
 from twinrun.results.state import stream_state
@@ -113,3 +119,54 @@ def test_every_event_finds_its_micro_batch_among_twenty_thousand(world: World) -
     assert tuple(found) == (total, 0)
     assert took_s < ASSIGN_S, took_s
     print(f"assigned {found[0]:,} events in {took_s:.1f} s")
+
+
+# One page has visits all along; of the one that begins at second 12,000 a click comes 42 s late and is dropped.
+BEFORE = [Other(b, 0, b) for b in range(500, 11_900, 100)]
+BAD = [Other(12_000, 0, 12_000), Other(12_003, 1, 12_003), Other(12_045, 2, 12_001)]
+AFTER = [Other(b, 0, b) for b in range(12_100, 19_900, 100)]
+
+
+def cpu_s(spark: SparkSession) -> float:
+    """CPU of this process and of its JVM, in seconds."""
+    jvm: Any = spark._jvm
+    stat = Path(f"/proc/{jvm.java.lang.ProcessHandle.current().pid()}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(stat[11]) + int(stat[12])) / 100 + time.process_time()
+
+
+def verdicts(log: LongLog, stream: list[tuple[float, int]] | None = None) -> tuple[dict[Any, Any], str, list[str]]:
+    """Verdict and causes by start of the visit; the note; and what was said meanwhile."""
+    said: list[str] = []
+    found = explain_by_replay(replace(log.ask(log.sides(stream)), say=said.append))
+    start = (F.unix_millis(F.col("key.window_start")) - F.lit(T0_MS)) / 1000
+    rows = found.rows.select(start.alias("at_s"), "verdict", "causes").collect()
+    return {row["at_s"]: (row["verdict"], row["causes"]) for row in rows}, found.note, said
+
+
+def test_one_bad_session_among_twenty_thousand_micro_batches_is_proven_by_ten(
+    spark_session: SparkSession, tmp_path: Path
+) -> None:
+    log = long_log(spark_session, tmp_path, MICRO_BATCHES, [*BEFORE, *BAD, *AFTER])
+    emitted = log.emitted()
+    assert (12_000, 2) in emitted
+    assert len(emitted) == len(BEFORE) + 1 + len(AFTER)
+    began = cpu_s(spark_session)
+    found, note, said = verdicts(log)
+    proof = cpu_s(spark_session) - began
+    assert (found, note) == ({12_000: ("explained", {"late_dropped": 1})}, "")
+    # What moved the watermark before; 12,000; 12,003; 12,045, and 12,044 by which it drops; the last. And in order.
+    assert sum("as recorded" in each for each in said) == 6
+    assert sum("in order" in each for each in said) <= 4
+    began = cpu_s(spark_session)
+    log.job.apply({"clicks": log.events.filter("page = 'bad'")}).collect()
+    print(f"proof {proof:.1f} CPU s, batch of the page {cpu_s(spark_session) - began:.1f}")
+    # The sink holds another row than the stream emitted: no behaviour of the stream explains it.
+    wrong = [(at_s, 7 if at_s == 12_000 else n) for at_s, n in emitted]
+    assert verdicts(log, wrong)[0] == {12_000: ("unexplained", {})}
+
+
+def test_a_false_watermark_among_twenty_thousand_proves_nothing(spark_session: SparkSession, tmp_path: Path) -> None:
+    log = long_log(spark_session, tmp_path, MICRO_BATCHES, [*BEFORE, *BAD, *AFTER], marks={12_044: 1})
+    found, note, _ = verdicts(log)
+    assert found == {12_000: ("unexplained", {})}
+    assert "watermark differs from the recorded one in micro-batch 12044" in note

@@ -1,7 +1,11 @@
-"""The proof for every other job, and for what a closed form leaves open: run the recorded micro-batches again."""
+"""The proof for every other job, and for what a closed form leaves open: run the recorded micro-batches again.
+
+Only what the differing rows need is run again, where the job's plan tells what it is (`twinrun.explain.scope`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,68 +19,174 @@ from twinrun.explain.counterfactual import USED, batch_rows
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing, differing_keys, rows_at
 from twinrun.explain.evidence import causes_of
 from twinrun.explain.late import event_dropped
-from twinrun.explain.material import Material
-from twinrun.explain.prove import Played, Withdrawn, replay_in_order, replay_recorded
-from twinrun.explain.recording import Recorded, recorded
+from twinrun.explain.material import Material, Needed, gather, marked_by_step
+from twinrun.explain.prove import (
+    Played,
+    Withdrawn,
+    parts_in_order,
+    replay_in_order,
+    replay_recorded,
+    replay_steps,
+    waits,
+)
+from twinrun.explain.recording import Recorded, Steps, recorded, steps_of
 from twinrun.explain.replay import ReplayError, folder_of
+from twinrun.explain.scope import Scope, kept_us, of_one_version, read_by, replayed_events, scope_of, used_of
+from twinrun.explain.sides import Sides
+from twinrun.job.carried import carried
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
 from twinrun.results.cut import StreamCut
 from twinrun.results.run import Say, quiet
+from twinrun.results.state import BatchState, read_events
 from twinrun.tables.files import remove
+from twinrun.tables.static import read_static
 from twinrun.wording import plural
+
+_FEW_EVENTS = 200_000
+"""Up to here one task and no generated code are faster."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """Judged rows, and why nothing could be proven where that is so."""
+    """Judged rows, why nothing could be proven where that is so, and the events that were looked at."""
 
     rows: DataFrame
+    material: Material
     note: str = ""
 
 
-def explain_by_replay(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    rows: DataFrame,
-    material: Material,
-    name: str,
-    say: Say = quiet,
-) -> Replayed:
-    """Add ``verdict`` and ``causes`` to differing rows; six Spark jobs per recorded micro-batch, twice.
+@dataclass(frozen=True)
+class Ask:
+    """What one verify wants to have proven by replay: everything that the proofs are given alike.
 
-    ``material`` must hold all events. Where the recording is longer than ``verify.max_replay_micro_batches``, or the
-    replay does not show the recorded watermarks, the rows stay unexplained and a note says why. ``say`` is told which
-    micro-batch of how many is run again.
+    ``rows`` are differing rows with `KEY_ID` and ``key``; ``verify_id`` names the folder of the replay; ``say`` is told
+    which micro-batch of how many is run again.
     """
-    limit = cfg.verify.max_replay_micro_batches
-    # Counted before the recording is read: of a stream that runs for months it would not fit the driver.
-    micro_batches = cut.committed.micro_batch + 1 - cut.missing
-    if micro_batches <= 0:
-        return Replayed(_unproven(rows))
-    if not has_jvm(spark):
-        return Replayed(_unproven(rows), "Rows were not proven by replay: Spark Connect has no files to replay from.")
-    if limit is not None and micro_batches > limit:
-        note = (
-            f"Rows were not proven by replay: the stream made {plural(micro_batches, 'micro-batch')}, "
-            f"and verify.max_replay_micro_batches is {limit}."
-        )
-        return Replayed(_unproven(rows), note if limit else "")
-    record, folder = recorded(cut), folder_of(cfg, job, name)
+
+    spark: SparkSession
+    cfg: Config
+    job: Job
+    flow: Dataflow
+    cut: StreamCut
+    batch: BatchState
+    sides: Sides
+    rows: DataFrame
+    verify_id: str
+    say: Say = quiet
+
+    @property
+    def micro_batches(self) -> int:
+        """How many the stream made. Known before the recording is read."""
+        return self.cut.committed.micro_batch + 1 - self.cut.missing
+
+    @property
+    def limit(self) -> int | None:
+        """How many micro-batches are run again at most; None: any number."""
+        return self.cfg.verify.max_replay_micro_batches
+
+    @property
+    def folder(self) -> str:
+        """Where the replays are."""
+        return folder_of(self.cfg, self.job, self.verify_id)
+
+    def gathered(self, needed: Needed | None = None) -> Material:
+        """The events of the rows, or all."""
+        return gather(self.spark, self.cfg, self.job, self.flow, self.cut, self.batch, self.sides, [], needed)
+
+
+@dataclass(frozen=True)
+class _Narrow:
+    """What the rows need, their events, and the steps of a replay; or how many these would be."""
+
+    scope: Scope
+    material: Material
+    steps: Steps | int
+
+
+def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
+    """Add ``verdict`` and ``causes`` to differing rows; three Spark jobs per micro-batch that is run again, twice.
+
+    Where more than ``verify.max_replay_micro_batches`` would have to be, or the replay does not show the recorded
+    watermarks, the rows stay unexplained and a note says why.
+
+    Parameters
+    ----------
+    material : Material, optional
+        All events, where they have been gathered.
+    """
+    if ask.micro_batches <= 0:
+        return _unproven(ask, material or ask.gathered())
+    if not has_jvm(ask.spark):
+        note = "Rows were not proven by replay: Spark Connect has no files to replay from."
+        return _unproven(ask, material or ask.gathered(), note)
+    fits = ask.limit is None or ask.micro_batches <= ask.limit
+    narrow, why = _narrow(ask), ""
+    if isinstance(narrow, _Narrow):
+        if isinstance(narrow.steps, Steps):
+            steps = narrow.steps
+            found = _proven(ask, narrow.material, lambda: _of_steps(ask, narrow.scope, narrow.material, steps))
+            if isinstance(found, Replayed):
+                return found
+            why = found.why
+        else:
+            why = f"its keys need {plural(narrow.steps, 'micro-batch')}"
+        if not fits:
+            note = _withdrawn(why) if isinstance(narrow.steps, Steps) else _too_many(ask, f"of which {why}")
+            return _unproven(ask, narrow.material, note)
+    elif not fits:
+        return _unproven(ask, material or ask.gathered(), _too_many(ask, f"and all of them are needed: {narrow}"))
+    whole = material or ask.gathered()
+    found = _proven(ask, whole, lambda: _of_all(ask, whole))
+    return found if isinstance(found, Replayed) else _unproven(ask, whole, _withdrawn(found.why))
+
+
+def _narrow(ask: Ask) -> _Narrow | str:
+    """What the rows need of the recording, or why that cannot be told, as the end of a sentence."""
+    found = carried(ask.spark, ask.job, read_static(ask.spark, ask.cfg, ask.cut.static))
+    if not found.columns:
+        return found.why
+    if ask.flow.unnamed:  # whether such a row is late depends on the very micro-batch that hands it on
+        return "an operator may drop rows by the watermark that another has held back"
+    marked = [source for source in ask.job.sources if source.lateness_ms is not None]
+    if not all(ask.flow.passage(source.name).moves_told for source in marked):
+        return "which events move the watermark cannot be told from the plan"
+    if found.through is not None and _chooses(ask.job, ask.flow):
+        # Another choice than the replay's would be a row of another key, which could not be looked for.
+        return "no key of the result is a field by which every operator with state keeps its rows apart"
+    events = {s.name: read_events(ask.spark, ask.cfg, s.name, ask.batch) for s in ask.job.sources}
+    scope = scope_of(found, ask.rows, events)
+    span_us = kept_us(ask.job, ask.flow) if scope.in_result else None
+    material = ask.gathered(Needed(scope, ask.rows, span_us))
+    read = read_by(ask.job, material.marked)
+    return _Narrow(scope, material, steps_of(ask.cut, read, marked=bool(marked), limit=ask.limit))
+
+
+def _proven(ask: Ask, material: Material, worlds: Callable[[], Worlds | Withdrawn]) -> Replayed | Withdrawn:
+    """The rows judged by what replays gave. What cannot be run again proves nothing, and is no reason to fail."""
+    job, rows = ask.job, material.place.of_rows(ask.rows.drop("place"), ask.job)
     try:
-        worlds = _replays(spark, cfg, job, flow, cut, rows, material, record, folder, say)
-    except (QueryError, ReplayError) as error:  # what cannot be run again proves nothing, and is no reason to fail
-        worlds = Withdrawn(str(error).splitlines()[0])
+        found = worlds()
+    except (QueryError, ReplayError) as error:
+        found = Withdrawn(str(error).splitlines()[0])
     finally:
-        remove(spark, folder)
-    if isinstance(worlds, Withdrawn):
-        return Replayed(_unproven(rows), f"A proof by replay was withdrawn: {worlds.why.rstrip('.')}.")
-    judged = classify(job, flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), worlds)
-    return Replayed(judged.select(*rows.columns, "verdict", "causes"), _note_on(flow))
+        remove(ask.spark, ask.folder)
+    if isinstance(found, Withdrawn):
+        return found
+    judged = classify(job, ask.flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), found)
+    return Replayed(judged.select(*rows.columns, "verdict", "causes"), material, _note_on(ask.flow))
+
+
+def _withdrawn(why: str) -> str:
+    return f"A proof by replay was withdrawn: {why.rstrip('.')}."
+
+
+def _too_many(ask: Ask, more: str) -> str:
+    return (
+        f"Rows were not proven by replay: the stream made {plural(ask.micro_batches, 'micro-batch')}, {more}, "
+        f"and verify.max_replay_micro_batches is {ask.limit}."
+    )
 
 
 def _note_on(flow: Dataflow) -> str:
@@ -95,68 +205,133 @@ def _note_on(flow: Dataflow) -> str:
     return " ".join(notes)
 
 
-def _replays(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    rows: DataFrame,
-    material: Material,
-    record: list[Recorded],
-    folder: str,
-    say: Say,
-) -> Worlds | Withdrawn:
-    """Run the recording, with one version of the static tables if it had several, and in order."""
-    played = replay_recorded(spark, cfg, job, material.marked, record, folder, flow.passages, say)
+def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> Worlds | Withdrawn:
+    """Run what the keys need, with one version of the static tables if it had several, and in order."""
+    job = ask.job
+    count = sum(used_of(frame).count() for frame in material.marked.values())
+    if not count:
+        # The stream read no event of these keys: nothing comes out for them, however often it is run.
+        nothing = batch_rows(job, material.marked, material.stream_static).limit(0)
+        silent = Played(nothing, nothing if waits(job) else None)
+        return _worlds(ask, material, silent, silent, nothing, scope)
+    by_step = marked_by_step(ask.spark, ask.cfg, job, ask.cut, ask.batch, steps)
+    events, moving = replayed_events(job, ask.flow, material.marked, by_step, steps)
+    for name, frame in moving.items():
+        if not frame.limit(1).count():
+            return Withdrawn(f"no event of {name} moves the watermark")
+
+    lacking = ask.rows.filter(F.col("kind") == "only_batch").limit(1).count() > 0
+
+    def run(these: Steps, folder: str) -> Played | Withdrawn:
+        return replay_steps(
+            ask.spark,
+            ask.cfg,
+            job,
+            events,
+            moving,
+            these,
+            folder,
+            little=count <= _FEW_EVENTS,
+            waiting=lacking,
+            say=ask.say,
+        )
+
+    played = run(steps, ask.folder)
     if isinstance(played, Withdrawn):
         return played
-    uniform = played
-    if cut.static_mixed:
-        same = [replace(each, static=cut.static) for each in record]
-        again = replay_recorded(spark, cfg, job, material.marked, same, f"{folder}/one-version", flow.passages, say)
-        if isinstance(again, Withdrawn):
-            return again
-        uniform = again
-    in_order = replay_in_order(spark, cfg, job, material.marked, record, folder, flow.opaque, say)
-    keys = sent(rows.select(KEY_ID).distinct().localCheckpoint())
-    return _worlds(job, flow, material, keys, played, uniform, in_order)
+    uniform: Played | Withdrawn = played
+    if ask.cut.static_mixed:
+        uniform = run(of_one_version(steps, ask.cut.static), f"{ask.folder}/one-version")
+    if isinstance(uniform, Withdrawn):
+        return uniform
+    # In one micro-batch, in order within it too. Which of several copies comes first is asked of several.
+    parts = 1 if ask.flow.operators == ("Aggregate",) else parts_in_order(len(steps.each), ask.flow)
+    static = steps.each[-1].static
+    in_order = replay_in_order(
+        ask.spark,
+        ask.cfg,
+        job,
+        material.marked,
+        parts,
+        static,
+        ask.folder,
+        pushing=moving,
+        little=count <= _FEW_EVENTS,
+        say=ask.say,
+    )
+    return _worlds(ask, material, played, uniform, in_order, scope)
+
+
+def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
+    """Run the whole recording, with one version of the static tables if it had several, and in order."""
+    job, flow, record = ask.job, ask.flow, recorded(ask.cut)
+
+    def run(these: list[Recorded], folder: str) -> Played | Withdrawn:
+        return replay_recorded(ask.spark, ask.cfg, job, material.marked, these, folder, flow.passages, ask.say)
+
+    played = run(record, ask.folder)
+    if isinstance(played, Withdrawn):
+        return played
+    uniform: Played | Withdrawn = played
+    if ask.cut.static_mixed:
+        same = [replace(each, static=ask.cut.static) for each in record]
+        uniform = run(same, f"{ask.folder}/one-version")
+    if isinstance(uniform, Withdrawn):
+        return uniform
+    parts = parts_in_order(sum(each.has_data for each in record), flow)
+    in_order = replay_in_order(
+        ask.spark,
+        ask.cfg,
+        job,
+        material.marked,
+        parts,
+        record[-1].static,
+        ask.folder,
+        passages=flow.passages,
+        say=ask.say,
+    )
+    return _worlds(ask, material, played, uniform, in_order)
 
 
 def _worlds(
-    job: Job,
-    flow: Dataflow,
-    material: Material,
-    keys: DataFrame,
-    played: Played,
-    uniform: Played,
-    in_order: DataFrame,
+    ask: Ask, material: Material, played: Played, uniform: Played, in_order: DataFrame, scope: Scope | None = None
 ) -> Worlds:
-    """Compute every version of the result at the differing keys. One Spark job each."""
+    """Compute every version of the result at the differing keys. One Spark job each.
+
+    With a scope the replays hold its rows alone, besides some that mean nothing.
+    """
+    job, flow = ask.job, ask.flow
+    keys = sent(ask.rows.select(KEY_ID).distinct().localCheckpoint())
     used = {name: frame.filter(F.col(USED)) for name, frame in material.marked.items()}
     kept = {s.name: used[s.name].filter(~event_dropped(s, flow.rules[s.name])) for s in job.sources}
 
+    def held(rows: DataFrame) -> DataFrame:
+        return rows_at(job, rows, keys).localCheckpoint()
+
     def at(rows: DataFrame) -> DataFrame:
         # Materialised first: Spark pushes a filter below the merging of sessions, which changes them.
-        return rows_at(job, rows.localCheckpoint() if job.shape == "session" else rows, keys).localCheckpoint()
+        return held(rows.localCheckpoint() if job.shape == "session" else rows)
+
+    def scoped(rows: DataFrame) -> DataFrame:
+        return scope.of_rows(rows) if scope is not None and scope.in_result else rows
 
     whole_used = batch_rows(job, used, material.stream_static)
     elsewhere = flow.opaque and differing_keys(job, in_order, whole_used, "_mode").limit(1).count() > 0
     of_used = at(whole_used)
-    replayed = at(played.rows)
+    replayed = held(played.rows)
     return Worlds(
-        sink=at(material.sides.stream),
-        table=at(material.sides.batch),
+        sink=held(material.sides.stream),
+        table=held(material.sides.batch),
         replayed=replayed,
-        uniform=replayed if uniform is played else at(uniform.rows),
-        pending=None if played.pending is None else at(played.pending),
-        in_order=at(in_order),
+        uniform=replayed if uniform is played else held(uniform.rows),
+        pending=None if played.pending is None else held(played.pending),
+        in_order=held(in_order),
         kept=at(batch_rows(job, kept, material.stream_static)),
         used=of_used,
         whole=at(material.whole),
         used_static=at(batch_rows(job, used, material.batch_static)) if material.static_differs else of_used,
         mode_dependent=elsewhere,
-        faithful=not _chooses(job, flow) or not _other_rows(job, played.rows, material.sides.stream),
+        faithful=not _chooses(job, flow) or not _other_rows(job, scoped(played.rows), scoped(material.sides.stream)),
     )
 
 
@@ -182,5 +357,7 @@ def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
     return marked.join(made, "_session", "left").drop("_session").withColumn("extra", F.coalesce("extra", F.lit(0)))
 
 
-def _unproven(rows: DataFrame) -> DataFrame:
-    return rows.withColumns({"verdict": F.lit("unexplained"), "causes": F.create_map().cast("map<string,bigint>")})
+def _unproven(ask: Ask, material: Material, note: str = "") -> Replayed:
+    rows = material.place.of_rows(ask.rows.drop("place"), ask.job)
+    nothing = F.create_map().cast("map<string,bigint>")
+    return Replayed(rows.withColumns({"verdict": F.lit("unexplained"), "causes": nothing}), material, note)

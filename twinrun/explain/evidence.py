@@ -140,20 +140,18 @@ def causes_of(differences: DataFrame, evidence: Sequence[Evidence]) -> DataFrame
     return joined.withColumn("causes", found).drop(*used)
 
 
-def events_by_cause(explained: DataFrame, evidence: Sequence[Evidence]) -> dict[str, int]:
-    """How many events the causes of these rows blame; each counts once, in however many windows or rows it lies.
+def events_by_cause(blamed: DataFrame | None) -> dict[str, int]:
+    """How many events proven rows blame, by cause; each counts once, in however many windows or rows it lies.
 
     Parameters
     ----------
-    explained : DataFrame
-        ``key``, ``place`` and ``causes`` of rows. One Spark job per source.
+    blamed : DataFrame, optional
+        See `blamed_events`. One Spark job; none without it.
     """
-    found: dict[str, int] = {}
-    for each in evidence:
-        counted = with_blamed(explained, each).groupBy("_why").agg(F.count_distinct(*_COORDINATES).alias("events"))
-        for row in counted.collect():
-            found[row["_why"]] = found.get(row["_why"], 0) + row["events"]
-    return found
+    if blamed is None:
+        return {}
+    counted = blamed.groupBy("_why").agg(F.count_distinct("_source", *_COORDINATES).alias("events"))
+    return {row["_why"]: row["events"] for row in counted.collect()}
 
 
 def blamed_events(explained: DataFrame, evidence: Sequence[Evidence]) -> DataFrame | None:

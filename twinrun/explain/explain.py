@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.explain.by_replay import explain_by_replay
+from twinrun.explain.by_replay import Ask, explain_by_replay
 from twinrun.explain.closed_form import explain_closed_form
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID
 from twinrun.explain.evidence import blamed_events, events_by_cause, events_of
@@ -118,6 +118,7 @@ def explain(
     notes = []
     judged, left = _verdict(keyed, "unexplained"), True
     material: Material | None = None
+    before: tuple[Material | None, DataFrame | None] = (None, None)
     ranges = _ranges(job, keyed) if flow.closed_form else []
     if flow.closed_form and (ranges or not job.windowed):
         material = gather(spark, cfg, job, flow, cut, batch, sides, ranges)
@@ -130,10 +131,10 @@ def explain(
         notes.append("Rows were not proven by replay: the batch lacks events that the stream has read.")
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.
     if left and cfg.verify.max_replay_micro_batches != 0 and not part_gone and not behind:
-        if material is None or material.ranges:
-            material = gather(spark, cfg, job, flow, cut, batch, sides, [])
-        rows = material.place.of_rows(rest_of(judged).drop("place"), job)
-        replayed = explain_by_replay(spark, cfg, job, flow, cut, rows, material, found.verify_id, say)
+        rest = rest_of(judged).localCheckpoint()
+        ask = Ask(spark, cfg, job, flow, cut, batch, sides, rest, found.verify_id, say)
+        replayed = explain_by_replay(ask, material if material is not None and not material.ranges else None)
+        before, material = (material, rest.select(KEY_ID).distinct()), replayed.material
         notes += [replayed.note] if replayed.note else []
         judged = with_more(judged, replayed.rows)
         left = still_open(judged)
@@ -151,20 +152,33 @@ def explain(
     kept = keep(spark, cfg, job, found.verify_id, judged)
     expired = kept.filter(F.col("verdict") == "evidence_expired").count() if part_gone else 0
     foreign = Foreign(emitted.commits, emitted.touched, emitted_texts(job, sides.stream, held, emitted.changed))
-    return _explained(job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, material)
+    return _explained(
+        job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, material, *before
+    )
 
 
-def _explained(job: Job, found: Explained, judged: DataFrame, material: Material | None) -> Explained:
-    """With the events of the proven causes, where any were looked at."""
+def _explained(
+    job: Job,
+    found: Explained,
+    judged: DataFrame,
+    material: Material | None,
+    before: Material | None,
+    later: DataFrame | None,
+) -> Explained:
+    """With the events of the proven causes, where any were looked at.
+
+    ``later``: the keys (`KEY_ID`) that ``material`` is about; that of all others is ``before``. None where it is one.
+    """
     if material is None:
         return found
     proven = judged.filter(F.col("verdict") == "explained")
-    return replace(
-        found,
-        events=events_by_cause(proven, material.evidence),
-        blamed=blamed_events(proven, material.evidence),
-        events_of=events_of(job, material.evidence),
-    )
+    if before is None or later is None:
+        blamed = blamed_events(proven, material.evidence)
+    else:
+        first = blamed_events(proven.join(later, KEY_ID, "left_anti"), before.evidence)
+        blamed = blamed_events(proven.join(later, KEY_ID, "left_semi"), material.evidence)
+        blamed = first if blamed is None else blamed if first is None else first.unionByName(blamed)
+    return replace(found, events=events_by_cause(blamed), blamed=blamed, events_of=events_of(job, material.evidence))
 
 
 def _expired(spark: SparkSession, cfg: Config, job: Job, verify_id: str, keyed: DataFrame) -> Explained:

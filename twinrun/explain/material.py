@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
+from twinrun.events.source import Source
 from twinrun.explain.counterfactual import batch_rows, declared, seen_names
 from twinrun.explain.evidence import Evidence, count_causes, mark_events, with_copies
 from twinrun.explain.place import Place, place_of
+from twinrun.explain.recording import Steps
+from twinrun.explain.scope import Scope, only_their_time, placed
 from twinrun.explain.sides import Sides
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
@@ -55,17 +58,24 @@ def gather(
     batch: BatchState,
     sides: Sides,
     ranges: list[TimeRange],
+    needed: Needed | None = None,
 ) -> Material:
-    """Mark the events of the given windows, or all events where ``ranges`` is empty. One Spark job per source."""
+    """Mark the events of the given windows, those that rows need, or all events. One Spark job per source.
+
+    With ``needed`` three more, two of them small.
+    """
     marked = {}
     for source in job.sources:
         events = read_events(spark, cfg, source.name, batch)
         if ranges:
             events = events_of(events, job, ranges)
-        topic = cfg.source(source.name).topic
+        if needed is not None:
+            events = needed.scope.of_events(events, source.name)
         # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
-        read = mark_events(events, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
-        marked[source.name] = with_copies(read, source).localCheckpoint()
+        marked[source.name] = with_copies(_marked(spark, cfg, job, cut, source, events), source).localCheckpoint()
+    if needed is not None and needed.span_us is not None:
+        theirs = only_their_time(job, marked, needed.scope, needed.rows, needed.span_us)
+        marked = {name: frame.localCheckpoint() for name, frame in theirs.items()}
     batch_static = read_static(spark, cfg, batch.static)
     return material_of(
         job,
@@ -76,6 +86,49 @@ def gather(
         ranges,
         flow.passages,
     )
+
+
+def marked_by_step(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, steps: Steps
+) -> dict[str, DataFrame]:
+    """By source under a watermark, all events as `mark_events` marks them, by steps as micro-batches. Lazy."""
+    log = (
+        cut.micro_batches.join(steps.places, "micro_batch")
+        .groupBy("place")
+        .agg(*[F.max_by(name, "micro_batch").alias(name) for name in ("watermark_ms", "started_at_ms", "end_offsets")])
+    )
+    by_step = replace(
+        cut,
+        micro_batches=log.withColumnRenamed("place", "micro_batch").localCheckpoint(),
+        committed=replace(cut.committed, micro_batch=len(steps.each) - 1),
+    )
+    found = {}
+    for source in job.sources:
+        if source.lateness_ms is None:
+            continue
+        events = read_events(spark, cfg, source.name, batch)
+        if refused_by_stream(spark, cfg, job, source.name, cut) is None:
+            found[source.name] = _marked(spark, cfg, job, by_step, source, events)
+        else:  # what the stream had refused depends on when the micro-batch itself began
+            found[source.name] = placed(_marked(spark, cfg, job, cut, source, events), steps)
+    return found
+
+
+def _marked(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, source: Source, events: DataFrame) -> DataFrame:
+    refused = refused_by_stream(spark, cfg, job, source.name, cut)
+    return mark_events(events, refused, source.name, cut, cfg.source(source.name).topic)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Which events rows need: those of a scope, and where ``span_us`` is known only those near them in time.
+
+    ``rows``: with ``key``. See `twinrun.explain.scope`.
+    """
+
+    scope: Scope
+    rows: DataFrame
+    span_us: int | None
 
 
 @dataclass(frozen=True)

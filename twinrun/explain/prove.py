@@ -19,12 +19,13 @@ from pyspark.sql.types import TimestampType
 from twinrun.config.model import Config
 from twinrun.events.distinct import distinct_in_batch
 from twinrun.events.json_ import quoted
-from twinrun.explain.counterfactual import USED, without_deleted
-from twinrun.explain.recording import Recorded, Segment, segments
+from twinrun.explain.counterfactual import USED, seen_names, without_deleted
+from twinrun.explain.recording import Recorded, Segment, Steps, segments
 from twinrun.explain.replay import NUMBER, emitted, new_replay, play, play_each, stage, watermarks
 from twinrun.explain.watermarks import first_impossible, first_that_differs, reached_by
+from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
-from twinrun.job.passing import Passage
+from twinrun.job.passing import EVERY, Passage
 from twinrun.results.run import Say, quiet
 from twinrun.tables.static import Pins
 from twinrun.wording import plural
@@ -77,8 +78,8 @@ def replay_recorded(
     tell = _telling(say, "as recorded", last + 1)
     again = new_replay(spark, cfg, job, f"{folder}/recorded", delays, tell)
     used = {key: _used(frame) for key, frame in marked.items()}
-    flush = flush_rows(job, used, last + 2) if waits(job) else None
-    stage(again, used if flush is None else {key: used[key].unionByName(flush[key].rows) for key in used})
+    flush = flush_rows(job, used, last + 2, passages) if waits(job) else None
+    stage(again, _with(job, used, flush))
     parts = segments(record)
     if _needs_each(job, used, record, parts, passages):
         play_each(again, record)
@@ -87,12 +88,57 @@ def replay_recorded(
     seen = watermarks(again)
     wrong = [each.number for each in record if seen.get(each.number) != each.watermark_ms]
     if wrong:
-        return Withdrawn(f"the replay's watermark differs from the recorded one in micro-batch {wrong[0]}")
+        return Withdrawn(_another_watermark(wrong[0]))
     if max(seen) != last:
         return Withdrawn(f"the replay made {plural(max(seen) + 1, 'micro-batch')} of {last + 1}")
     if flush is not None:
         play(again, [_flushing(last + 1, record[-1].static)])
-    rows = emitted(spark, again)
+    return _played(job, emitted(spark, again), last, flush)
+
+
+def replay_steps(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    events: dict[str, DataFrame],
+    pushing: dict[str, DataFrame],
+    steps: Steps,
+    folder: str,
+    *,
+    little: bool,
+    waiting: bool,
+    say: Say = quiet,
+) -> Played | Withdrawn:
+    """The same for the steps that some keys need, as one query; see `twinrun.explain.scope`.
+
+    Parameters
+    ----------
+    events : dict of str to DataFrame
+        By source, what each step (``_micro_batch``) reads: events of the keys, and those that move the watermark.
+    pushing : dict of str to DataFrame
+        By source with a watermark, those of them that move it: one at least.
+    little : bool
+        Whether the events are few.
+    waiting : bool
+        Whether it is asked what still waits in the end; rows that the stream has emitted do not.
+    """
+    last = len(steps.each) - 1
+    delays = {source.name: source.lateness_ms for source in job.sources}
+    again = new_replay(
+        spark, cfg, job, f"{folder}/steps", delays, _telling(say, "as recorded", last + 1), little=little
+    )
+    flush = flush_rows(job, pushing, last + 2) if waiting and waits(job) else None
+    stage(again, _with(job, events, flush))
+    play(again, steps.parts(2 if flush else 0))
+    seen = watermarks(again)
+    for place, step in enumerate(steps.each):
+        if step.number is not None and seen.get(place) != step.watermark_ms:
+            return Withdrawn(_another_watermark(step.number))
+    return _played(job, emitted(spark, again), last, flush)
+
+
+def _played(job: Job, rows: DataFrame, last: int, flush: dict[str, Flush] | None) -> Played:
+    """Rows by whether they came out with the last recorded micro-batch, or only when the watermark was pushed."""
     pending = None
     if flush is not None:
         waited = _without_sentinels(rows.filter(F.col(NUMBER) > last), last + 2, _edge_ms(flush))
@@ -100,24 +146,31 @@ def replay_recorded(
     return Played(_as_table(job, rows.filter(F.col(NUMBER) <= last)), pending)
 
 
+def _another_watermark(number: int) -> str:
+    return f"the replay's watermark differs from the recorded one in micro-batch {number}"
+
+
 def replay_in_order(
     spark: SparkSession,
     cfg: Config,
     job: Job,
     marked: dict[str, DataFrame],
-    record: list[Recorded],
+    parts: int,
+    static: Pins,
     folder: str,
-    opaque: bool = True,
+    pushing: dict[str, DataFrame] | None = None,
+    little: bool = False,
+    passages: Mapping[str, Passage] = MappingProxyType({}),
     say: Say = quiet,
 ) -> DataFrame:
-    """The rows when the same events come in order of event time and none is late.
+    """The rows when the same events come in order of event time and none is late, in ``parts`` micro-batches.
 
-    Where an operator may look at one micro-batch at a time (``opaque``): as many micro-batches with data as were
-    recorded, two at least, so that this is not hidden by there being one. Else `_ORDERED_PARTS` at most: with nothing
-    late and nothing out of order, their number does not matter to Spark's own operators.
+    Parameters
+    ----------
+    pushing : dict of str to DataFrame, optional
+        By source, events that move the watermark, as for `replay_steps`: then a micro-batch is in order of event time
+        within, too. By default they are looked for among the events themselves.
     """
-    parts = max(2, sum(each.has_data for each in record))
-    parts = parts if opaque else min(parts, _ORDERED_PARTS)
     # The batch's own choice among copies: which came first by Kafka, which need not be the first by event time.
     used = {source.name: distinct_in_batch(_used(marked[source.name]), source) for source in job.sources}
     bounds = _bounds(job, used, parts)
@@ -125,19 +178,30 @@ def replay_in_order(
         source.name: used[source.name].withColumn("_micro_batch", _part_of(_moment(source.event_time), bounds))
         for source in job.sources
     }
-    low, high = bounds[0], bounds[-1]
-    delays = {s.name: None if s.lateness_ms is None else high - low + _DAY_MS for s in job.sources}
-    again = new_replay(spark, cfg, job, f"{folder}/in-order", delays, _telling(say, "in order of event time", parts))
-    flush = flush_rows(job, ordered, parts + 1) if waits(job) else None
-    stage(again, ordered if flush is None else {key: ordered[key].unionByName(flush[key].rows) for key in ordered})
-    static = record[-1].static
-    play(again, [Segment(tuple(range(parts)), False, static)])
-    if flush is not None:
-        play(again, [_flushing(parts, static)])
+    delay_ms = bounds[-1] - bounds[0] + _DAY_MS
+    delays = {s.name: None if s.lateness_ms is None else delay_ms for s in job.sources}
+    tell = _telling(say, "in order of event time", parts)
+    again = new_replay(spark, cfg, job, f"{folder}/in-order", delays, tell, little=little)
+    flush = None
+    if waits(job):
+        flush = flush_rows(job, ordered if pushing is None else pushing, parts + 1, passages, delay_ms)
+    stage(again, _with(job, ordered, flush), by_time=pushing is not None)
+    play(again, [Segment(tuple(range(parts if flush is None else parts + 2)), flush is not None, static)])
     rows = emitted(spark, again)
     if flush is not None:
         rows = _without_sentinels(rows, parts + 1, _edge_ms(flush))
     return _as_table(job, rows)
+
+
+def parts_in_order(micro_batches: int, flow: Dataflow) -> int:
+    """In how many micro-batches events are replayed in order of event time.
+
+    Where an operator may look at one micro-batch at a time: as many as were recorded with data, two at least, so that
+    this is not hidden by there being one. Else `_ORDERED_PARTS` at most: with nothing late and nothing out of order,
+    their number does not matter to Spark's own operators.
+    """
+    parts = max(2, micro_batches)
+    return parts if flow.opaque else min(parts, _ORDERED_PARTS)
 
 
 def _telling(say: Say, how: str, count: int) -> Callable[[int], None]:
@@ -186,21 +250,44 @@ class Flush:
     at_ms: int
 
 
-def flush_rows(job: Job, events: dict[str, DataFrame], number: int) -> dict[str, Flush]:
-    """Events for a last micro-batch, by source. Copies of real ones, so that the function's filters let them pass."""
-    newest = 0
-    for source in job.sources:
-        found = events[source.name].agg(F.max(_moment(source.event_time)), F.max("_micro_batch")).collect()[0]
-        newest = max(newest, found[0] or 0)
-    span_ms = max((job.window_ms or 0, *(source.lateness_ms or 0 for source in job.sources)))
+def flush_rows(
+    job: Job,
+    events: dict[str, DataFrame],
+    number: int,
+    passages: Mapping[str, Passage] = MappingProxyType({}),
+    delay_ms: int = 0,
+) -> dict[str, Flush]:
+    """Events for a last micro-batch, by source. Copies of real ones, so that the function's filters let them pass.
+
+    They are of the last micro-batch with events that move the watermark, as far as that can be told (``passages``),
+    and lie further ahead than ``delay_ms``, by which the replay's watermark stays behind.
+    """
+    moving = {name: passages.get(name, EVERY).moving(frame) for name, frame in events.items()}
+    moments = {source.name: _moment(source.event_time) for source in job.sources}
+    found = {
+        name: frame.agg(F.max(moments[name]), F.max("_micro_batch")).collect()[0] for name, frame in moving.items()
+    }
+    newest = max((row[0] or 0 for row in found.values()), default=0)
+    span_ms = max((job.window_ms or 0, delay_ms, *(source.lateness_ms or 0 for source in job.sources)))
     at_ms = newest + span_ms + _FLUSH_AHEAD_MS
     made = {}
     for source in job.sources:
-        frame = events[source.name]
-        last = frame.agg(F.max("_micro_batch")).collect()[0][0]
-        copies = frame.filter(F.col("_micro_batch") == F.lit(last))
+        if source.name not in moving:
+            continue
+        copies = moving[source.name].filter(F.col("_micro_batch") == F.lit(found[source.name][1]))
         ahead = {source.event_time: F.timestamp_millis(F.lit(at_ms)), "_micro_batch": F.lit(number).cast("bigint")}
         made[source.name] = Flush(copies.withColumns(ahead), at_ms)
+    return made
+
+
+def _with(job: Job, events: dict[str, DataFrame], flush: dict[str, Flush] | None) -> dict[str, DataFrame]:
+    """The events, as the function sees them, with the copies that push the watermark."""
+    made = {}
+    for source in job.sources:
+        columns = [F.col(quoted(name)) for name in (*seen_names(source), "_micro_batch")]
+        made[source.name] = events[source.name].select(*columns)
+        if flush and source.name in flush:
+            made[source.name] = made[source.name].unionByName(flush[source.name].rows.select(*columns))
     return made
 
 

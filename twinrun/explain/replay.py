@@ -1,9 +1,11 @@
 """Run recorded micro-batches again, from files: the proof that needs no knowledge of the function.
 
-Each micro-batch becomes one file per source (an empty one where the source had none), and a fresh query reads one file
-of each source per micro-batch. It is stopped and started where the recording has a micro-batch without data, since a
-micro-batch drops by the watermark of the one before it, data or not. Where starts at these places would give other
-watermarks than the recorded ones, it is started for each micro-batch instead, and handed its watermark.
+Each micro-batch becomes one file per source (an empty one where the source had none). A fresh query is given the files
+of the next micro-batch while it ends the one before, so that it never sees more than one of each source: their order
+needs no times of files, which an object store does not let anybody set. The query is stopped and started where the
+recording has a micro-batch without data, since a micro-batch drops by the watermark of the one before it, data or not.
+Where starts at these places would give other watermarks than the recorded ones, it is started for each micro-batch
+instead, and handed its watermark.
 """
 
 from __future__ import annotations
@@ -25,11 +27,17 @@ from twinrun.job.plan import seen_schema
 from twinrun.session.plain import plain_errors
 from twinrun.tables.checkpoint import planned_micro_batches
 from twinrun.tables.commits import hand_on
-from twinrun.tables.files import copy, data_files, make_folder, move, set_modified
+from twinrun.tables.files import copy, data_files, make_folder
 from twinrun.tables.static import read_static
 
-_FIRST_FILE_MS = 1_600_000_000_000
-_STEP_MS = 1_000
+_LITTLE = {
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.streaming.stateStore.providerClass": (
+        "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
+    ),
+}
 NUMBER = "_b"
 """Column of replayed rows: the number of the micro-batch that emitted them."""
 
@@ -78,9 +86,16 @@ def new_replay(
     folder: str,
     delay_ms: dict[str, int | None],
     on_micro_batch: Callable[[int], None],
+    *,
+    little: bool = False,
 ) -> Replay:
-    """A replay in a folder and a session of its own: nothing that it sets is seen by others."""
+    """A replay in a folder and a session of its own: nothing that it sets is seen by others.
+
+    ``little``: of few events. It plans for them; no setting changes what comes out.
+    """
     own = spark.newSession()
+    for name, value in (_LITTLE if little else {}).items():
+        own.conf.set(name, value)
     own.conf.set("spark.sql.streaming.minBatchesToRetain", "1000000")
     own.conf.set("spark.sql.streaming.fileSource.cleaner.numThreads", "0")
     # Watermarks are handed on in commit files, which Spark would then take for damaged ones.
@@ -88,8 +103,10 @@ def new_replay(
     return Replay(own, cfg, job, folder, delay_ms, on_micro_batch)
 
 
-def stage(replay: Replay, events: dict[str, DataFrame]) -> None:
+def stage(replay: Replay, events: dict[str, DataFrame], *, by_time: bool = False) -> None:
     """Write the events as one file per ``_micro_batch`` and source, in order of offset. One Spark job per source.
+
+    ``by_time``: in order of event time instead.
 
     Parameters
     ----------
@@ -99,7 +116,10 @@ def stage(replay: Replay, events: dict[str, DataFrame]) -> None:
     for source in replay.job.sources:
         columns = [F.col(quoted(name)) for name in seen_names(source)]
         frame = events[source.name].select(*columns, F.col("_micro_batch"))
-        ordered = frame.repartition("_micro_batch").sortWithinPartitions("_micro_batch", "_partition", "_offset")
+        order = [F.col(quoted(source.event_time))] if by_time else []
+        ordered = frame.repartition("_micro_batch").sortWithinPartitions(
+            "_micro_batch", *order, F.col("_partition"), F.col("_offset")
+        )
         ordered.write.partitionBy("_micro_batch").mode("overwrite").parquet(replay.staged(source.name))
         empty = replay.spark.createDataFrame([], seen_schema(source)).coalesce(1)
         empty.write.mode("overwrite").parquet(f"{replay.folder}/empty/{source.name}")
@@ -109,8 +129,6 @@ def stage(replay: Replay, events: dict[str, DataFrame]) -> None:
 def play(replay: Replay, parts: Iterable[Segment]) -> None:
     """Run segment after segment; each ends when its files are read, and with a micro-batch without data if asked."""
     for part in parts:
-        for number in part.data:
-            _let_in(replay, number)
         _run(replay, part)
 
 
@@ -134,18 +152,13 @@ def emitted(spark: SparkSession, replay: Replay) -> DataFrame:
 
 
 def _let_in(replay: Replay, number: int) -> None:
-    """Move a micro-batch's files to where the query looks, so that their times are in the order of the recording."""
+    """Copy a micro-batch's files to where the query looks. It must not be looking: it is stopped, or ends another."""
     for source in replay.job.sources:
-        target = f"{replay.incoming(source.name)}/b{number:09d}.parquet"
         staged = data_files(replay.spark, f"{replay.staged(source.name)}/_micro_batch={number}")
         if len(staged) > 1:
             raise ReplayError(f"micro-batch {number} was written in {len(staged)} files")
-        if staged:
-            move(replay.spark, staged[0], target)
-        else:
-            copy(replay.spark, data_files(replay.spark, f"{replay.folder}/empty/{source.name}")[0], target)
-        if not set_modified(replay.spark, target, _FIRST_FILE_MS + number * _STEP_MS):
-            raise ReplayError("this file system cannot set when a file was modified")
+        file = staged or data_files(replay.spark, f"{replay.folder}/empty/{source.name}")
+        copy(replay.spark, file[0], f"{replay.incoming(source.name)}/b{number:09d}.parquet")
 
 
 def _run(replay: Replay, part: Segment) -> None:
@@ -154,22 +167,28 @@ def _run(replay: Replay, part: Segment) -> None:
     frames = read_static(spark, replay.cfg, part.static)
     for source in job.sources:
         frames[source.name] = _events(replay, source)
-    out = f"{replay.folder}/out"
+    out, waiting = f"{replay.folder}/out", list(part.data)
 
     def save(rows: DataFrame, number: int) -> None:
         replay.on_micro_batch(number)
         rows.coalesce(1).write.mode("overwrite").parquet(f"{out}/{NUMBER}={number}")
+        if waiting:
+            _let_in(replay, waiting.pop(0))
 
     writer = job.apply(frames).writeStream.outputMode("update" if job.emit == "updates" else "append")
     with plain_errors(f"the replay of {job.job_name}"):
-        query = writer.option("checkpointLocation", replay.checkpoint).foreachBatch(save).trigger(availableNow=True)
-        query.start().awaitTermination()
+        if waiting:
+            _let_in(replay, waiting.pop(0))
+        query = writer.option("checkpointLocation", replay.checkpoint).foreachBatch(save).start()
+        try:
+            query.processAllAvailable()
+        finally:
+            query.stop()
 
 
 def _events(replay: Replay, source: Source) -> DataFrame:
     schema = seen_schema(source)
-    reader = replay.spark.readStream.schema(schema).option("maxFilesPerTrigger", 1)
-    frame = reader.parquet(replay.incoming(source.name))
+    frame = replay.spark.readStream.schema(schema).parquet(replay.incoming(source.name))
     delay_ms = replay.delay_ms[source.name]
     if delay_ms is None:
         return frame

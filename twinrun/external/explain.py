@@ -221,10 +221,11 @@ def _named(judged: DataFrame, world: World) -> Judged:
     evidence = world.material.evidence
     proven = judged.filter(F.col("verdict") == "explained")
     blamed = blamed_events(proven, evidence)
+    counts = events_by_cause(blamed)
     if blamed is not None:
         watermark = F.nullif("_late_ms", F.lit(NOTHING_LATE))
         blamed = blamed.withColumns({"_micro_batch": F.lit(None).cast("bigint"), "_late_ms": watermark})
-    return Judged(proven, events_by_cause(proven, evidence), blamed=blamed, events_of=events_of(world.job, evidence))
+    return Judged(proven, counts, blamed=blamed, events_of=events_of(world.job, evidence))
 
 
 def _union(frames: list[DataFrame]) -> DataFrame | None:

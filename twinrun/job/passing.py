@@ -96,8 +96,8 @@ def passages(spark: SparkSession, job: Job, statics: Mapping[str, DataFrame]) ->
     """
     if not has_jvm(spark):
         return {source.name: NOT_TOLD for source in job.sources}
-    leaves = {source.name: _leaf(spark, source) for source in job.sources}
-    frames = {source.name: _as_stream(leaves[source.name], source) for source in job.sources}
+    leaves = {source.name: leaf_stream(spark, source) for source in job.sources}
+    frames = {source.name: as_stream(leaves[source.name], source) for source in job.sources}
     try:
         analyzed = job.apply({**frames, **statics})._jdf.queryExecution().analyzed()
         optimised = spark._jsparkSession.sessionState().optimizer().execute(analyzed)
@@ -107,19 +107,25 @@ def passages(spark: SparkSession, job: Job, statics: Mapping[str, DataFrame]) ->
     clock = bool(analyzed.containsPattern(jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()))
     found = {}
     for source in job.sources:
-        leaf = int(leaves[source.name]._jdf.queryExecution().analyzed().rdd().id())
+        leaf = leaf_of(leaves[source.name])
         found[source.name] = _passage(optimised, leaf, source, clock)
     return found
 
 
-def _leaf(spark: SparkSession, source: Source) -> DataFrame:
+def leaf_stream(spark: SparkSession, source: Source) -> DataFrame:
     """A stream without events whose columns are those of the events, none of them computed from another."""
     empty = spark.createDataFrame([], seen_schema(source))._jdf
     session: Any = spark._jsparkSession
     return DataFrame(session.internalCreateDataFrame(empty.queryExecution().toRdd(), empty.schema(), True), spark)
 
 
-def _as_stream(leaf: DataFrame, source: Source) -> DataFrame:
+def leaf_of(stream: DataFrame) -> int:
+    """By what a `leaf_stream` is known again in a plan."""
+    return int(stream._jdf.queryExecution().analyzed().rdd().id())
+
+
+def as_stream(leaf: DataFrame, source: Source) -> DataFrame:
+    """The same with the watermark and the de-duplication that the framework gives a source."""
     if source.lateness_ms is None:
         return leaf
     return distinct_in_stream(leaf.withWatermark(source.event_time, spark_interval(source.lateness_ms)), source)

@@ -25,25 +25,12 @@ def make_folder(spark: SparkSession, path: str) -> None:
     files.mkdirs(where)
 
 
-def move(spark: SparkSession, path: str, to: str) -> None:
-    """Move a file; on an object store this is a copy."""
-    source, files = at(spark, path)
-    files.rename(source, at(spark, to)[0])
-
-
 def copy(spark: SparkSession, path: str, to: str) -> None:
     """Copy a file within one file system."""
     jvm: Any = spark._jvm
     source, files = at(spark, path)
     target, _ = at(spark, to)
     jvm.org.apache.hadoop.fs.FileUtil.copy(files, source, files, target, False, True, hadoop_conf(spark))
-
-
-def set_modified(spark: SparkSession, path: str, at_ms: int) -> bool:
-    """Set when a file was modified (epoch ms); False on a file system that cannot."""
-    where, files = at(spark, path)
-    files.setTimes(where, at_ms, -1)
-    return int(files.getFileStatus(where).getModificationTime()) == at_ms
 
 
 def data_files(spark: SparkSession, folder: str) -> list[str]:
