@@ -74,10 +74,8 @@ def files_once(spark: SparkSession, ref: str, version: int | None) -> DataFrame 
 
 def _list(spark: SparkSession, ref: str, version: int | None) -> tuple[Any, Any, Any] | None:
     """Log, snapshot and files of a version."""
-    java = spark.sparkContext._jvm
-    if java is None:
-        return None
     try:
+        java: Any = spark._jvm
         log = java.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, ref)
         none = _none(spark)
         snapshot = log.update(False, none, none)
@@ -90,11 +88,11 @@ def _list(spark: SparkSession, ref: str, version: int | None) -> tuple[Any, Any,
         log.createDataFrame(snapshot, files, False, none)
     except Py4JJavaError:
         return None  # read as ever, which says what is wrong in Delta's own words
-    except (Py4JError, TypeError):
-        return None  # another Delta, without these methods
+    except (Py4JError, TypeError, AttributeError):
+        return None  # another Delta, without these methods, or Spark Connect, without Java
     return log, snapshot, files
 
 
 def _none(spark: SparkSession) -> Any:
-    java: Any = spark.sparkContext._jvm
+    java: Any = spark._jvm
     return java.scala.Option.empty()
