@@ -112,8 +112,8 @@ def verify(
     -------
     Verdict
         Frozen numbers and samples; the rows themselves are in the tables ``differences``, ``late_events``,
-        ``duplicate_events`` and ``ledger``. Under the settings for little data some thirty
-        small Spark jobs where all agree, and fifty where a closed form explains.
+        ``duplicate_events`` and ``ledger``. Under the settings for little data some
+        forty small Spark jobs where all agree, and fifty or sixty where a closed form explains.
 
     Raises
     ------
