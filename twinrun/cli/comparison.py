@@ -109,6 +109,7 @@ def _outcome(found: Comparison) -> str:
 
 def _counts(found: Comparison) -> list[tuple[str, str]]:
     pending = found.pending_batch + found.pending_stream
+    repeated = f"batch {found.keys_repeated_batch:,}, stream {found.keys_repeated_stream:,}"
     audit = {"not_run": "", "agrees": "every row looked at: agrees", "disagrees": "every row looked at: disagrees"}
     windows = (
         f"{found.windows_compared:,} compared, {found.windows_equal:,} equal, {found.windows_different:,} different"
@@ -117,23 +118,21 @@ def _counts(found: Comparison) -> list[tuple[str, str]]:
         ("rows", f"batch {found.rows_batch:,}, stream {found.rows_stream:,}"),
         ("windows", windows if found.windows_compared else ""),
         ("pending", f"batch {found.pending_batch:,}, stream {found.pending_stream:,}" if pending else ""),
-        ("repeated keys", _repeated(found)),
+        ("repeated keys", repeated if found.keys_repeated_batch or found.keys_repeated_stream else ""),
+        ("keys", _keys_counted(found)),
         ("compared as", ", ".join(f"{name} {text}" for name, text in _declared(found))),
         ("audit", audit[found.audit]),
     ]
 
 
-def _repeated(found: Comparison) -> str:
-    """How many keys repeat, and where that was looked for; nothing where all rows were counted and none repeats."""
-    some = found.keys_repeated_batch or found.keys_repeated_stream
-    counts = f"batch {found.keys_repeated_batch:,}, stream {found.keys_repeated_stream:,}"
+def _keys_counted(found: Comparison) -> str:
+    """Where it was not looked for repeated keys; nothing where all rows were counted."""
     if found.keys_counted == "all" or found.verdict == "nothing_compared":
-        return counts if some else ""
+        return ""
     if not found.windows_suspected:
-        return "not counted, as the rows are equal (--full counts them)"
-    return (
-        f"{counts}, in the {'windows' if found.windows_compared else 'parts'} whose digests differ (--full counts all)"
-    )
+        return "repeated ones not counted, as the rows are equal (--full counts them)"
+    parts = "windows" if found.windows_compared else "parts"
+    return f"repeated ones counted in the {parts} whose digests differ (--full counts all)"
 
 
 def _declared(found: Comparison) -> list[tuple[str, str]]:
