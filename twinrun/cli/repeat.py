@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -24,14 +23,15 @@ from twinrun.cli.reread import read_verdict
 from twinrun.config.model import Config
 from twinrun.config.values import is_path
 from twinrun.errors import BrokerError, InputError
-from twinrun.explain.reach import records_of
+from twinrun.explain.reach import records_of, tables_of
 from twinrun.job.code import project_text
 from twinrun.job.job import Job
 from twinrun.report.json_ import render_json
 from twinrun.results.state import BATCH, STREAM
 from twinrun.results.verdict import Verdict
+from twinrun.tables.checkpoint import last_committed
 from twinrun.tables.control import Record, add_record, latest_records
-from twinrun.tables.files import data_files
+from twinrun.tables.delta import newest_logged
 from twinrun.tables.kafka import topic_info
 
 KIND = "verdict"
@@ -40,7 +40,6 @@ KIND = "verdict"
 _SAME = "this is its verdict."
 
 _REPEATABLE = ("agree", "explained", "differ")
-_NUMBERED = re.compile(r"(\d+)(?:\.json)?")
 _PACKAGES = ("twinrun", "pyspark", "delta-spark", "great-expectations")
 
 
@@ -63,10 +62,8 @@ def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standi
     stream, batch = found.get((STREAM, job.job_name)), found.get((BATCH, job.job_name))
     if stream is None or batch is None:
         return None
-    refs = [stream.payload["table"], batch.payload["table"], cfg.table("micro_batches")]
-    refs += [cfg.table("bronze", topic=topic) for topic in topics.values()]
-    refs += [cfg.table(kind, source=name) for kind in ("events", "quarantine") for name in topics]
-    refs += [cfg.table("erased"), *(cfg.tables[table.name].path for table in job.tables if table.name in cfg.tables)]
+    refs = [stream.payload["table"], batch.payload["table"], *tables_of(cfg, job)]
+    refs += [cfg.tables[table.name].path for table in job.tables if table.name in cfg.tables]
     if not all(is_path(ref) for ref in refs):
         return None
     try:
@@ -75,8 +72,8 @@ def standing(spark: SparkSession, cfg: Config, job: Job, strict: bool) -> Standi
         return None
     parts = {
         "records": {"/".join(key): each.seq for key, each in found.items() if key[0] != KIND},
-        "tables": {ref: _newest(spark, f"{ref}/_delta_log") for ref in refs},
-        "committed": _newest(spark, f"{stream.payload['checkpoint']}/commits"),
+        "tables": {ref: newest_logged(spark, ref) for ref in refs},
+        "committed": last_committed(spark, stream.payload["checkpoint"]),
         "topics": ends,
         "job": _job(job),
         "settings": [_settings(cfg, job), strict],
@@ -137,12 +134,6 @@ def remember(
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _newest(spark: SparkSession, folder: str) -> int:
-    """The highest number in the names of a folder's files, such as a Delta log's versions; -1: none. No Spark job."""
-    numbers = (_NUMBERED.fullmatch(name.rpartition("/")[2]) for name in data_files(spark, folder))
-    return max((int(found[1]) for found in numbers if found), default=-1)
 
 
 def _topic(cfg: Config, source: str, topic: str) -> list[Any]:

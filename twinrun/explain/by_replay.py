@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -33,6 +34,7 @@ from twinrun.explain.recording import Recorded, Steps, recorded, steps_of
 from twinrun.explain.replay import ReplayError, folder_of
 from twinrun.explain.scope import Scope, kept_us, of_one_version, read_by, replayed_events, scope_of, used_of
 from twinrun.explain.sides import Sides
+from twinrun.explain.steps import with_verdict
 from twinrun.job.carried import carried
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
@@ -44,6 +46,7 @@ from twinrun.tables.files import remove
 from twinrun.tables.static import read_static
 from twinrun.wording import plural
 
+_Recording = TypeVar("_Recording", Steps, list[Recorded])
 _FEW_EVENTS = 200_000
 """Up to here one task and no generated code are faster."""
 
@@ -236,14 +239,9 @@ def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> World
             say=ask.say,
         )
 
-    played = run(steps, ask.folder)
-    if isinstance(played, Withdrawn):
-        return played
-    uniform: Played | Withdrawn = played
-    if ask.cut.static_mixed:
-        uniform = run(of_one_version(steps, ask.cut.static), f"{ask.folder}/one-version")
-    if isinstance(uniform, Withdrawn):
-        return uniform
+    both = _as_recorded(ask, run, steps, of_one_version(steps, ask.cut.static))
+    if isinstance(both, Withdrawn):
+        return both
     # In one micro-batch, in order within it too. Which of several copies comes first is asked of several.
     parts = 1 if ask.flow.operators == ("Aggregate",) else parts_in_order(len(steps.each), ask.flow)
     static = steps.each[-1].static
@@ -259,7 +257,20 @@ def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> World
         little=count <= _FEW_EVENTS,
         say=ask.say,
     )
-    return _worlds(ask, material, played, uniform, in_order, scope)
+    return _worlds(ask, material, *both, in_order, scope)
+
+
+def _as_recorded(
+    ask: Ask, run: Callable[[_Recording, str], Played | Withdrawn], recording: _Recording, of_one_version: _Recording
+) -> tuple[Played, Played] | Withdrawn:
+    """What a recording gave, and what it gives with one version of the static tables: the same where it had one."""
+    played = run(recording, ask.folder)
+    if isinstance(played, Withdrawn):
+        return played
+    if not ask.cut.static_mixed:
+        return played, played
+    uniform = run(of_one_version, f"{ask.folder}/one-version")
+    return uniform if isinstance(uniform, Withdrawn) else (played, uniform)
 
 
 def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
@@ -269,15 +280,9 @@ def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
     def run(these: list[Recorded], folder: str) -> Played | Withdrawn:
         return replay_recorded(ask.spark, ask.cfg, job, material.marked, these, folder, flow.passages, ask.say)
 
-    played = run(record, ask.folder)
-    if isinstance(played, Withdrawn):
-        return played
-    uniform: Played | Withdrawn = played
-    if ask.cut.static_mixed:
-        same = [replace(each, static=ask.cut.static) for each in record]
-        uniform = run(same, f"{ask.folder}/one-version")
-    if isinstance(uniform, Withdrawn):
-        return uniform
+    both = _as_recorded(ask, run, record, [replace(each, static=ask.cut.static) for each in record])
+    if isinstance(both, Withdrawn):
+        return both
     parts = parts_in_order(sum(each.has_data for each in record), flow)
     in_order = replay_in_order(
         ask.spark,
@@ -290,7 +295,7 @@ def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
         passages=flow.passages,
         say=ask.say,
     )
-    return _worlds(ask, material, played, uniform, in_order)
+    return _worlds(ask, material, *both, in_order)
 
 
 def _worlds(
@@ -359,5 +364,4 @@ def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
 
 def _unproven(ask: Ask, material: Material, note: str = "") -> Replayed:
     rows = material.place.of_rows(ask.rows.drop("place"), ask.job)
-    nothing = F.create_map().cast("map<string,bigint>")
-    return Replayed(rows.withColumns({"verdict": F.lit("unexplained"), "causes": nothing}), material, note)
+    return Replayed(with_verdict(rows, "unexplained"), material, note)

@@ -20,7 +20,7 @@ from twinrun.explain.material import Material, gather
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.sides import Sides, waits_for_close
 from twinrun.explain.sink_changed import as_held, emitted_texts, with_emitted
-from twinrun.explain.steps import rest_of, still_open, with_more
+from twinrun.explain.steps import rest_of, still_open, with_more, with_verdict
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import ForeignCommit, StreamCut
@@ -116,7 +116,7 @@ def explain(
     if emitted.changed is not None:
         keyed = with_emitted(job, keyed, sides, emitted.changed)
     notes = []
-    judged, left = _verdict(keyed, "unexplained"), True
+    judged, left = with_verdict(keyed, "unexplained"), True
     material: Material | None = None
     before: tuple[Material | None, DataFrame | None] = (None, None)
     ranges = _ranges(job, keyed) if flow.closed_form else []
@@ -144,9 +144,9 @@ def explain(
     if part_gone and (not (job.windowed and flow.closed_form) or any(each.lost for each in found.gone.values())):
         judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
     if waiting is not None:
-        judged = judged.unionByName(_verdict(waiting, "input_behind"), allowMissingColumns=True)
+        judged = judged.unionByName(with_verdict(waiting, "input_behind"), allowMissingColumns=True)
     if lost is not None:
-        judged = judged.unionByName(_verdict(lost, "evidence_expired"), allowMissingColumns=True)
+        judged = judged.unionByName(with_verdict(lost, "evidence_expired"), allowMissingColumns=True)
     if emitted.changed is not None:
         judged = as_held(judged, held, emitted.changed)
     kept = keep(spark, cfg, job, found.verify_id, judged)
@@ -183,7 +183,7 @@ def _explained(
 
 def _expired(spark: SparkSession, cfg: Config, job: Job, verify_id: str, keyed: DataFrame) -> Explained:
     """No row can be proven: the log has a hole."""
-    kept = keep(spark, cfg, job, verify_id, _verdict(keyed, "evidence_expired"))
+    kept = keep(spark, cfg, job, verify_id, with_verdict(keyed, "evidence_expired"))
     return Explained(kept, expired=kept.count())
 
 
@@ -199,7 +199,3 @@ def _ranges(job: Job, keyed: DataFrame) -> list[TimeRange]:
         return []
     starts = keyed.select(F.unix_millis("window").alias("s")).filter(F.col("s").isNotNull()).distinct()
     return join_ranges(starts, job.slide_ms or 1)
-
-
-def _verdict(keyed: DataFrame, verdict: str) -> DataFrame:
-    return keyed.withColumns({"verdict": F.lit(verdict), "causes": F.create_map().cast("map<string,bigint>")})

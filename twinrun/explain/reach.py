@@ -64,6 +64,13 @@ def records_of(cfg: Config, job: Job) -> list[Key]:
     return asked + [(kind, topic) for kind in (EXPIRY, LANDING) for topic in topics]
 
 
+def tables_of(cfg: Config, job: Job) -> list[str]:
+    """The tables, besides results and static ones, by which a verify's outcome may change. Pure."""
+    topics = [cfg.table("bronze", topic=cfg.source(source.name).topic) for source in job.sources]
+    made = [cfg.table(kind, source=source.name) for source in job.sources for kind in ("events", "quarantine")]
+    return [cfg.table("micro_batches"), cfg.table("erased"), *topics, *made]
+
+
 @contextmanager
 def records_pinned(spark: SparkSession, cfg: Config, job: Job) -> Iterator[None]:
     """Every control record that a verify asks for, read once. Two small Spark jobs."""

@@ -25,6 +25,7 @@ from twinrun.explain.recording import Recorded, Segment
 from twinrun.job.job import Job
 from twinrun.job.plan import seen_schema
 from twinrun.session.plain import plain_errors
+from twinrun.session.small import NO_CODE
 from twinrun.tables.checkpoint import planned_micro_batches
 from twinrun.tables.commits import hand_on
 from twinrun.tables.files import copy, data_files, make_folder
@@ -32,8 +33,7 @@ from twinrun.tables.static import read_static
 
 _LITTLE = {
     "spark.sql.shuffle.partitions": "1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    **NO_CODE,
     "spark.sql.streaming.stateStore.providerClass": (
         "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider"
     ),

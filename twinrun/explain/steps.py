@@ -6,9 +6,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 
+def with_verdict(rows: DataFrame, verdict: str) -> DataFrame:
+    """The rows with one ``verdict`` for all, and no ``causes``; lazy."""
+    return rows.withColumns({"verdict": F.lit(verdict), "causes": F.create_map().cast("map<string,bigint>")})
+
+
 def still_open(judged: DataFrame) -> bool:
     """Whether a row is still unexplained. One Spark job."""
-    return bool(judged.filter(F.col("verdict") == "unexplained").limit(1).select(F.lit(1)).collect())
+    return judged.filter(F.col("verdict") == "unexplained").limit(1).count() > 0
 
 
 def rest_of(judged: DataFrame) -> DataFrame:

@@ -32,6 +32,7 @@ from twinrun.explain.reach import (
     reach_of,
     records_pinned,
     silent_kafka,
+    tables_of,
     unread,
     with_lost,
 )
@@ -60,7 +61,7 @@ from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import Say, quiet, without_lineage
-from twinrun.results.state import BATCH, BatchState, batch_state_of
+from twinrun.results.state import BATCH, BatchState, StreamState, batch_state_of
 from twinrun.results.verdict import (
     Arrival,
     Audit,
@@ -132,14 +133,13 @@ def verify(
         silent = _ask_kafka(cfg, say, on_warning)
         say("taking the cut")
         stack.enter_context(records_pinned(spark, cfg, job))
-        stack.enter_context(listed_once([cfg.table("micro_batches")]))
         stream, batch = both_states(spark, cfg, job)
+        stack.enter_context(listed_once(_looked_at(cfg, job, stream, batch)))
         cut = stream_cut(spark, cfg, job, stream)
         batch, waited = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         if waited:
             stack.enter_context(records_pinned(spark, cfg, job))
         covered = _covered(cut, batch, job)
-        stack.enter_context(listed_once(_looked_at(cfg, job, cut, batch)))
         flow = _flow(spark, cfg, job, cut, batch)
         reach = with_lost(reach_of(spark, cfg, job, silent=silent), cut)
         sides = stack.enter_context(_whole_sides(spark, batch, cut))
@@ -179,11 +179,10 @@ def verify(
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
 
 
-def _looked_at(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> list[str]:
+def _looked_at(cfg: Config, job: Job, stream: StreamState, batch: BatchState) -> list[str]:
     """The tables that a verify asks more than once and does not write."""
-    refs = [cut.state.table, batch.table, cfg.table("erased"), *(static_ref(cfg, table.name) for table in job.tables)]
-    refs += [cfg.table(kind, source=source.name) for source in job.sources for kind in ("events", "quarantine")]
-    return refs + [cfg.table("bronze", topic=cfg.source(source.name).topic) for source in job.sources]
+    static = [static_ref(cfg, table.name) for table in job.tables]
+    return [stream.table, batch.table, *tables_of(cfg, job), *static]
 
 
 def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> Dataflow:

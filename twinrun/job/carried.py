@@ -16,13 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from py4j.protocol import Py4JError  # type: ignore[import-untyped]
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.job.job import Job
-from twinrun.job.jvmplan import Expr, has_jvm, items, read_expr
-from twinrun.job.passing import as_stream, leaf_of, leaf_stream
+from twinrun.job.jvmplan import Expr, items, read_expr
+from twinrun.job.passing import stream_plan
 
 Fields = Mapping[str, str]
 """By source, the field whose value a column has."""
@@ -77,23 +75,17 @@ def carried(spark: SparkSession, job: Job, statics: Mapping[str, DataFrame]) -> 
     statics : mapping of str to DataFrame
         The static tables as the stream joined them.
     """
-    if not has_jvm(spark):
-        return Carried(why="Spark Connect shows no plan")
-    leaves = {source.name: leaf_stream(spark, source) for source in job.sources}
-    sources = {leaf_of(leaves[source.name]): source.name for source in job.sources}
-    frames = {source.name: as_stream(leaves[source.name], source) for source in job.sources}
-    try:
-        analyzed = job.apply({**frames, **statics})._jdf.queryExecution().analyzed()
-        root = spark._jsparkSession.sessionState().optimizer().execute(analyzed)
-    except (Py4JError, PySparkException):
+    plan = stream_plan(spark, job, statics)
+    if plan is None:
         return Carried(why="Spark's plan of the stream could not be read")
+    root, sources = plan.optimised, {leaf: name for name, leaf in plan.leaves.items()}
     patterns: Any = spark._jvm.org.apache.spark.sql.catalyst.trees.TreePattern  # type: ignore[union-attr]
     for pattern, why in (
         (patterns.PYTHON_UDF(), "the job calls functions in Python, which may look at other rows too"),
         (patterns.SCALA_UDF(), "the job calls functions that Spark cannot look into"),
         (patterns.CURRENT_LIKE(), "the job asks the clock"),
     ):
-        if analyzed.containsPattern(pattern):
+        if plan.analyzed.containsPattern(pattern):
             return Carried(why=why)
     try:
         held = _held(root, sources)

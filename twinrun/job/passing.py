@@ -94,37 +94,46 @@ def passages(spark: SparkSession, job: Job, statics: Mapping[str, DataFrame]) ->
     statics : mapping of str to DataFrame
         The static tables as the stream joined them.
     """
-    if not has_jvm(spark):
+    plan = stream_plan(spark, job, statics)
+    if plan is None:  # what counts is then not known, which is said; it is no reason to fail
         return {source.name: NOT_TOLD for source in job.sources}
-    leaves = {source.name: leaf_stream(spark, source) for source in job.sources}
-    frames = {source.name: as_stream(leaves[source.name], source) for source in job.sources}
+    jvm: Any = spark._jvm
+    clock = bool(plan.analyzed.containsPattern(jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()))
+    return {source.name: _passage(plan.optimised, plan.leaves[source.name], source, clock) for source in job.sources}
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """A job's plan as a stream: Spark's, as analysed and as optimised, and by source the id of its leaf in both."""
+
+    analyzed: Any
+    optimised: Any
+    leaves: Mapping[str, int]
+
+
+def stream_plan(spark: SparkSession, job: Job, statics: Mapping[str, DataFrame]) -> StreamPlan | None:
+    """Plan the job over streams without events; None where Spark shows or makes no plan. No Spark job of its own."""
+    if not has_jvm(spark):
+        return None
+    streams = {source.name: _leaf_stream(spark, source) for source in job.sources}
+    frames = {source.name: _as_stream(streams[source.name], source) for source in job.sources}
     try:
         analyzed = job.apply({**frames, **statics})._jdf.queryExecution().analyzed()
         optimised = spark._jsparkSession.sessionState().optimizer().execute(analyzed)
-    except (Py4JError, PySparkException):  # what counts is then not known, which is said; it is no reason to fail
-        return {source.name: NOT_TOLD for source in job.sources}
-    jvm: Any = spark._jvm
-    clock = bool(analyzed.containsPattern(jvm.org.apache.spark.sql.catalyst.trees.TreePattern.CURRENT_LIKE()))
-    found = {}
-    for source in job.sources:
-        leaf = leaf_of(leaves[source.name])
-        found[source.name] = _passage(optimised, leaf, source, clock)
-    return found
+    except (Py4JError, PySparkException):
+        return None
+    leaves = {name: int(each._jdf.queryExecution().analyzed().rdd().id()) for name, each in streams.items()}
+    return StreamPlan(analyzed, optimised, leaves)
 
 
-def leaf_stream(spark: SparkSession, source: Source) -> DataFrame:
+def _leaf_stream(spark: SparkSession, source: Source) -> DataFrame:
     """A stream without events whose columns are those of the events, none of them computed from another."""
     empty = spark.createDataFrame([], seen_schema(source))._jdf
     session: Any = spark._jsparkSession
     return DataFrame(session.internalCreateDataFrame(empty.queryExecution().toRdd(), empty.schema(), True), spark)
 
 
-def leaf_of(stream: DataFrame) -> int:
-    """By what a `leaf_stream` is known again in a plan."""
-    return int(stream._jdf.queryExecution().analyzed().rdd().id())
-
-
-def as_stream(leaf: DataFrame, source: Source) -> DataFrame:
+def _as_stream(leaf: DataFrame, source: Source) -> DataFrame:
     """The same with the watermark and the de-duplication that the framework gives a source."""
     if source.lateness_ms is None:
         return leaf

@@ -29,9 +29,10 @@ _log = logging.getLogger("twinrun.session")
 # it at all, a run of some minutes takes twice as long.
 _TIERS = {"Invocation": 25_000, "MinInvocation": 6_000, "Compile": 60_000, "BackEdge": 200_000}
 SMALL_JAVA_OPTIONS = " ".join(f"-XX:Tier4{name}Threshold={n}" for name, n in _TIERS.items())
+NO_CODE = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+"""Queries are run as they are planned, without Java code made and compiled for each."""
 SMALL = {
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    **NO_CODE,
     # A checkpoint of Delta's log after each tenth commit costs more than reading a hundred small commits.
     "spark.databricks.delta.properties.defaults.checkpointInterval": "100",
 }

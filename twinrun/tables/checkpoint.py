@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from twinrun.errors import CheckpointError
 from twinrun.session.plain import plain_cause
-from twinrun.tables.files import at, data_files, read_text
+from twinrun.tables.files import at, newest_number, read_text
 from twinrun.tables.offsets import Offsets, plain
 
 _MISSING = "PATH_NOT_FOUND"
@@ -43,15 +43,11 @@ def start_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
     starts: dict[str, Offsets] = {}
     for text in _read_each(spark, f"{checkpoint}/sources", "0"):
         # Spark writes a zero byte and a version line before the JSON.
-        try:
-            found = json.loads(text[text.index("{") :])
-        except ValueError:
-            raise CheckpointError(
-                f"a file of the first offsets below {checkpoint}/sources is damaged.",
-                fix="restore it from a backup, or start anew with --new-checkpoint",
-            ) from None
-        for topic, partitions in found.items():
-            starts.setdefault(topic, {}).update(plain(partitions))
+        _add_offsets(
+            starts,
+            text[max(text.find("{"), 0) :],
+            f"a file of the first offsets below {checkpoint}/sources is damaged.",
+        )
     return starts
 
 
@@ -70,7 +66,7 @@ def open_micro_batch(spark: SparkSession, checkpoint: str) -> tuple[dict[str, Of
     Without one both are the same. No Spark job.
     """
     first = next_offsets(spark, checkpoint)
-    committed, planned = last_committed(spark, checkpoint), _newest_number(spark, f"{checkpoint}/offsets")
+    committed, planned = last_committed(spark, checkpoint), newest_number(spark, f"{checkpoint}/offsets")
     if planned is None or planned <= (-1 if committed is None else committed):
         return first, first
     return first, _planned_ends(spark, checkpoint, planned) or first
@@ -82,18 +78,21 @@ def _planned_ends(spark: SparkSession, checkpoint: str, number: int) -> dict[str
     ends: dict[str, Offsets] = {}
     # A version, a header, and a line for each source; "-" for one that had nothing yet.
     for line in (text or "").split("\n")[2:]:
-        if line in ("", "-"):
-            continue
-        try:
-            found = json.loads(line)
-        except ValueError:
-            raise CheckpointError(
-                f"the offsets of micro-batch {number} below {checkpoint}/offsets are damaged.",
-                fix="restore the file from a backup, or start anew with --new-checkpoint",
-            ) from None
-        for topic, partitions in found.items():
-            ends.setdefault(topic, {}).update(plain(partitions))
+        if line not in ("", "-"):
+            damaged = f"the offsets of micro-batch {number} below {checkpoint}/offsets are damaged."
+            _add_offsets(ends, line, damaged)
     return ends
+
+
+def _add_offsets(known: dict[str, Offsets], text: str, damaged: str) -> None:
+    """Add what a source of Kafka wrote about itself: offsets by topic and partition as JSON."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        fix = "restore the file from a backup, or start anew with --new-checkpoint"
+        raise CheckpointError(damaged, fix=fix) from None
+    for topic, partitions in found.items():
+        known.setdefault(topic, {}).update(plain(partitions))
 
 
 def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
@@ -148,13 +147,7 @@ def _entries(line: Column) -> Column:
 
 def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
     """Number of the newest micro-batch that Spark has committed; None before the first. No Spark job."""
-    return _newest_number(spark, f"{checkpoint}/commits")
-
-
-def _newest_number(spark: SparkSession, folder: str) -> int | None:
-    """The highest number that names a file of a folder; None where none does, or there is no folder."""
-    names = (file.rpartition("/")[2] for file in data_files(spark, folder))
-    return max((int(name) for name in names if name.isdecimal()), default=None)
+    return newest_number(spark, f"{checkpoint}/commits")
 
 
 def _read_file(spark: SparkSession, path: str) -> str | None:

@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
+from twinrun.session.small import NO_CODE
 from twinrun.tables.delta import append_computed, read_table, table_exists
 from twinrun.tables.fence import held, lost
 
@@ -35,8 +36,7 @@ _SCHEMA = "kind STRING, subject STRING, seq BIGINT, at_ms BIGINT, writer STRING,
 _SMALL = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.shuffle.partitions": "1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    **NO_CODE,
 }
 """A handful of rows: one task, planned once, and no code generated and compiled for it."""
 
@@ -193,13 +193,14 @@ def add_record(spark: SparkSession, cfg: Config, kind: str, subject: str, payloa
     """
     leases = held()
     watch = [(LEASE, subject) for lease in leases for subject in lease.subjects]
-    if not try_write(spark, cfg, [Entry(kind, subject, payload)], _not_ours(leases) if leases else None, watch):
+    if not try_write(spark, cfg, [Entry(kind, subject, payload)], not_ours(leases) if leases else None, watch):
         for lease in leases:
             lease.lost.set()
         raise lost(leases[-1])
 
 
-def _not_ours(leases: Sequence[Any]) -> Column:
+def not_ours(leases: Sequence[Any]) -> Column:
+    """Of the newest records of what is held, and of what is written besides: whether a lease is somebody else's."""
     tokens = [lease.owner["token"] for lease in leases]
     return (F.col("kind") == LEASE) & ~F.col("writer").isin(*tokens)
 

@@ -20,7 +20,7 @@ from twinrun.events.json_ import quoted
 from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings
 from twinrun.tables.fence import one_commit
-from twinrun.tables.files import data_files
+from twinrun.tables.files import newest_number
 from twinrun.tables.listed import files_once
 
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -112,15 +112,11 @@ def latest_version(spark: SparkSession, ref: str) -> int:
         return int(delta_table(spark, ref).history(1).collect()[0]["version"])
 
 
-_VERSION = re.compile(r"(\d+)\.json")
-
-
 def newest_logged(spark: SparkSession, ref: str) -> int | None:
     """The newest version by the names of the files of a table's log; None for one by catalog name. No Spark job."""
     if not is_path(ref):
         return None
-    names = (_VERSION.fullmatch(file.rpartition("/")[2]) for file in data_files(spark, f"{ref}/_delta_log"))
-    return max((int(found[1]) for found in names if found), default=None)
+    return newest_number(spark, f"{ref}/_delta_log", ".json")
 
 
 def rows_written(spark: SparkSession, ref: str, since: int | None) -> int | None:

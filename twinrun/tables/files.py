@@ -42,6 +42,17 @@ def data_files(spark: SparkSession, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in sorted(names) if not name.startswith(("_", "."))]
 
 
+def newest_number(spark: SparkSession, folder: str, ending: str = "") -> int | None:
+    """The highest number that, with the ending, names a file of a folder: a micro-batch, or a version of a Delta log.
+
+    None where none does, or there is no folder.
+    """
+    names = (
+        file.rpartition("/")[2].removesuffix(ending) for file in data_files(spark, folder) if file.endswith(ending)
+    )
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
 def read_text(spark: SparkSession, path: str) -> str:
     """The text of one small file."""
     jvm: Any = spark._jvm

@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.tables.control import LEASE as KIND
-from twinrun.tables.control import Entry, Record, latest_records, try_write
+from twinrun.tables.control import Entry, Record, latest_records, not_ours, try_write
 from twinrun.tables.delta import raise_fence
 from twinrun.tables.fence import Lease, holding, lost
 
@@ -104,7 +104,7 @@ def renew_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
     """Push the expiry out; sets ``lost`` when one of the leases is no longer ours. Two small Spark jobs."""
     with lease.lock:
         expires_ms = _expiry_ms(cfg)
-        if _write(spark, cfg, lease, _not_ours(lease), expires_ms=expires_ms):
+        if _write(spark, cfg, lease, not_ours([lease]), expires_ms=expires_ms):
             lease.expires_ms = expires_ms
         else:
             lease.lost.set()
@@ -121,7 +121,7 @@ def release_lease(spark: SparkSession, cfg: Config, lease: Lease) -> None:
         return
     with lease.lock:
         try:
-            if not _write(spark, cfg, lease, _not_ours(lease), released=True):
+            if not _write(spark, cfg, lease, not_ours([lease]), released=True):
                 lease.lost.set()
         except Exception:
             if _now_ms() >= lease.expires_ms:
@@ -205,12 +205,6 @@ def _beat(lease: Lease, stop: threading.Event, every_s: float) -> None:
             if time.monotonic() - deadline > 3 * every_s:
                 lease.unrenewed = True
                 lease.lost.set()
-
-
-def _not_ours(lease: Lease) -> Column:
-    """Of the newest records of what is held, and of what is written besides: whether a lease is somebody else's."""
-    others: Column = F.col("writer") != lease.owner["token"]
-    return (F.col("kind") == KIND) & others
 
 
 def _write(
