@@ -16,7 +16,8 @@ from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import latest_version, read_table, table_exists
 from twinrun.tables.files import local_path
 from twinrun.tables.folder import need_root
-from twinrun.tables.parquet import read_named, read_parquet, strict_session
+from twinrun.tables.named import read_named
+from twinrun.tables.parquet import read_parquet, strict_session
 from twinrun.tables.stored import without_padding
 from twinrun.tolerance import Tolerance
 from twinrun.wording import plural

@@ -29,7 +29,8 @@ from twinrun.job.job import Job
 from twinrun.results.run import LINEAGE
 from twinrun.tables.delta import is_path, latest_version, read_table
 from twinrun.tables.folder import need_root
-from twinrun.tables.parquet import ParquetTable, read_named, read_parquet
+from twinrun.tables.named import read_named
+from twinrun.tables.parquet import ParquetTable, read_parquet
 from twinrun.tables.stored import wider, without_padding
 from twinrun.wording import plural
 

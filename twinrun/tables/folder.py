@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
@@ -17,7 +17,8 @@ from urllib.parse import unquote, unquote_to_bytes
 from pyspark.sql import SparkSession
 
 from twinrun.errors import TableError
-from twinrun.tables.files import at
+from twinrun.tables.files import at, hadoop_conf
+from twinrun.wording import plural
 
 LITERAL = {
     "__globPaths__": "false",
@@ -94,8 +95,9 @@ def survey(spark: SparkSession, path: str) -> Folder:
     Raises
     ------
     TableError
-        There is nothing to read; the path is, or lies inside, a table of a format with a log; a file would not be
-        read (a hidden one that holds rows, a dangling link); or the folders do not say which files make up the table.
+        There is nothing to read; the path is, lies inside, or holds a table of a format with a log, itself or by a
+        link; a file would not be read (a hidden one that holds rows, a dangling link); or the folders do not say which
+        files make up the table.
     """
     where, files = at(spark, path)
     if not files.exists(where):
@@ -113,7 +115,7 @@ def survey(spark: SparkSession, path: str) -> Folder:
         return Folder(path, (root,), (_uri(where),), (), (), False)
     visible: list[_Found] = []
     hidden: list[_Found] = []
-    _walk(files, where, (), False, (visible, hidden), set())
+    _walk(spark, files, where, (), False, (visible, hidden), set())
     facts = _hidden_facts(files, hidden, path)
     logged = _logged(spark, where, path)
     if logged is not None:
@@ -166,23 +168,43 @@ class _Above:
 
 
 def _logs_above(spark: SparkSession, path: str) -> Iterator[tuple[_Above, str]]:
-    """The path and every folder above it, each with the kind of log that lies in it, or nothing."""
-    jvm: Any = spark._jvm
+    """The path and every folder above it, each with the kind of log that lies in it, or nothing; then where it leads.
+
+    A link, or a path by way of one, is looked at twice: where it stands, and where the files are.
+    """
     where, files = at(spark, path)
     current = files.makeQualified(where)
-    is_path = True
-    if files.exists(current) and files.getFileStatus(current).isFile():
-        current, is_path = current.getParent(), False
+    is_file = files.exists(current) and files.getFileStatus(current).isFile()
+    yield from _chain(spark, current, is_file)
+    local = _local(current)
+    if local is not None and os.path.realpath(local) != local:
+        yield from _chain(spark, at(spark, os.path.realpath(local))[0], is_file)
+
+
+def _chain(spark: SparkSession, start: Any, is_file: bool) -> Iterator[tuple[_Above, str]]:
+    """A path, unless it is a file, and every folder above it."""
+    files = start.getFileSystem(hadoop_conf(spark))
+    current, is_path = (start.getParent(), False) if is_file else (start, True)
     while current is not None:
-        kind = ""
-        for name, named in _LOGS.items():
-            kind = kind or (named if files.exists(jvm.org.apache.hadoop.fs.Path(current, name)) else "")
-        metadata = jvm.org.apache.hadoop.fs.Path(current, "metadata")
-        if not kind and files.exists(metadata) and files.getFileStatus(metadata).isDirectory():
-            held = [str(each.getPath().getName()) for each in files.listStatus(metadata)]
-            kind = "Iceberg" if any(_ICEBERG.fullmatch(name) for name in held) else ""
-        yield _Above(str(current.toUri().getPath()), is_path), kind
+        yield _Above(str(current.toUri().getPath()), is_path), _kind_of(spark, files, current)
         current, is_path = current.getParent(), False
+
+
+def _kind_of(spark: SparkSession, files: Any, folder: Any, names: Collection[str] | None = None) -> str:
+    """The kind of log that lies in a folder, whose ``names`` may be known already; empty: none."""
+    jvm: Any = spark._jvm
+
+    def there(name: str) -> bool:
+        return bool(files.exists(jvm.org.apache.hadoop.fs.Path(folder, name))) if names is None else name in names
+
+    for name, kind in _LOGS.items():
+        if there(name):
+            return kind
+    metadata = jvm.org.apache.hadoop.fs.Path(folder, "metadata")
+    if there("metadata") and files.getFileStatus(metadata).isDirectory():
+        held = [str(each.getPath().getName()) for each in files.listStatus(metadata)]
+        return "Iceberg" if any(_ICEBERG.fullmatch(name) for name in held) else ""
+    return ""
 
 
 def _of_format(kind: str, path: str, around: str) -> TableError:
@@ -205,7 +227,27 @@ def _of_format(kind: str, path: str, around: str) -> TableError:
     )
 
 
+def _holds_table(kind: str, path: str, inside: str) -> TableError:
+    """Why a folder cannot be read as plain Parquet that holds a table with a log."""
+    what = "what a stream wrote, with its log (_spark_metadata)" if kind == "stream" else f"a table of {kind}"
+    named = {"Delta": f"name the table: {inside}", "stream": f"name {inside}"}
+    return TableError(
+        f"{path} holds {what}: {inside}. Only the log says which of the files there count.",
+        expected="a folder of Parquet files without tables below it",
+        fix=named.get(kind, f"give its name in a catalog that reads {kind}, or move it elsewhere"),
+    )
+
+
+def _need_no_link_into_a_table(spark: SparkSession, local: str) -> None:
+    """Refuse a link to what lies inside a table with a log: its files may be ones that the table no longer has."""
+    real = os.path.realpath(local)
+    for folder, kind in _chain(spark, at(spark, real)[0], os.path.isfile(real)):
+        if kind:
+            raise _of_format(kind, f"{local}, a link to {real},", folder.text)
+
+
 def _walk(
+    spark: SparkSession,
     files: Any,
     folder: Any,
     above: tuple[str, ...],
@@ -222,6 +264,12 @@ def _walk(
         seen.add(real)
     statuses = list(files.listStatus(folder))
     names = {str(each.getPath().getName()) for each in statuses}
+    kind = _kind_of(spark, files, folder, names) if above and not is_hidden else ""
+    if kind:
+        root = folder
+        for _ in above:
+            root = root.getParent()
+        raise _holds_table(kind, str(root.toUri().getPath()), str(folder.toUri().getPath()))
     if local is not None:
         lost = [name for name in sorted(os.listdir(local)) if name not in names and not name.endswith(".crc")]
         if lost:
@@ -234,23 +282,28 @@ def _walk(
         name = str(path.getName())
         out_of_sight = is_hidden or name.startswith(".") or (name.startswith("_") and "=" not in name)
         out_of_sight = out_of_sight or name.endswith("._COPYING_")
+        if local is not None and os.path.islink(os.path.join(local, name)):
+            _need_no_link_into_a_table(spark, os.path.join(local, name))
         if each.isDirectory():
-            _walk(files, path, (*above, name), out_of_sight, into, seen)
+            _walk(spark, files, path, (*above, name), out_of_sight, into, seen)
         else:
             into[out_of_sight].append(_Found(each, _uri(path), above, name))
 
 
 def _hidden_facts(files: Any, hidden: Sequence[_Found], path: str) -> tuple[str, ...]:
-    """Refuse hidden files that hold rows; name those that a running write has not committed."""
+    """Refuse hidden files that hold rows; name all others but markers and checksums."""
     rows: list[str] = []
     uncommitted: list[str] = []
+    others: list[str] = []
     for each in sorted(hidden, key=lambda found: found.relative):
-        if _MARKER.fullmatch(each.name) or "_spark_metadata" in each.folders or each.status.getLen() < 12:
+        if _MARKER.fullmatch(each.name) or "_spark_metadata" in each.folders or not each.status.getLen():
             continue
         if _UNCOMMITTED.fullmatch(each.name):
             uncommitted.append(each.relative)
         elif _starts_as_parquet(files, each.status.getPath()):
             rows.append(each.relative)
+        else:
+            others.append(each.relative)
     if rows:
         some = "a hidden Parquet file" if len(rows) == 1 else f"{len(rows)} hidden Parquet files"
         raise TableError(
@@ -258,7 +311,10 @@ def _hidden_facts(files: Any, hidden: Sequence[_Found], path: str) -> tuple[str,
             expected="files whose names, and whose folders' names, do not begin with _ or .",
             fix="rename what belongs to the table, and remove the rest (an unfinished write leaves _temporary behind)",
         )
-    return _sentence(uncommitted, "not read, as the write that it belongs to has not committed it")
+    return (
+        *_sentence(uncommitted, "not read, as the write that it belongs to has not committed it"),
+        *_sentence(others, "not read: hidden, and not Parquet"),
+    )
 
 
 def _starts_as_parquet(files: Any, path: Any) -> bool:
@@ -303,12 +359,12 @@ def _partitions(found: Sequence[_Found], path: str) -> tuple[tuple[Partition, ..
             expected="all files in one folder, or all in partition folders (NAME=VALUE) of the same names",
             fix="name the folder that is meant, or move the files that do not belong to it",
         )
+    plain_folders = dict.fromkeys(tuple(name for name in each.folders if not _partition_name(name)) for each in found)
+    some = _some([f"{'/'.join(each)}/" for each in plain_folders])
+    count = plural(len(plain_folders), "folder")
+    as_one = () if () in plain_folders else (f"the files of {count} below it are read as one table: {some}",)
     if not named:
-        folders = Counter(each.folders for each in found)
-        if () in folders:
-            return (), ()
-        some = _some([f"{'/'.join(each)}/" for each in folders])
-        return (), (f"files from {len(folders)} folders below it are read as one table: {some}",)
+        return (), as_one
     shape = next(iter(named))
     for each in found:
         for folder in each.folders:
@@ -318,7 +374,7 @@ def _partitions(found: Sequence[_Found], path: str) -> tuple[tuple[Partition, ..
     if twice:
         raise TableError(f"two levels of folders of {path} name one partition column, {twice[0]!r}.")
     texts = ", ".join(name for name, _ in names)
-    return tuple(Partition(*each) for each in names), (f"partition values are text: {texts}",)
+    return tuple(Partition(*each) for each in names), (f"partition values are text: {texts}", *as_one)
 
 
 def _partition_name(folder: str) -> str | None:

@@ -34,10 +34,13 @@ _STRICT_CONF = {
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.parquet.binaryAsString": "false",
     "spark.sql.parquet.int96TimestampConversion": "false",
+    "spark.sql.parquet.int96AsTimestamp": "true",
+    # Days and times as they stand: a file of the old calendar says so itself.
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.inferTimestampNTZ.enabled": "true",
     "spark.sql.parquet.fieldId.read.enabled": "false",
 }
-_LENIENT = ("csv", "json", "xml")
 _MAX_GROUPS = 50
 _SHOWN = 3
 
@@ -100,7 +103,7 @@ def read_parquet(
     with plain_errors(f"reading {path}"):
         folder = survey(spark, path)
         own = strict_session(spark)
-        columns, left = _columns(own, folder, leave)
+        columns, left = columns_of(own, folder, leave)
         frames = [_read_group(own, folder, columns, group, leave, as_numbers) for group in _groups(columns, folder)]
         rows = reduce(lambda left, right: left.unionByName(right), frames)
         found = {one_form(uri) for frame in frames for uri in frame.inputFiles()}
@@ -113,56 +116,8 @@ def read_parquet(
     return ParquetTable(rows, partitions, left, len(folder.uris), (*folder.facts, *_facts(columns, folder)))
 
 
-def read_named(spark: SparkSession, name: str) -> tuple[DataFrame, tuple[str, ...]]:
-    """A table of the catalog that is not Delta, by the catalog's schema, and what one should know about how it is read.
-
-    Of a Parquet table, the files below its folder are held against what the catalog knows. One small Spark job.
-
-    Raises
-    ------
-    TableError
-        Files of a Parquet table would not be read, or hold a column that the catalog does not know; or the format makes
-        null of a value that does not fit (CSV, JSON, XML).
-    QueryError
-        Spark cannot read the table.
-    """
-    with plain_errors(f"reading {name}"):
-        rows = spark.read.table(name)
-        told = {
-            row["col_name"]: str(row["data_type"]) for row in spark.sql(f"DESCRIBE TABLE EXTENDED {name}").collect()
-        }
-        kind, place = told.get("Provider", "").lower(), told.get("Location", "")
-        if kind in _LENIENT and "mode=failfast" not in told.get("Storage Properties", "").lower():
-            raise TableError(
-                f"{name} is a table of {kind.upper()} files, where a value that does not fit its column becomes null "
-                "without a word.",
-                expected="a Delta or Parquet table, or the option mode FAILFAST",
-                fix="write its rows to a table, with FAILFAST",
-            )
-        if kind != "parquet" or not place:
-            return rows, ()
-        folder = survey(spark, place)
-        unread = sorted(set(folder.uris) - set(map(one_form, rows.inputFiles())))
-        if unread:
-            raise TableError(
-                f"{plural(len(unread), 'file')} below the folder of {name} would not be read, such as {unread[0]}.",
-                expected="a catalog that knows every partition",
-                fix=f"MSCK REPAIR TABLE {name}, or REFRESH TABLE {name}",
-            )
-        known = {column.casefold() for column in rows.columns}
-        columns, _ = _columns(strict_session(spark), folder, ())
-        unknown = [held for column, held in columns.items() if column.casefold() not in known]
-        if unknown:
-            raise TableError(
-                f"the column {unknown[0].name!r} is in {plural(unknown[0].files, 'file')} of {name} "
-                f"({_named(unknown[0].indices, folder)}), and the catalog does not know it.",
-                fix=f"ALTER TABLE {name} ADD COLUMNS, or name its folder: {place}",
-            )
-    return rows, tuple(fact for fact in folder.facts if not fact.startswith("partition values"))
-
-
 @dataclass
-class _Held:
+class Held:
     """A column, and how each kind of file holds it: by Stored, the indices of the files."""
 
     name: str
@@ -171,10 +126,12 @@ class _Held:
 
     @property
     def indices(self) -> list[int]:
+        """The files that have it."""
         return sorted(index for indices in self.by_kind.values() for index in indices)
 
     @property
     def files(self) -> int:
+        """How many files have it."""
         return len(self.indices)
 
     @property
@@ -229,16 +186,16 @@ def _in_session(rows: DataFrame, spark: SparkSession, path: str) -> DataFrame:
     return DataFrame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(spark._jsparkSession, plan), spark)
 
 
-def _columns(own: SparkSession, folder: Folder, leave: Collection[str]) -> tuple[dict[str, _Held], tuple[str, ...]]:
+def columns_of(own: SparkSession, folder: Folder, leave: Collection[str]) -> tuple[dict[str, Held], tuple[str, ...]]:
     """Every column of any file in the order of first sight, or a sentence on the first that cannot be read."""
     left = {each.name for each in folder.partitions if each.name in leave}
-    columns: dict[str, _Held] = {}
+    columns: dict[str, Held] = {}
     for names, indices in stored_columns(own, folder).items():
         for name, stored in names:
             if name in leave:
                 left.add(name)
             else:
-                columns.setdefault(name, _Held(name)).by_kind[stored] += indices
+                columns.setdefault(name, Held(name)).by_kind[stored] += indices
     both = [each.name for each in folder.partitions if each.name in columns]
     if both:
         raise TableError(
@@ -254,7 +211,7 @@ def _columns(own: SparkSession, folder: Folder, leave: Collection[str]) -> tuple
     return columns, tuple(sorted(left))
 
 
-def _forget_void(held: _Held) -> None:
+def _forget_void(held: Held) -> None:
     """A file that says of a column that it holds nothing but nulls lacks it, where others know its type."""
     void = [kind for kind in held.by_kind if kind.special == "void"]
     if len(void) < len(held.by_kind):
@@ -263,7 +220,7 @@ def _forget_void(held: _Held) -> None:
         held.has_void = bool(void)
 
 
-def _need_readable(held: _Held, folder: Folder) -> None:
+def _need_readable(held: Held, folder: Folder) -> None:
     for kind in held.by_kind:
         if kind.problem:
             raise TableError(
@@ -279,7 +236,7 @@ def _need_readable(held: _Held, folder: Folder) -> None:
         )
 
 
-def _groups(columns: Mapping[str, _Held], folder: Folder) -> list[list[int]]:
+def _groups(columns: Mapping[str, Held], folder: Folder) -> list[list[int]]:
     """The files in groups that can be read with one schema each; most tables are one group."""
     mixed = [held for held in columns.values() if not held.uniform]
     marks: list[list[int]] = [[] for _ in folder.uris]
@@ -305,7 +262,7 @@ def _groups(columns: Mapping[str, _Held], folder: Folder) -> list[list[int]]:
 def _read_group(
     own: SparkSession,
     folder: Folder,
-    columns: Mapping[str, _Held],
+    columns: Mapping[str, Held],
     group: Sequence[int],
     leave: Collection[str],
     as_numbers: Collection[str],
@@ -324,7 +281,7 @@ def _read_group(
     whole = len(group) == len(folder.uris) and not folder.listed
     paths = [folder.path] if whole else [str(folder.files[index].getPath().toString()) for index in group]
     schema = T.StructType([T.StructField(name, kind.read_type) for name, kind in kinds.items()])
-    _need_whole_microseconds(own, paths, folder, kinds, as_numbers)
+    need_whole_microseconds(own, paths, folder, kinds, as_numbers)
     rows = own.read.schema(schema).options(**LITERAL).parquet(*paths)
     values = [_value(name, kinds.get(name), held, as_numbers).alias(name) for name, held in columns.items()]
     return rows.select(*values, *_partition_values(rows, folder, leave))
@@ -344,7 +301,7 @@ def _one_kind(left: Stored, right: Stored) -> Stored:
     return replace(left, read_type=read_type, value_type=value_type)
 
 
-def _value(name: str, kind: Stored | None, held: _Held, as_numbers: Collection[str]) -> Column:
+def _value(name: str, kind: Stored | None, held: Held, as_numbers: Collection[str]) -> Column:
     """A column's values as they are handed on: exact, in the type that all files share, null where a file lacks it."""
     number = name in as_numbers and all(each.is_nanoseconds for each in held.by_kind)
     dtype = T.LongType() if number else held.dtype
@@ -356,7 +313,7 @@ def _value(name: str, kind: Stored | None, held: _Held, as_numbers: Collection[s
     return value if kind.value_type == dtype else value.cast(dtype)
 
 
-def _need_whole_microseconds(
+def need_whole_microseconds(
     own: SparkSession, paths: Sequence[str], folder: Folder, kinds: Mapping[str, Stored], as_numbers: Collection[str]
 ) -> None:
     """Refuse times with a part below a microsecond, which Spark would cut. One Spark job where there may be any."""
@@ -399,13 +356,13 @@ def _unescaped(text: Column) -> Column:
     return F.url_decode(F.replace(text, F.lit("+"), F.lit("%2B")))
 
 
-def _facts(columns: Mapping[str, _Held], folder: Folder) -> tuple[str, ...]:
+def _facts(columns: Mapping[str, Held], folder: Folder) -> tuple[str, ...]:
     """A sentence per column that not all files have, hold in one type, or hold as what it is read."""
     facts = []
     for name, held in columns.items():
         if held.files < len(folder.uris):
             facts.append(
-                f"column {name} is in {held.files} of {len(folder.uris)} files ({_named(held.indices, folder)}), "
+                f"column {name} is in {held.files} of {len(folder.uris)} files ({file_names(held.indices, folder)}), "
                 "and null elsewhere"
             )
         types = {kind.value_type.simpleString() for kind in held.by_kind}
@@ -415,17 +372,18 @@ def _facts(columns: Mapping[str, _Held], folder: Folder) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _kinds_text(held: _Held, folder: Folder) -> str:
+def _kinds_text(held: Held, folder: Folder) -> str:
     texts: dict[str, list[int]] = defaultdict(list)
     for kind, indices in held.by_kind.items():
         texts[kind.text if kind.special or kind.problem else kind.value_type.simpleString()] += indices
     if len(texts) == 1:
         return next(iter(texts))
     return ", ".join(
-        f"{text} in {plural(len(indices), 'file')} ({_named(indices, folder)})" for text, indices in texts.items()
+        f"{text} in {plural(len(indices), 'file')} ({file_names(indices, folder)})" for text, indices in texts.items()
     )
 
 
-def _named(indices: Sequence[int], folder: Folder) -> str:
+def file_names(indices: Sequence[int], folder: Folder) -> str:
+    """A few files by name, and how many more there are."""
     names = [str(folder.files[index].getPath().getName()) for index in sorted(indices)[:_SHOWN]]
     return ", ".join(names) + (f" and {len(indices) - _SHOWN} more" if len(indices) > _SHOWN else "")

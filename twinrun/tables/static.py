@@ -11,7 +11,8 @@ from twinrun.errors import ConfigError
 from twinrun.job.job import Job
 from twinrun.tables.delta import is_path, latest_version, read_table, replace
 from twinrun.tables.folder import need_root
-from twinrun.tables.parquet import read_named, read_parquet
+from twinrun.tables.named import read_named
+from twinrun.tables.parquet import read_parquet
 
 Pins = dict[str, int]
 """Name of a static table to its Delta version."""

@@ -175,7 +175,7 @@ def _stored(jvm: Any, converter: Any, column: Any, told: T.DataType | None, *, b
     names.add(column)
     try:
         converted = converter.convert(jvm.org.apache.parquet.schema.MessageType("spark_schema", names)).json()
-        dtype = _bare(T.StructType.fromJson(json.loads(converted)).fields[0].dataType)
+        dtype = bare(T.StructType.fromJson(json.loads(converted)).fields[0].dataType)
     except Exception as error:
         if not _of_java(error):
             raise
@@ -330,14 +330,16 @@ def wider(left: T.DataType, right: T.DataType) -> T.DataType | None:
     return None
 
 
-def _bare(dtype: T.DataType) -> T.DataType:
-    """The type without nullability and metadata, which differ between files that hold the same."""
+def bare(dtype: T.DataType) -> T.DataType:
+    """The type without nullability and metadata, which differ between files that hold the same; text as plain text."""
+    if isinstance(dtype, T.StringType):
+        return T.StringType()
     if isinstance(dtype, T.ArrayType):
-        return T.ArrayType(_bare(dtype.elementType))
+        return T.ArrayType(bare(dtype.elementType))
     if isinstance(dtype, T.MapType):
-        return T.MapType(_bare(dtype.keyType), _bare(dtype.valueType))
+        return T.MapType(bare(dtype.keyType), bare(dtype.valueType))
     if isinstance(dtype, T.StructType):
-        return T.StructType([T.StructField(each.name, _bare(each.dataType)) for each in dtype.fields])
+        return T.StructType([T.StructField(each.name, bare(each.dataType)) for each in dtype.fields])
     return dtype
 
 

@@ -17,7 +17,7 @@ from tests.unit.tables.parquet_files import of, put
 from twinrun.cli.comparison import comparison_lines, comparison_payload
 from twinrun.comparator.references import Asked, compare_tables
 from twinrun.comparator.result import Comparison
-from twinrun.errors import QueryError, TableError
+from twinrun.errors import TableError
 
 Found = tuple[Comparison, list[str]]
 Pair = Callable[..., Found]
@@ -177,7 +177,7 @@ def test_what_holds_no_rows_of_the_table_does_no_harm(pair: Pair, tmp_path: Path
     put(tmp_path, "dated/2024/x.parquet", k=[2])
     found, lines = pair("dated", "dated")
     assert (found.verdict, found.rows_batch) == ("equal", 2)
-    assert any("files from 2 folders below it are read as one table: 2023/, 2024/" in line for line in lines)
+    assert any("the files of 2 folders below it are read as one table: 2023/, 2024/" in line for line in lines)
 
 
 def test_a_table_whose_log_says_which_files_count_is_not_read_without_it(pair: Pair, tmp_path: Path) -> None:
@@ -216,6 +216,54 @@ def test_a_folder_of_a_delta_table_is_refused_with_the_tables_name(
     assert pair("table", "plain", types={"p": "bigint"})[0].verdict == "equal"
 
 
+def test_a_table_with_a_log_below_the_folder_or_behind_a_link_is_not_read_without_it(
+    pair: Pair, spark_session: SparkSession, tmp_path: Path
+) -> None:
+    """Its files hold rows that the table no longer has: with them two tables could be equal that are not."""
+    for start in (0, 2):
+        rows = spark_session.range(start, start + 2).toDF("k").coalesce(1)
+        rows.write.format("delta").mode("overwrite").save(str(tmp_path / "lake/orders"))
+    put(tmp_path, "plain/x.parquet", k=[0, 1, 2, 3])
+    for name, log in (("hudi", ".hoodie"), ("sink", "_spark_metadata"), ("ice", "metadata")):
+        put(tmp_path, f"{name}/t/x.parquet", k=[1])
+        (tmp_path / name / "t" / log).mkdir()
+    (tmp_path / "ice/t/metadata/v1.metadata.json").write_text("{}")
+    file = next((tmp_path / "lake/orders").glob("*.parquet"))
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/x.parquet").symlink_to(file)
+    (tmp_path / "folders").mkdir()
+    (tmp_path / "folders/a").symlink_to(tmp_path / "lake/orders")
+    (tmp_path / "one.parquet").symlink_to(file)
+    (tmp_path / "orders").symlink_to(tmp_path / "lake/orders")
+    for name, sentence in {
+        "lake": f"lake holds a table of Delta: {tmp_path}/lake/orders. Only the log says which",
+        "hudi": "hudi holds a table of Hudi",
+        "sink": r"sink holds what a stream wrote, with its log \(_spark_metadata\)",
+        "ice": "ice holds a table of Iceberg",
+        "links": f"links/x.parquet, a link to {file}, lies inside the Delta table {tmp_path}/lake/orders",
+        "folders": "folders/a, a link to .*/orders, lies inside the Delta table",
+        "one.parquet": "one.parquet lies inside the Delta table",
+    }.items():
+        with pytest.raises(TableError, match=sentence):
+            pair(name, "plain")
+    assert pair("orders", "lake/orders")[0].verdict == "equal"
+    # A link to what is no part of a table is as good as a file.
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/x.parquet").symlink_to(tmp_path / "plain/x.parquet")
+    assert pair("linked", "plain")[0].verdict == "equal"
+
+
+def test_hidden_files_that_are_not_parquet_and_folders_above_partitions_are_told(pair: Pair, tmp_path: Path) -> None:
+    put(tmp_path, "t/a/year=2024/x.parquet", k=[1])
+    put(tmp_path, "t/b/year=2024/x.parquet", k=[2])
+    (tmp_path / "t/_orders.csv").write_text("k,v\n3,1\n")
+
+    found, lines = pair("t", "t")
+    assert found.verdict == "equal"
+    assert "  batch:   _orders.csv: not read: hidden, and not Parquet" in lines
+    assert "  batch:   the files of 2 folders below it are read as one table: a/, b/" in lines
+
+
 def test_a_char_column_is_the_text_without_its_padding(pair: Pair, spark_session: SparkSession, tmp_path: Path) -> None:
     spark_session.sql(f"CREATE TABLE cli_char (k BIGINT, c CHAR(5)) USING delta LOCATION '{tmp_path}/char'")
     try:
@@ -243,43 +291,91 @@ def test_what_is_left_out_is_told(pair: Pair, tmp_path: Path) -> None:
     ]
 
 
+TABLES = {
+    "plain": ("k BIGINT", "parquet", ""),
+    "parted": ("k BIGINT, p STRING", "parquet", "PARTITIONED BY (p)"),
+    "cased": ("k BIGINT, id BIGINT", "parquet", ""),
+    "int96": ("k BIGINT, v TIMESTAMP", "parquet", ""),
+    "narrow": ("k BIGINT, v TINYINT", "parquet", ""),
+    "zone": ("k BIGINT, v TIMESTAMP_NTZ", "parquet", ""),
+    "fields": ("k BIGINT, v STRUCT<a: BIGINT>", "parquet", ""),
+    "wide": ("k BIGINT, v BIGINT, w STRING", "parquet", ""),
+    "hidden": ("k BIGINT", "parquet", ""),
+    "csv": ("k BIGINT, v DECIMAL(5,1)", "csv", "OPTIONS (mode 'FAILFAST')"),
+    "json": ("k BIGINT, v TINYINT", "json", "OPTIONS (mode 'FAILFAST')"),
+    "orc": ("k BIGINT, v INT", "orc", ""),
+    "same": ("k BIGINT, v INT", "orc", ""),
+}
+VIEWS = {
+    "view_csv": "SELECT * FROM cli_csv",
+    "view_hidden": "SELECT k FROM cli_hidden WHERE k IN (SELECT k FROM cli_plain)",
+    "view_inside": "SELECT k FROM cli_plain WHERE k IN (SELECT k FROM cli_hidden)",
+    "view": "SELECT k FROM cli_plain",
+}
+REFUSED = {
+    "parted": r"1 file below the folder of .*cli_parted would not be",
+    "cased": r"'ID' is in 1 file of .*cli_cased \(x.parquet\), and the catalog calls it 'id': all null",
+    "int96": "the column 'v' of .*int96, INT96, holds 1 value with a part below a microsecond",
+    "narrow": r"'v' is int in 1 file of .*cli_narrow \(x.parquet\), and tinyint in the catalog",
+    "zone": "'v' is timestamp in 1 file of .*, and timestamp_ntz in the catalog",
+    "fields": "'v' is struct<a:bigint,b:bigint> in 1 file of .*, and struct<a:bigint> in the catalog",
+    "hidden": "holds a hidden Parquet file, which Spark does not read: _y.parquet",
+    "csv": "cli_csv is a table of CSV files, whose reader makes null of a value that does not fit",
+    "json": "cli_json is a table of JSON files",
+    "orc": "the column 'v' of .*cli_orc is string in its ORC files, and int in the catalog",
+    "view_csv": "cli_csv is a table of CSV files",
+    "view_hidden": "holds a hidden Parquet file",
+    "view_inside": "holds a hidden Parquet file",
+}
+"""By the end of a table's name: the sentence that refuses it."""
+
+
 def test_a_table_of_the_catalog_is_held_against_its_files(spark_session: SparkSession, tmp_path: Path) -> None:
+    """By the catalog's schema Spark reads null, or another number, where the files hold something else."""
+
     def compared(*names: str) -> Found:
         asked = Asked(keys=("k",), window=None, ready_until=None, tolerances={}, ignore=(), full=False)
-        refs = (f"spark_catalog.default.{names[0]}", f"spark_catalog.default.{names[1]}")
+        refs = (f"spark_catalog.default.cli_{names[0]}", f"spark_catalog.default.cli_{names[1]}")
         found, read = compare_tables(spark_session, None, refs, asked)
         return found, comparison_lines(found, refs, read)
 
+    fine = of(pa.timestamp("ns", "UTC"), 1_700_000_000_123_456_789)
+    both = pa.array([{"a": 1, "b": 2}], pa.struct([("a", pa.int64()), ("b", pa.int64())]))
     put(tmp_path, "plain/x.parquet", k=[1])
     put(tmp_path, "parted/p=1/x.parquet", k=[1])
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text/x.csv").write_text("1,abc\n")
-    tables = {
-        "plain": "k BIGINT",
-        "parted": "k BIGINT, p STRING",
-        "csv": "k BIGINT, v INT",
-        "strict": "k BIGINT, v INT",
-    }
-    options = {
-        "plain": f"USING parquet LOCATION '{tmp_path}/plain'",
-        "parted": f"USING parquet PARTITIONED BY (p) LOCATION '{tmp_path}/parted'",
-        "csv": f"USING csv LOCATION '{tmp_path}/text'",
-        "strict": f"USING csv OPTIONS (mode 'FAILFAST') LOCATION '{tmp_path}/text'",
-    }
+    put(tmp_path, "cased/x.parquet", k=[1], ID=[1])
+    put(tmp_path, "int96/x.parquet", int96=True, k=[1], v=fine)
+    put(tmp_path, "narrow/x.parquet", k=[1], v=of(pa.int32(), 300))
+    put(tmp_path, "zone/x.parquet", k=[1], v=of(pa.timestamp("us", "UTC"), 1))
+    put(tmp_path, "fields/x.parquet", k=[1], v=both)
+    put(tmp_path, "wide/x.parquet", k=[1], v=of(pa.int32(), 300))
+    put(tmp_path, "hidden/x.parquet", k=[1])
+    put(tmp_path, "hidden/_y.parquet", k=[2])
+    for name in ("csv", "json"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "csv/x.csv").write_text("1,1.24\n")
+    (tmp_path / "json/x.json").write_text('{"k":1,"v":200}\n')
+    spark_session.sql("SELECT 1L AS k, 'a' AS v").coalesce(1).write.orc(str(tmp_path / "orc"))
+    spark_session.sql("SELECT 1L AS k, 7 AS v").coalesce(1).write.orc(str(tmp_path / "same"))
     try:
-        for name, columns in tables.items():
-            spark_session.sql(f"CREATE TABLE cli_{name} ({columns}) {options[name]}")
-        assert compared("cli_plain", "cli_plain")[0].verdict == "equal"
-        with pytest.raises(TableError, match="a value that does not fit its column becomes null"):
-            compared("cli_csv", "cli_plain")
-        with pytest.raises(QueryError):
-            compared("cli_strict", "cli_strict")
-        with pytest.raises(TableError, match=r"1 file below the folder of .*cli_parted would not be"):
-            compared("cli_plain", "cli_parted")
+        for name, (columns, kind, more) in TABLES.items():
+            spark_session.sql(f"CREATE TABLE cli_{name} ({columns}) USING {kind} {more} LOCATION '{tmp_path}/{name}'")
+        for name, query in VIEWS.items():
+            spark_session.sql(f"CREATE VIEW cli_{name} AS {query}")
+        for name in ("plain", "same", "view"):
+            assert compared(name, name)[0].verdict == "equal", name
+        found, lines = compared("wide", "wide")
+        assert found.verdict == "equal"
+        assert "  batch:   column w is in no file, and null" in lines
+        for name, sentence in REFUSED.items():
+            with pytest.raises(TableError, match=sentence):
+                compared("plain", name)
         put(tmp_path, "plain/y.parquet", k=[2], discount=[5])
         spark_session.catalog.refreshTable("cli_plain")
         with pytest.raises(TableError, match=r"'discount' is in 1 file of .*cli_plain \(y.parquet\), and the catalog"):
-            compared("cli_plain", "cli_plain")
+            compared("plain", "plain")
     finally:
-        for name in tables:
+        for name in VIEWS:
+            spark_session.sql(f"DROP VIEW IF EXISTS cli_{name}")
+        for name in TABLES:
             spark_session.sql(f"DROP TABLE IF EXISTS cli_{name}")

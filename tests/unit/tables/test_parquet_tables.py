@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,9 @@ def test_settings_of_the_session_neither_count_nor_change(spark_session: SparkSe
     loose.conf.set("spark.sql.files.ignoreCorruptFiles", "true")
     loose.conf.set("spark.sql.files.ignoreMissingFiles", "true")
     loose.conf.set("spark.sql.caseSensitive", "false")
+    loose.conf.set("spark.sql.parquet.datetimeRebaseModeInRead", "LEGACY")
+    put(tmp_path, "old/x.parquet", d=of(pa.date32(), date(1500, 1, 1)))
+    assert rows_of(read_parquet(loose, str(tmp_path / "old")), "d") == [(date(1500, 1, 1),)]
     table = read_parquet(loose, str(tmp_path / "t"))
     assert table.rows.count() == 2
     broken.unlink()
