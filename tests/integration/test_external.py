@@ -12,6 +12,7 @@ import pytest
 from tests.integration.conftest import T0_MS, World, click
 from tests.integration.other_engine import Engine, Row, changed, records_of, send, write_delta, write_parquet
 from twinrun.broker.topics import create_topic
+from twinrun.errors import InputError
 from twinrun.external.declared import external_binding
 from twinrun.external.verify import verify_external
 from twinrun.job.job import Job
@@ -86,7 +87,7 @@ def test_each_planted_fault_is_found_under_its_name_and_what_nothing_proves_is_u
     bad = [(b"k", b'{"page": "a", "window'), (b"k", json.dumps({**twice, "clicks": "many"}).encode()), (b"k", None)]
     topic = new_topic(world, [*rows, twice, extra], *bad)
 
-    verdict = verify(world, topic=topic, **RULE)
+    verdict = verify(world, topic=topic, lateness="10 seconds", late_rule="kafka-streams")
 
     assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
     assert found(verdict) == {"late_dropped": 1, "sink_duplicate": 1}
@@ -149,6 +150,26 @@ def test_an_event_dropped_against_the_rule_is_unexplained(world: World) -> None:
     assert (found(verdict), verdict.rows_unexplained, verdict.exit_code) == ({"late_dropped": 1}, 1, 1)
     # Its counts are 32-bit numbers: compared as 64-bit ones, and said.
     assert any("clicks is bigint in the batch and int" in note for note in verdict.notes)
+
+
+@pytest.mark.slow
+def test_a_window_written_again_after_a_declared_restart_is_told_and_without_the_mark_not(world: World) -> None:
+    """The engine began anew with the late click: that counts again, and its closed window comes once more."""
+    whole = Engine(GRACE_MS, drops=False).run(values())
+    again = next(row for row in whole if (row["page"], row["window_start"]) == ("a", T0_MS))
+    topic = new_topic(world, [*ROWS, again])
+    rule = {"lateness": "10 seconds", "late_rule": "kafka-streams"}
+
+    verdict = verify(world, topic=topic, **rule, restarts={"clicks": [{"0": LATE_OFFSET}]})
+
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 0)
+    assert found(verdict) == {"emitted_again": 1}
+    assert any("1 row differs by emitted_again" in problem for problem in verdict.problems)
+    for marks in ({}, {"restarts": {"clicks": [{"0": LATE_OFFSET + 1}]}}):
+        other = verify(world, topic=topic, **rule, **marks)
+        assert (found(other), other.rows_unexplained > 0, other.exit_code) == ({}, True, 1)
+    with pytest.raises(InputError, match="which lies outside: what the batch has read ends at offset"):
+        verify(world, topic=topic, **rule, restarts={"clicks": [{"0": len(LOG) + 1}]})
 
 
 @pytest.mark.slow

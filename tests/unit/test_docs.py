@@ -16,6 +16,7 @@ import typer
 import yaml
 
 from twinrun.cli.app import app
+from twinrun.config.external import LateRuleName
 from twinrun.config.layout import Layout
 from twinrun.events.rules import RULES
 from twinrun.events.source import Source
@@ -122,7 +123,7 @@ def wrong_targets(words: tuple[str, ...]) -> Iterator[str]:
 def said_by_the_code() -> set[str]:
     """Words of the strings, without docstrings, of the modules that give causes and verdicts."""
     found: set[str] = set()
-    for path in [ROOT / "twinrun/results/verdict.py", *(ROOT / "twinrun/explain").glob("*.py")]:
+    for path in [ROOT / "twinrun/results/verdict.py", *(ROOT / "twinrun").glob("ex[pt]*/*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
@@ -163,7 +164,9 @@ def is_key(key: str) -> bool:
         elif part in here:
             here = here[part]
         else:
-            offsets = re.match(r"external\.\w+\.(start|end)\.", key)  # any source and partition may stand there
+            offsets = re.match(
+                r"external\.\w+\.(start|end|restarts)\.", key
+            )  # any source and partition may stand there
             return bool(offsets) or key.startswith(("kafka.options.", "spark.conf."))
     return True
 
@@ -226,6 +229,7 @@ def test_each_check_sees_what_is_wrong(check: str, wrong: str) -> None:
     ("file", "heading", "expected"),
     [
         ("README.md", "cause", sorted(PROOFS)),
+        ("docs/external.md", "late_rule", sorted(get_args(LateRuleName))),
         ("docs/how_it_works.md", "outcome", sorted(get_args(Outcome))),
         ("docs/how_it_works.md", "table", sorted(set(Layout.model_fields) - {"requeue"})),
         ("docs/jobs.md", "rule", sorted(RULES)),

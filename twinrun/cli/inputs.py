@@ -12,7 +12,7 @@ from twinrun.config.nearest import listed, nearest
 from twinrun.errors import InputError, TableError
 from twinrun.events.decode import decoder_fingerprint
 from twinrun.events.source import Source
-from twinrun.external.declared import external_binding
+from twinrun.external.declared import external_binding, need_marks
 from twinrun.job.check import check_definition
 from twinrun.job.job import Job
 from twinrun.job.loader import find_job, list_jobs
@@ -110,6 +110,8 @@ def need_external(cfg: Config, job: Job) -> ExternalBinding:
     ------
     ConfigError
         There is none, or what it declares does not go with the job.
+    InputError
+        A mark of a restart lies outside its topic.
     TableError, BrokerError
         Its table or topic is not there, or the batch never ran.
     """
@@ -123,6 +125,7 @@ def need_external(cfg: Config, job: Job) -> ExternalBinding:
         need_table(cfg, binding.table, fix=f"correct external.{job.job_name}.table in {cfg.file}")
     else:
         describe_topic(cfg.kafka.bootstrap_servers, binding.place, cfg.kafka.confluent_options())
+    need_marks(cfg, job, binding)
     return binding
 
 

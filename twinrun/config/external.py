@@ -32,6 +32,17 @@ def _instant(text: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_duration)]
 Instant = Annotated[str, AfterValidator(_instant)]
+LateRuleName = Literal[
+    "none",
+    "partition-order",
+    "kafka-streams",
+    "flink-datastream",
+    "flink-sql",
+    "quix-key",
+    "quix-partition",
+    "bytewax",
+    "pathway-minibatch",
+]
 PartitionOffsets = Annotated[dict[NotNegative, NotNegative], EmptySection]
 
 
@@ -60,9 +71,12 @@ class ExternalBinding(BaseModel):
         ISO instant: windows that end later are pending.
     lateness : str or None
         How far the engine's watermark stays behind the newest event; without ``ready_until`` it says what is pending.
-    late_rule : {"none", "partition-order"}
-        ``partition-order``: an event is dropped once the newest event before it in its partition, less ``lateness``,
-        has reached the end of its window.
+    late_rule : str
+        By whose rule events are late (`twinrun.external.rules`), such as ``kafka-streams``; ``partition-order``: an
+        event is dropped once the newest event before it in its partition, less ``lateness``, has reached the end of its
+        window.
+    restarts : dict of str to list of dict
+        By source, for each restart of the engine: partition to the offset at which a clock in memory begins anew.
     start, end : dict
         Offsets by source and partition between which the engine read; ``end`` is exclusive.
     """
@@ -80,7 +94,8 @@ class ExternalBinding(BaseModel):
     naive_time_zone: str | None = None
     ready_until: Instant | None = None
     lateness: Duration | None = None
-    late_rule: Literal["none", "partition-order"] = "none"
+    late_rule: LateRuleName = "none"
+    restarts: Annotated[dict[Name, list[PartitionOffsets]], EmptySection] = {}
     start: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
     end: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
 

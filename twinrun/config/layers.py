@@ -95,6 +95,10 @@ def _walk(node: yaml.MappingNode, loc: Loc, name: str, origins: dict[Loc, str], 
         origins[inner] = origin
         if isinstance(value, yaml.MappingNode):
             _walk(value, inner, name, origins, problems)
+        if isinstance(value, yaml.SequenceNode):
+            for index, item in enumerate(value.value):
+                if isinstance(item, yaml.MappingNode):
+                    _walk(item, (*inner, str(index)), name, origins, problems)
 
 
 def read_env(env: Mapping[str, str], model: type[BaseModel]) -> Layer:

@@ -130,6 +130,7 @@ def _expected(details: ErrorDetails, model: type[BaseModel], loc: Loc) -> str:
     plain = {
         "string_type": "text (write numbers and true/false in quotes)",
         "bool_type": "true or false",
+        "list_type": "a list",
         "bool_parsing": "true or false",
         "greater_than_equal": f"at least {context.get('ge')}",
         "greater_than": f"more than {context.get('gt')}",

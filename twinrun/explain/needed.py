@@ -57,7 +57,9 @@ def _flag_of(cause: Column) -> Column:
 def _restored(marked: DataFrame, cause: str) -> DataFrame:
     """The events as if those of one cause had been used."""
     if cause == "late_dropped":
-        return marked.withColumn("_late_ms", F.lit(NOTHING_LATE).cast("bigint"))
+        # A rule that goes by the event itself, not by its windows, has left late ones out of what was used.
+        used = F.col(USED) | F.col("_cause").isNull()
+        return marked.withColumns({"_late_ms": F.lit(NOTHING_LATE).cast("bigint"), USED: used})
     back = F.coalesce(F.col("_cause") == cause, F.lit(False))
     late = F.when(~back, F.col("_late_ms")).otherwise(F.lit(NOTHING_LATE))
     return marked.withColumns({USED: F.col(USED) | back, "_late_ms": late})

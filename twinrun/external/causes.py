@@ -14,9 +14,10 @@ from twinrun.explain.evidence import causes_of
 from twinrun.explain.late import dropped_pairs
 from twinrun.explain.material import Material
 from twinrun.explain.needed import BY_OFFSET, only_needed
+from twinrun.external.rules import EngineRule
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
-from twinrun.results.touched import TimeRange
+from twinrun.results.touched import TimeRange, window_starts
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,20 @@ def rule_refuted(world: World, found: DataFrame, ranges: list[TimeRange]) -> int
     return wrong.join(found.select(KEY_ID).distinct(), KEY_ID, "left_anti").count()
 
 
-def late_windows(job: Job, marked: DataFrame, ready_ms: int) -> DataFrame:
+def late_windows(job: Job, marked: DataFrame, ready_ms: int, rule: EngineRule) -> DataFrame:
     """Starts (column ``s``, epoch ms) of the ready windows in which the declared rule drops an event. Lazy."""
-    rule = LateRule.of_windows(job)
-    pairs = dropped_pairs(marked.filter(F.col(USED)), job.sources[0], rule)
-    return pairs.filter(F.col("_end_ms") <= F.lit(ready_ms)).select(F.col("_start_ms").alias("s")).distinct()
+    source = job.sources[0]
+    pairs = dropped_pairs(marked.filter(F.col("_cause").isNull()), source, rule.spark_rule(job))
+    if rule.by_event:  # out of all of its windows at once
+        pairs = pairs.withColumn("_start_ms", F.explode(window_starts(job, source.event_time)))
+    ends = F.col("_start_ms") + F.lit(job.window_ms)
+    return pairs.filter(ends <= F.lit(ready_ms)).select(F.col("_start_ms").alias("s")).distinct()
 
 
-def rules_of(job: Job, flow: Dataflow, by_rule: bool) -> dict[str, LateRule]:
-    """By source: the declared rule for a job of one window operator, none for all else."""
-    window = LateRule.of_windows(job) if by_rule and flow.closed_form else LateRule("none")
-    return {source.name: window for source in job.sources}
+def rules_of(job: Job, flow: Dataflow, rule: EngineRule | None) -> dict[str, LateRule]:
+    """By source: what the declared rule judges an event by, in a job of one window operator; none for all else."""
+    found = rule.spark_rule(job) if rule is not None and flow.closed_form else LateRule("none")
+    return {source.name: found for source in job.sources}
 
 
 def with_lateness(job: Job, lateness: str | None) -> Job:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from twinrun.config.external import ExternalBinding
 from twinrun.events.json_ import quoted
 from twinrun.explain.sides import waits_for_close
+from twinrun.external.rules import rule_named
 from twinrun.job.job import Job
 from twinrun.results.cut import EMITTED_NONE, Committed, StreamCut
 from twinrun.results.state import BatchState, StreamState
@@ -83,4 +84,6 @@ def declared_watermark(
         by_partition = events[source.name].filter(read).groupBy("_partition").agg(F.max(moment).alias("newest"))
         newest.append(by_partition.agg(F.min("newest")).collect()[0][0])
     known = [each for each in newest if each is not None]
-    return min(known) - binding.lateness_ms if len(known) == len(newest) and known else 0
+    rule = rule_named(binding.late_rule)
+    ahead_ms = max(0, rule.ahead_ms) if rule is not None else 0
+    return min(known) - binding.lateness_ms + ahead_ms if len(known) == len(newest) and known else 0

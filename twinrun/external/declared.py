@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from twinrun.broker.topics import offset_ranges
 from twinrun.comparator.declared import offset_s, type_named
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
-from twinrun.errors import ConfigError, InputError
+from twinrun.errors import BrokerError, ConfigError, InputError
+from twinrun.external.rules import MOST_RESTARTS, restarts_problem
 from twinrun.job.job import Job
 
 _SHOWN = 8
@@ -30,7 +32,12 @@ def external_binding(cfg: Config, job: Job) -> ExternalBinding:
             expected=f"external.{name} with a table or a topic{known}",
             fix=f"rename external.{match}" if match else f"add it, or --set external.{name}.table=PATH",
         )
-    problems = [*_wrong_windows(binding, job), *_wrong_names(binding, job), *_wrong_types(binding)]
+    problems = [
+        *_wrong_windows(binding, job),
+        *_wrong_restarts(binding),
+        *_wrong_names(binding, job),
+        *_wrong_types(binding),
+    ]
     if problems:
         where = f"external.{name} in {cfg.file}"
         text = problems[0] if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
@@ -63,11 +70,10 @@ def declared_texts(binding: ExternalBinding, job: Job) -> tuple[str, ...]:
     ]
     if binding.late_rule != "none":
         texts.append(f"late_rule: {binding.late_rule}")
+    for source, marks in binding.restarts.items():
+        texts += [f"restart of {source}: {_shown(mark)}" for mark in marks]
     for name, offsets in (("start", binding.start), ("end", binding.end)):
-        for source, partitions in offsets.items():
-            shown = ", ".join(f"{partition}: {offset}" for partition, offset in list(partitions.items())[:_SHOWN])
-            more = f", {len(partitions) - _SHOWN} more" if len(partitions) > _SHOWN else ""
-            texts.append(f"{name} of {source}: {shown}{more}")
+        texts += [f"{name} of {source}: {_shown(partitions)}" for source, partitions in offsets.items()]
     if binding.ignore:
         texts.append(f"ignore: {', '.join(binding.ignore)}")
     if binding.types:
@@ -77,6 +83,72 @@ def declared_texts(binding: ExternalBinding, job: Job) -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _shown(partitions: dict[int, int]) -> str:
+    shown = ", ".join(f"{partition}: {offset}" for partition, offset in list(partitions.items())[:_SHOWN])
+    return f"{shown}, {len(partitions) - _SHOWN} more" if len(partitions) > _SHOWN else shown
+
+
+def need_marks(cfg: Config, job: Job, binding: ExternalBinding) -> None:
+    """Refuse marks of restarts outside the topic, as its broker has it; one that is silent is not waited for.
+
+    Raises
+    ------
+    InputError
+        A mark names a partition that the topic does not have, or an offset beyond its end.
+    """
+    for name in binding.restarts:
+        topic = cfg.source(name).topic
+        try:
+            ranges = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+        except BrokerError:
+            return  # verify says that Kafka is silent, and holds the marks against what the batch has read
+        need_marks_within(job, binding, name, {p: high for p, (_, high) in ranges.items()}, f"topic {topic}")
+
+
+def need_marks_within(job: Job, binding: ExternalBinding, source: str, ends: dict[int, int], whose: str) -> None:
+    """Refuse marks of restarts of unknown partitions, or beyond the ends that are known. Pure but for the error."""
+    for mark in binding.restarts.get(source, []):
+        for partition, offset in mark.items():
+            if partition in ends and offset <= ends[partition]:
+                continue
+            where = f"external.{job.job_name}.restarts.{source}"
+            what = f"ends at offset {ends[partition]}" if partition in ends else f"has the {_partitions(ends)}"
+            raise InputError(
+                f"{where} has a restart at offset {offset} of partition {partition}, which lies outside: {whose} {what}"
+                f"{' there' if partition in ends else ''}.",
+                expected="the offset of the first record that the engine read after it began anew",
+                fix=f"correct or remove the mark in {where}",
+            )
+
+
+def _partitions(ends: dict[int, int]) -> str:
+    return f"partitions {listed([str(p) for p in sorted(ends)])}" if ends else "no partition with records"
+
+
+def _wrong_restarts(binding: ExternalBinding) -> list[str]:
+    """Marks of restarts that do not go with the rule, or with each other and the declared offsets."""
+    problems = [restarts_problem(binding.late_rule)] if any(binding.restarts.values()) else []
+    for source, marks in binding.restarts.items():
+        if len(marks) > MOST_RESTARTS:
+            problems.append(f"restarts.{source} has {len(marks)} restarts, and at most {MOST_RESTARTS} can be tried")
+        seen: set[tuple[int, int]] = set()
+        for number, mark in enumerate(marks, 1):
+            if not mark:
+                problems.append(f"restart {number} of {source} names no partition")
+            for partition, offset in mark.items():
+                start = binding.start.get(source, {}).get(partition, 0)
+                end = binding.end.get(source, {}).get(partition)
+                at = f"restart {number} of {source} lies at offset {offset} of partition {partition}"
+                if offset < start:
+                    problems.append(f"{at}, before the declared start {start}")
+                if end is not None and offset > end:
+                    problems.append(f"{at}, after the declared end {end}")
+                if (partition, offset) in seen:
+                    problems.append(f"{at}, and so does another")
+                seen.add((partition, offset))
+    return [problem for problem in problems if problem]
+
+
 def _wrong_windows(binding: ExternalBinding, job: Job) -> list[str]:
     problems = []
     waits = job.windowed and job.emit == "final"
@@ -84,6 +156,9 @@ def _wrong_windows(binding: ExternalBinding, job: Job) -> list[str]:
         problems.append("ready_until needs windows of a fixed length that are emitted when they close")
     if binding.lateness is not None and not job.windowed:
         problems.append("lateness needs windows of a fixed length")
+    if binding.late_rule != "none" and not job.windowed:
+        has = "session windows" if job.shape == "session" else "no window"
+        problems.append(f"late_rule: {binding.late_rule} is for tumbling and sliding windows, and the job has {has}")
     if binding.late_rule != "none" and len(job.sources) != 1:
         problems.append(f"late_rule needs one source, and the job has {len(job.sources)}")
     return problems
@@ -92,8 +167,8 @@ def _wrong_windows(binding: ExternalBinding, job: Job) -> list[str]:
 def _wrong_names(binding: ExternalBinding, job: Job) -> list[str]:
     problems = []
     sources = [source.name for source in job.sources]
-    for key, offsets in (("start", binding.start), ("end", binding.end)):
-        for name in offsets:
+    for key, named in (("start", binding.start), ("end", binding.end), ("restarts", binding.restarts)):
+        for name in named:
             if name not in sources:
                 match = nearest(name, sources)
                 hint = f" (the nearest is {match})" if match else ""

@@ -24,7 +24,7 @@ from twinrun.explain.lost import ByName, anything, split
 from twinrun.explain.material import Statics, material_of, requeued
 from twinrun.explain.needed import NOTHING_LATE
 from twinrun.explain.rerun import explain_floats, explain_unstable
-from twinrun.explain.sides import Sides
+from twinrun.explain.sides import Sides, waits_for_close
 from twinrun.explain.steps import rest_of, still_open, with_more
 from twinrun.explain.tables import late_samples
 from twinrun.external.causes import (
@@ -37,7 +37,9 @@ from twinrun.external.causes import (
     with_lateness,
 )
 from twinrun.external.mark import Rules, mark_declared
+from twinrun.external.rules import EngineRule, rule_named
 from twinrun.external.side import without_copies
+from twinrun.external.written import Clocks, clock_ends, explain_written, writings, written_unexpectedly
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
@@ -55,7 +57,7 @@ class Case:
     ``job`` has tolerances for compared columns only; ``ready_ms``: windows that end by then are compared;
     ``appended``: a repeated key means that a row was written twice. ``left_out``: by source, events that the job leaves
     out of the batch (`twinrun.results.refusals`) and that lie between the declared offsets: whether the other engine
-    counted them nobody knows.
+    counted them nobody knows. ``no_rule``: why nothing can be put down to the declared rule; empty where something can.
     """
 
     job: Job
@@ -68,11 +70,27 @@ class Case:
     ready_ms: int
     appended: bool
     left_out: dict[str, DataFrame] = field(default_factory=dict)
+    no_rule: str = ""
+
+    @property
+    def rule(self) -> EngineRule | None:
+        """The declared rule, where this job's late events can be told by it."""
+        usable = self.flow.closed_form and self.job.windowed and not self.no_rule
+        return rule_named(self.binding.late_rule) if usable else None
 
     @property
     def by_rule(self) -> bool:
         """Whether a rule is declared by which this job's late events can be told."""
-        return self.binding.late_rule != "none" and self.flow.closed_form and self.job.windowed
+        return self.rule is not None
+
+    def rules(self, *, refuse: bool = False) -> Rules:
+        """What marks go by where the rule holds."""
+        rule, source = self.rule, self.job.sources[0].name
+        if rule is None:
+            return Rules(refuse=refuse)
+        keys = [key for key in self.job.keys if key != self.job.window_column] if rule.clock == "key" else []
+        marks = tuple(dict(mark) for mark in self.binding.restarts.get(source, []))
+        return Rules(self.binding.lateness_ms, refuse, rule, tuple(keys), marks, self.flow.passage(source))
 
 
 @dataclass(frozen=True)
@@ -80,11 +98,13 @@ class Explained:
     """Differing rows as `twinrun.explain` gives them, late events by name, and how the rule fared.
 
     ``refuted``: rows that agree although the declared rule drops events that change them; then it is not used.
+    ``unexpected``: rows in windows that by the rule were never written; then no missing row is called pending.
     """
 
     judged: Judged
     late: tuple[LateEvent, ...] = ()
     refuted: int = 0
+    unexpected: int = 0
 
 
 def explain_external(
@@ -114,20 +134,27 @@ def explain_external(
     parts = split(job, found, gone) if anything(gone) else None
     if parts is not None:
         found = parts.others.localCheckpoint()
-    refuted = 0
-    world, ranges = _world(spark, cfg, case, found, Rules(case.binding.lateness_ms if case.by_rule else None))
+    refuted = unexpected = 0
+    world, ranges = _world(spark, cfg, case, found, case.rules())
     if case.by_rule:
         refuted = rule_refuted(world, found, ranges)
         if refuted:
             world, _ = _world(spark, cfg, case, found, Rules())
+    when, proven = None, []
+    if case.by_rule and not refuted and waits_for_close(job):
+        when, unexpected = _when_written(spark, cfg, case, found, world)
+    if when is not None:
+        proven.append(_named(when, world))
+        found = found.join(when.select(KEY_ID).distinct(), KEY_ID, "left_anti").localCheckpoint()
     copies = F.col("kind") == DUPLICATE_IN_STREAM if case.appended else F.lit(False)
     judged = explain_events(world.material.place.of_rows(found.filter(~copies), job), world)
-    proven = [_named(judged, world)]
-    late = _late(cfg, case, judged, world) if case.by_rule and not refuted else ()
+    proven.append(_named(judged, world))
+    told = judged if when is None else judged.unionByName(when, allowMissingColumns=True)
+    late = _late(cfg, case, told, world) if case.by_rule and not refuted else ()
     left = still_open(judged)
     if left and _any_requeued(spark, cfg, job):
-        lateness_ms = case.binding.lateness_ms if case.by_rule and not refuted else None
-        other, _ = _world(spark, cfg, case, found, Rules(lateness_ms, refuse=True))
+        rules = Rules(refuse=True) if refuted else case.rules(refuse=True)
+        other, _ = _world(spark, cfg, case, found, rules)
         again = explain_events(other.material.place.of_rows(rest_of(judged).drop("place"), job), other)
         proven.append(_named(again, other))
         judged = with_more(judged, again)
@@ -140,6 +167,8 @@ def explain_external(
     if case.appended:
         surplus = explain_copies(found.filter(copies), world)
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
+    if when is not None:
+        judged = judged.unionByName(when, allowMissingColumns=True).localCheckpoint()
     if case.left_out and still_open(judged):
         judged = not_judged(judged, case, world).localCheckpoint()
     if parts is not None:
@@ -155,7 +184,7 @@ def explain_external(
         events_of=proven[0].events_of,
         expired=0 if parts is None else judged.filter(F.col("verdict") == "evidence_expired").count(),
     )
-    return Explained(kept, late, refuted)
+    return Explained(kept, late, refuted, unexpected)
 
 
 def not_judged(judged: DataFrame, case: Case, world: World) -> DataFrame:
@@ -195,16 +224,13 @@ def _world(
     """Mark the events under these rules; the windows that differ, and those in which the rule drops something."""
     job, flow = case.job, case.flow
     by_rule = rules.lateness_ms is not None
-    marked = {
-        source.name: mark_declared(case.events[source.name], requeued(spark, cfg, source.name), source, case.cut, rules)
-        for source in job.sources
-    }
+    marked = _marked(spark, cfg, case, rules)
     twin = with_lateness(job, case.binding.lateness if by_rule else None) if flow.closed_form else job
     ranges: list[TimeRange] = []
     if flow.closed_form and job.windowed:
         starts = found.select(F.unix_millis("window").alias("s")).filter(F.col("s").isNotNull())
         if by_rule:
-            starts = starts.unionByName(late_windows(job, marked[job.sources[0].name], case.ready_ms))
+            starts = starts.unionByName(late_windows(job, marked[job.sources[0].name], case.ready_ms, rules.rule))
         ranges = join_ranges(starts.distinct(), job.slide_ms or 1)
         marked = {name: events_in(frame, job, ranges) for name, frame in marked.items()}
     # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
@@ -212,8 +238,48 @@ def _world(
     single = without_copies(job, case.sides.stream) if case.appended else case.sides.stream
     statics = Statics(case.statics, case.statics)
     sides = Sides(case.sides.batch, single)
-    material = material_of(twin, rules_of(job, flow, by_rule), marked, statics, sides, ranges, flow.passages)
+    rule_by_source = rules_of(job, flow, rules.rule if by_rule else None)
+    material = material_of(twin, rule_by_source, marked, statics, sides, ranges, flow.passages)
     return World(twin, flow.closed_form, material), ranges
+
+
+def _marked(spark: SparkSession, cfg: Config, case: Case, rules: Rules) -> dict[str, DataFrame]:
+    return {
+        source.name: mark_declared(case.events[source.name], requeued(spark, cfg, source.name), source, case.cut, rules)
+        for source in case.job.sources
+    }
+
+
+def _when_written(
+    spark: SparkSession, cfg: Config, case: Case, found: DataFrame, world: World
+) -> tuple[DataFrame | None, int]:
+    """Rows that are explained by when the rule has their window written; and rows that contradict what is pending.
+
+    Pending by rule is asked only where nothing else is declared that says up to where windows have been handed on. A
+    clock of a whole partition, moved by all of its events, has closed every window that is compared: nothing to ask.
+    """
+    rule, rules, job = case.rule, case.rules(), case.job
+    assert rule is not None
+    by_record = rule.by_record and case.binding.ready_until is None
+    as_compared = rule.clock != "key" and (rule.all_move or rules.passage.all_reach)
+    if not rules.restarts and (as_compared or not by_record):
+        return None, 0
+    name = job.sources[0].name
+    every = _marked(spark, cfg, case, rules)[name]
+    ends = clock_ends(every).localCheckpoint() if rules.restarts else None
+    clocks = Clocks(case.appended, len(rules.restarts), ends, case.flow.passage(name))
+    written = writings(world, world.material.marked[name], clocks)
+    if written is None:
+        return None, 0
+    written = written.localCheckpoint()
+    unexpected = 0
+    if by_record and written.filter((F.size("_lives") == 0) & F.col("_waits")).limit(1).count():
+        of_all = writings(world, every, clocks)
+        assert of_all is not None
+        unexpected = written_unexpectedly(world, of_all, case.sides.stream)
+    rows = world.material.place.of_rows(found, job)
+    waiting = by_record and not unexpected
+    return explain_written(rows, world, written, case.sides.stream, clocks, waiting=waiting), unexpected
 
 
 def _named(judged: DataFrame, world: World) -> Judged:
@@ -238,14 +304,16 @@ def _late(cfg: Config, case: Case, judged: DataFrame, world: World) -> tuple[Lat
     material = world.material
     proven = judged.filter(F.col("verdict") == "explained")
     blamed = with_blamed(proven, material.evidence[0]).filter(F.col("_why") == "late_dropped")
-    named = blamed.select("_topic", "_partition", "_offset", F.unix_millis("place").alias("_start")).distinct()
-    rule = rules_of(case.job, case.flow, True)[source.name]
+    by_event = case.rule is not None and case.rule.by_event
+    start = F.lit(None).cast("bigint") if by_event else F.unix_millis("place")
+    named = blamed.select("_topic", "_partition", "_offset", start.alias("_start")).distinct()
+    rule = rules_of(case.job, case.flow, case.rule)[source.name]
     rows = late_rows(material.marked[source.name], case.job.job_name, source, rule, "")
     same = (
         (rows["topic"] == named["_topic"])
         & (rows["partition"] == named["_partition"])
         & (rows["offset"] == named["_offset"])
-        & (rows["window_start_ms"] == named["_start"])
+        & rows["window_start_ms"].eqNullSafe(named["_start"])
     )
     return late_samples(rows.join(named, same, "left_semi"), cfg.verify.max_late_samples)
 

@@ -12,14 +12,17 @@ from twinrun.comparator.schema import plan_schema
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.errors import TableError
+from twinrun.explain.counterfactual import declared, seen_names
 from twinrun.explain.reach import Reach
 from twinrun.explain.sides import Sides
-from twinrun.external.cut import EVERYTHING_READY, declared_cut, declared_watermark
-from twinrun.external.declared import keeps_latest, need_batch
+from twinrun.external.cut import EVERYTHING_READY, declared_cut, declared_watermark, end_of
+from twinrun.external.declared import keeps_latest, need_batch, need_marks_within
 from twinrun.external.explain import Case
+from twinrun.external.rules import rule_named
 from twinrun.external.side import External, aligned, compared_job, less, read_external
-from twinrun.job.dataflow import dataflow
+from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
+from twinrun.job.lineage import unchanged_fields
 from twinrun.job.passing import passages
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState, batch_state, read_events, read_left_out
@@ -34,7 +37,17 @@ _POLL_S = 2.0
 def read_case(
     spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, batch: BatchState
 ) -> tuple[Case, External, tuple[str, ...]]:
-    """Read both sides, schema first, and put together what the proofs stand on."""
+    """Read both sides, schema first, and put together what the proofs stand on.
+
+    Raises
+    ------
+    InputError
+        A mark of a restart lies beyond what the batch has read.
+    TableError, BrokerError, QueryError
+        A side cannot be read, or the two cannot be compared.
+    """
+    for source in binding.restarts:
+        need_marks_within(job, binding, source, end_of(binding, batch, source), "what the batch has read")
     whole = read_table(spark, batch.table, batch.table_version)
     external = read_external(spark, cfg, job, binding, whole)
     held = less(whole, binding.ignore)
@@ -51,9 +64,10 @@ def read_case(
     ready_ms = EVERYTHING_READY if watermark_ms is None else watermark_ms
     flow = dataflow(spark, job, {name: frame.schema for name, frame in statics.items()})
     cut = declared_cut(spark, job, binding, batch, ready_ms, external.version)
+    flow = replace(flow, passages=passages(spark, job, statics))
     case = Case(
         job=used,
-        flow=replace(flow, passages=passages(spark, job, statics)),
+        flow=flow,
         binding=binding,
         cut=cut,
         events=events,
@@ -62,8 +76,30 @@ def read_case(
         ready_ms=ready_ms,
         appended=not keeps_latest(binding, job),
         left_out=_left_out(spark, cfg, job, batch, cut),
+        no_rule=_no_rule(job, binding, flow, cut, events, statics),
     )
     return case, external, external.facts + notes
+
+
+def _no_rule(
+    job: Job,
+    binding: ExternalBinding,
+    flow: Dataflow,
+    cut: StreamCut,
+    events: dict[str, DataFrame],
+    statics: dict[str, DataFrame],
+) -> str:
+    """Why nothing can be put down to the declared rule, in this job and topic; no Spark job."""
+    rule, name = rule_named(binding.late_rule), job.sources[0].name
+    if rule is None or not (flow.closed_form and job.windowed):
+        return ""
+    carried: frozenset[str] = frozenset()
+    if rule.clock == "key":
+        seen = declared(events[name], seen_names(job.sources[0]))
+        carried = unchanged_fields(job.apply({name: seen, **statics}), seen, job.keys)
+    read = {p for p, end in cut.end[name].items() if end > cut.start[name].get(p, 0)}
+    passage = flow.passage(name)
+    return rule.problem(job, read, carried, passage.all_reach or passage.told)
 
 
 def _of_engine(error: TableError, job: Job) -> TableError:

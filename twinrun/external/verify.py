@@ -31,6 +31,7 @@ from twinrun.external.words import (
     notes_of,
     out_of_reach,
     proofs,
+    rule_notes,
     with_problems,
 )
 from twinrun.job.job import Job
@@ -77,7 +78,7 @@ def verify_external(
     Raises
     ------
     InputError
-        The batch never ran.
+        The batch never ran, or a mark of a restart lies beyond what it has read.
     TableError, BrokerError, QueryError
         The external result, or a table of the batch, is not there or cannot be read.
     CheckpointError
@@ -129,9 +130,11 @@ def verify_external(
         )
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted
+        unexpected = 0 if judged is None else judged.unexpected
         waiting = _waiting(case, kept)
         notes += notes_on_reach(cfg, job, reach)
         notes += tuple(notes_of(case, external, refuted, checks.duplicates, waiting, counts["early_rows"]))
+        notes += rule_notes(case, unexpected)
         notes += left_out_notes(case, counts["rows_behind"] if covered else 0)
         notes += decoder_notes(job, batch)
         verdict = assemble(

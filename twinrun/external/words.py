@@ -9,6 +9,7 @@ from twinrun.errors import EXIT_DIFFERENT
 from twinrun.events.decode import DECODER_VERSION
 from twinrun.external.declared import declared_texts, need_place
 from twinrun.external.explain import Case
+from twinrun.external.rules import rule_named
 from twinrun.external.side import External
 from twinrun.job.job import Job
 from twinrun.results.causes import BY_NAME, CAUSES
@@ -61,6 +62,7 @@ _SAID = (
     ("the batch has not read", ("what the stream has", "as far as the declared end")),
     ("keys are not unique", (" in the stream", " in the external result")),
     ("schema: ", (" in the stream", " in the external result")),
+    ("nothing was compared: all", (" in the stream", " in the other engine")),
 )
 
 
@@ -75,6 +77,11 @@ def out_of_reach(case: Case, refuted: int) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     if not case.by_rule or refuted:
         found.append(("late_dropped", _no_late(case, refuted)))
+    if not case.binding.restarts:
+        found.append(("emitted_again", "no restarts are declared"))
+    elif not case.by_rule or refuted or not case.appended:
+        why = "of the latest record per key a second one only replaces the first" if not case.appended else ""
+        found.append(("emitted_again", why or _no_late(case, refuted)))
     for cause, key in (("before_start", "start"), ("beyond_cut", "end")):
         if not getattr(binding, key):
             found.append((cause, f"no {key} offsets are declared"))
@@ -92,6 +99,8 @@ def _no_late(case: Case, refuted: int) -> str:
     if refuted:
         rows = worded(refuted, "row that agrees contradicts", "rows that agree contradict")
         return f"{rows} the declared late_rule: the engine does not follow it"
+    if case.no_rule:
+        return case.no_rule
     if case.binding.late_rule == "none":
         return "no late_rule is declared, and another engine records no watermark per event"
     return "late_rule is for jobs of one window operator, and this job is none"
@@ -125,6 +134,26 @@ def notes_of(case: Case, external: External, refuted: int, duplicates: int, wait
             f"{worded(duplicates, 'event id stands', 'event ids stand')} at several offsets (table duplicate_events)."
         )
     return notes + list(external.topic.fields.notes if external.topic else ())
+
+
+def rule_notes(case: Case, unexpected: int) -> tuple[str, ...]:
+    """What a reader should know of the declared rule: that it proves nothing, or that windows come by more than it."""
+    name, rule = case.binding.late_rule, rule_named(case.binding.late_rule)
+    notes = []
+    if case.no_rule:
+        notes.append(f"late_rule: {name} proves nothing here: {case.no_rule}.")
+    elif rule is not None and rule.wall == "adds" and case.by_rule:
+        notes.append(
+            f"The clock of {rule.engine} runs on with the time on the wall: events that it dropped by that alone are "
+            "in no log, and rows without them stay unexplained."
+        )
+    if unexpected:
+        rows = worded(unexpected, "row of the external result lies", "rows of the external result lie")
+        notes.append(
+            f"{rows} in windows that late_rule: {name} has not written yet: windows come by more than the rule says, "
+            "and no missing row is called pending."
+        )
+    return tuple(notes)
 
 
 def left_out_notes(case: Case, rows: int) -> tuple[str, ...]:
@@ -175,4 +204,5 @@ def external_side(
         tombstones=None if topic is None else topic.tombstones,
         malformed=() if topic is None else topic.malformed,
         out_of_reach=reach,
+        late_rule=binding.late_rule,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from twinrun.external.rules import RULES, EngineRule, rule_named
 from twinrun.report.cells import duration, instant, plural
 from twinrun.report.names import name_of, such_as
 from twinrun.report.told_fixed import FIXED, told_of
@@ -56,6 +57,8 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     events, be, them = plural(count, "event"), "is" if count == 1 else "are", "it" if count == 1 else "them"
     if cause == "late_dropped":
         return _late(verdict, sample, events, "was" if count == 1 else "were")
+    if cause == "pending":
+        return _waits(verdict, sample)
     if cause in _OFFSETS:
         why, prevent = _OFFSETS[cause]
         verb = ("was" if count == 1 else "were") if cause == "quarantined" else be
@@ -89,19 +92,57 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     return replace(found, commands=tuple(f"{each} --external" if "verify" in each else each for each in found.commands))
 
 
-def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
-    lateness = "" if verdict.lateness_ms is None else f" of {duration(verdict.lateness_ms)}"
+def _rule(verdict: Verdict) -> EngineRule:
+    """The rule that was declared; reports older than the choice of one know one alone."""
+    name = verdict.external.late_rule if verdict.external is not None else "none"
+    return rule_named(name) or RULES["partition-order"]
+
+
+def _waits(verdict: Verdict, sample: RowSample) -> Told:
+    """A row that the engine, by its rule, has not written yet."""
+    rule = _rule(verdict)
+    if sample.window_start_ms is None or verdict.window_ms is None:
+        ends = ""
+    else:
+        ends = f" Its window ends at {instant(sample.window_start_ms + verdict.window_ms)}."
     return Told(
-        f"By the declared rule and lateness{lateness}, {events} of this row came after the other engine had closed the "
-        f"window, and {were} dropped.{_how_late(sample)}",
-        f"{_both(sample)} That is as good as the declared rule; no row of the result contradicts it.",
-        f"The batch counts {'it' if were == 'was' else 'them'}. {_lacks(sample, events)}, and will not get "
-        f"{'it' if were == 'was' else 'them'} by itself.",
-        "A longer lateness (grace period) of the other engine keeps more late events, and delays results by as much.",
+        f"By the declared rule, {rule.engine} writes a window {rule.handed_on}.{ends} Up to the end of what was read "
+        f"({_read(verdict)}) no such record has come since the last event of this row.",
+        "The clock of the declared rule, recomputed from the events within the declared offsets, has not got there; no "
+        "row of the external result contradicts that.",
+        "Nothing is lost: the row comes with a later record. Without one it never comes.",
+        "Nothing needs to be done while events go on. The last windows of a topic stay open: send a later event.",
     )
 
 
-def _how_late(sample: RowSample) -> str:
+def _read(verdict: Verdict) -> str:
+    """Up to where the other engine had read, in words."""
+    ends = [
+        f"partition {partition} before offset {offset}"
+        for source in verdict.cut.sources
+        for partition, offset in sorted(source.end.items())
+    ]
+    return ", ".join([*ends[:3], *(["and so on"] if len(ends) > 3 else [])])
+
+
+def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
+    lateness = "" if verdict.lateness_ms is None else f" of {duration(verdict.lateness_ms)}"
+    rule = _rule(verdict)
+    after = "behind its clock, whether the window was open or not" if rule.by_event else _CLOSED
+    return Told(
+        f"By the declared rule and lateness{lateness}, {events} of this row came {after}, and {were} dropped."
+        f"{_how_late(sample, rule)}",
+        f"{_both(sample)} That is as good as the declared rule; no row of the result contradicts it.",
+        f"The batch counts {'it' if were == 'was' else 'them'}. {_lacks(sample, events)}, and will not get "
+        f"{'it' if were == 'was' else 'them'} by itself.",
+        rule.kept,
+    )
+
+
+_CLOSED = "after the other engine had closed the window"
+
+
+def _how_late(sample: RowSample, rule: EngineRule) -> str:
     """The latest of them, judged as the declared rule does it: by what its own partition had brought before it."""
     event = next((event for event in sample.events if event.cause == "late_dropped"), None)
     if event is None or event.late_ms is None:
@@ -109,6 +150,5 @@ def _how_late(sample: RowSample) -> str:
     late = f"{duration(event.late_ms)} after" if event.late_ms else "exactly"
     return (
         f" The latest is {name_of(event)}, with the event time {instant(event.event_time_ms)}: it became known at "
-        f"{instant(event.known_at_ms)}, when the newest event time of its partition, less the lateness, was "
-        f"{instant(event.watermark_ms)}, {late} the window's end."
+        f"{instant(event.known_at_ms)}, when {rule.whose}, was {instant(event.watermark_ms)}, {late} {rule.edge}."
     )

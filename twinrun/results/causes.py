@@ -114,6 +114,7 @@ CAUSES = (
         title="Not closed yet",
         sentence="The stream's watermark has not passed these windows yet.",
         proof="the recorded micro-batches, run again, emit the row once the watermark is pushed beyond all events",
+        external_proof=("by the declared rule no record has come yet with which the engine writes these windows"),
         told=Told(
             "The stream has the events of this row and holds the row back until its watermark has passed.",
             "The recorded micro-batches, run again, emit the batch's row once the watermark is pushed beyond "
@@ -236,6 +237,29 @@ CAUSES = (
             "exactly that row.",
             "Whoever adds up the stream's table counts this row too often.",
             "Look at who else writes to the stream's table (DESCRIBE HISTORY), then remove the copies.",
+        ),
+    ),
+    Cause(
+        "emitted_again",
+        expected=False,
+        title="Windows written again after a restart",
+        sentence=(
+            "A restart set the engine's clock back: windows that it had written took late events, and were written "
+            "once more."
+        ),
+        proof=(
+            "by the declared rule and restarts, the batch's function over the events counted until each writing gives "
+            "exactly these rows, one for each"
+        ),
+        told=Told(
+            "The other engine keeps its clock in memory, and a declared restart set it back: the window, which it had "
+            "written, took late events again and was written once more.",
+            "By the declared rule and restarts, the job's own function over the events counted until each writing "
+            "gives exactly the rows that the external result holds of this key, one for each, and no other. That is as "
+            "good as what is declared; no row of the result contradicts it.",
+            "Whoever adds up the external result counts this window more than once. Its last row has the most events.",
+            "Take the last row of each key (rows: latest), or let the engine write each window at most once "
+            "(EmitStrategy.onWindowClose in Kafka Streams).",
         ),
     ),
     Cause(

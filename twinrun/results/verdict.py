@@ -279,6 +279,7 @@ class ExternalSide:
 
     ``records``, ``superseded`` and ``tombstones`` count records of a topic and are null for a table; ``early_rows``
     are rows of windows that are called open. ``out_of_reach``: cause and the reason why it was not looked for.
+    ``late_rule``: the name of the declared rule by which its late events are told.
     """
 
     place: str
@@ -291,6 +292,7 @@ class ExternalSide:
     tombstones: int | None
     malformed: tuple[QuarantineCount, ...]
     out_of_reach: tuple[tuple[str, str], ...]
+    late_rule: str = "none"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from twinrun.external.causes import World, explain_copies, explain_events, rule_
 from twinrun.external.explain import Case, not_judged
 from twinrun.external.gather import _of_engine
 from twinrun.external.mark import Rules, mark_declared
+from twinrun.external.rules import RULES
 from twinrun.external.side import aligned, as_declared, less, without_copies
 from twinrun.external.words import decoder_notes
 from twinrun.job.dataflow import Dataflow, LateRule
@@ -92,7 +93,14 @@ def world(
     batch, stream = frame(spark, BATCH if held is None else held), frame(spark, external)
     job = with_lateness(JOB, "20 seconds" if rule else None)
     sides = Sides(batch, without_copies(job, stream))
-    material = material_of(job, rules_of(JOB, FLOW, rule), {"clicks": marked}, Statics({}, {}), sides, RANGES)
+    material = material_of(
+        job,
+        rules_of(JOB, FLOW, RULES["partition-order"] if rule else None),
+        {"clicks": marked},
+        Statics({}, {}),
+        sides,
+        RANGES,
+    )
     _, differences = compare_frames(batch, stream, keys=JOB.keys, window_column="window_start")
     found = differences.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
     return World(job, True, material), found

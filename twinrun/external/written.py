@@ -1,0 +1,188 @@
+"""Which rows an engine has written by its rule: windows that it still holds, and windows written again.
+
+A window is written when the clock that its events are judged by reaches its end. A clock in memory begins anew with
+each restart: an event that would have been late counts again, and the window, updated, is written once more when the
+new clock gets there, with all that was counted until then. So by life of a clock (from one restart to the next) the
+job's function over the events up to it gives each row that must stand in the result, and no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from twinrun.events.json_ import quoted
+from twinrun.explain.counterfactual import USED
+from twinrun.explain.differing import KEY_ID, differing_keys, rows_at
+from twinrun.explain.evidence import Evidence, causes_of, events_of
+from twinrun.explain.late import is_dropped
+from twinrun.explain.needed import only_needed
+from twinrun.explain.sides import Sides
+from twinrun.external.causes import World
+from twinrun.external.mark import CLOCK_END, LIFE
+from twinrun.job.passing import EVERY, Passage
+from twinrun.results.touched import window_starts
+
+_LIVES, _WAITS = "_lives", "_waits"
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """What is known of when windows are written.
+
+    ``restarts``: how many are declared; ``ends``: with restarts, ``_partition``, `LIFE` and `CLOCK_END` of each clock;
+    ``appended``: every row that is written stays; ``passage``: which events reach the window.
+    """
+
+    appended: bool
+    restarts: int = 0
+    ends: DataFrame | None = None
+    passage: Passage = EVERY
+
+
+def clock_ends(marked: DataFrame) -> DataFrame:
+    """Where the clock of each partition stood at the end of each of its lives. A row for each; lazy."""
+    return marked.groupBy("_partition", LIFE).agg(F.max(CLOCK_END).alias(CLOCK_END))
+
+
+def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | None:
+    """By key and window of the result, in which lives it is written, and whether something waits. Lazy.
+
+    Returns
+    -------
+    DataFrame or None
+        ``_by_KEY`` of each key, ``_place`` (start of the window), ``_lives`` (sorted; empty: never written) and
+        ``_waits`` (an event was counted, and the window has not been written since). None where the keys of the result
+        are no fields of the events. Windows with events of a key in several partitions are left out: each has a clock.
+    """
+    job, evidence = world.job, world.material.evidence
+    if len(evidence) != 1 or events_of(job, evidence) != "row":
+        return None
+    keys = [name for name in evidence[0].on if name != "_place"]
+    used = clocks.passage.reaching(marked).filter(USED)
+    pairs = used.withColumn("_start_ms", F.explode(window_starts(job, job.sources[0].event_time)))
+    end_ms = F.col("_start_ms") + F.lit(job.window_ms)
+    kept = pairs.filter(~is_dropped(end_ms * F.lit(1000))).select(
+        *[F.col(quoted(key)).alias(f"_by_{key}") for key in keys],
+        F.timestamp_millis("_start_ms").alias("_place"),
+        end_ms.alias("_end_ms"),
+        "_partition",
+        LIFE,
+        CLOCK_END,
+    )
+    by = [*[quoted(f"_by_{key}") for key in keys], "_place"]
+    counted = kept.groupBy(*by, "_end_ms", "_partition", LIFE).agg(F.max(CLOCK_END).alias(CLOCK_END))
+    if clocks.ends is None:
+        closed = counted.withColumn("_in", F.when(F.col(CLOCK_END) >= F.col("_end_ms"), F.col(LIFE)))
+    else:
+        ends = clocks.ends.toDF("_p", "_l", "_e")
+        since = (F.col("_partition") == F.col("_p")) & (F.col("_l") >= F.col(LIFE))
+        joined = counted.join(F.broadcast(ends), since & (F.col("_e") >= F.col("_end_ms")), "left")
+        closed = joined.groupBy(*by, "_partition", LIFE).agg(F.min("_l").alias("_in"))
+    found = closed.groupBy(*by).agg(
+        F.array_sort(F.collect_set("_in")).alias(_LIVES),
+        F.max(F.col("_in").isNull()).alias(_WAITS),
+        F.count_distinct("_partition").alias("_partitions"),
+    )
+    return found.filter(F.col("_partitions") == 1).drop("_partitions")
+
+
+def written_unexpectedly(world: World, written: DataFrame, stream: DataFrame) -> int:
+    """Rows of the result in windows that, by the rule, have never been written. One Spark job.
+
+    Any such row means that windows come out by more than the rule says, so that no missing one is known to wait.
+    """
+    never = written.filter(F.size(_LIVES) == 0)
+    return stream.join(never, _of_result(world, world.material.evidence[0]), "left_semi").count()
+
+
+def explain_written(
+    rows: DataFrame, world: World, written: DataFrame, stream: DataFrame, clocks: Clocks, *, waiting: bool
+) -> DataFrame | None:
+    """Rows that are explained by when their window was written, with ``verdict`` and ``causes``; None without any.
+
+    ``emitted_again``: the result holds exactly the rows that the function gives up to each life in which the window was
+    written, one for each. ``pending``: it holds those that were written, and an event has been counted since.
+    About one Spark job where no window waits or was written twice, else two or three.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Differing rows with `KEY_ID` and ``place``.
+    stream : DataFrame
+        The whole external result, copies included.
+    waiting : bool
+        Whether a window that was never written may be called pending.
+    """
+    job, material, evidence = world.job, world.material, world.material.evidence[0]
+    waits = F.col(_WAITS) & (F.lit(waiting) | (F.size(_LIVES) > 0))
+    again = F.size(_LIVES) > 1 if clocks.appended else F.lit(False)
+    placed = rows.join(written, _of_difference(evidence)).filter(waits | again).drop(*_by(evidence), "_place")
+    placed = placed.localCheckpoint()
+    if not placed.limit(1).count():
+        return None
+    keys = placed.select(KEY_ID).distinct().localCheckpoint()
+    name = job.sources[0].name
+    parts = []
+    for life in range(clocks.restarts + 1):
+        upto = material.marked[name].filter(F.col(LIFE) <= life)
+        mine = written.filter(F.array_contains(_LIVES, F.lit(life))).withColumn(
+            "_last", F.array_max(_LIVES) == F.lit(life)
+        )
+        given = world.rows({name: upto})
+        parts.append(given.join(mine, _of_result(world, evidence)).select(*[quoted(c) for c in given.columns], "_last"))
+    emitted = rows_at(job, reduce(DataFrame.unionByName, parts), keys).localCheckpoint()
+    must_hold = (emitted if clocks.appended else emitted.filter("_last")).drop("_last")
+    counted = rows_at(job, world.rows(material.marked), keys).localCheckpoint()
+    batch = rows_at(job, material.sides.batch, keys)
+    flags = [
+        differing_keys(job, must_hold, rows_at(job, stream, keys), "_not_written"),
+        differing_keys(job, material.whole, material.sides.batch, "_batch_wrong", material.ranges),
+        differing_keys(job, counted, batch, "_lost"),
+    ]
+    judged = causes_of(placed.drop("causes"), [evidence])
+    for flag in flags:
+        judged = judged.join(flag, KEY_ID, "left")
+    none = F.create_map().cast("map<string,bigint>")
+    found = F.map_concat(
+        F.when(F.col("_lost").isNotNull(), F.col("causes")).otherwise(none),
+        F.when(again, _one("emitted_again")).otherwise(none),
+        F.when(waits, _one("pending")).otherwise(none),
+    )
+    right = F.col("_not_written").isNull() & F.col("_batch_wrong").isNull()
+    named = F.col("_lost").isNull() | (F.size("causes") > 0)  # what else is lost has its events, or nothing is proven
+    proven = judged.filter(right & named).withColumn("_found", found)
+    kept = [F.col(quoted(column)) for column in rows.columns if column != "causes"]
+    done = proven.select(*kept, F.lit("explained").alias("verdict"), F.col("_found").alias("causes")).localCheckpoint()
+    # Held against what the engine had counted, not against its table, which has several rows of the key.
+    as_counted = replace(material, sides=Sides(material.sides.batch, counted))
+    return only_needed(job, done, as_counted, world.rows)
+
+
+def _one(cause: str) -> Column:
+    return F.create_map(F.lit(cause), F.lit(0).cast("bigint"))
+
+
+def _by(evidence: Evidence) -> list[str]:
+    return [f"_by_{name}" for name in evidence.on if name != "_place"]
+
+
+def _of_difference(evidence: Evidence) -> Column:
+    """Condition: the differing row is of this key and window."""
+    condition = F.col("place").eqNullSafe(F.col("_place"))
+    for name in evidence.on:
+        if name != "_place":
+            condition = condition & F.col("key")[name].eqNullSafe(F.col(quoted(f"_by_{name}")))
+    return condition
+
+
+def _of_result(world: World, evidence: Evidence) -> Column:
+    """Condition: the row of a result is of this key and window."""
+    condition = F.col(quoted(world.job.window_column)).cast("timestamp").eqNullSafe(F.col("_place"))
+    for name in evidence.on:
+        if name != "_place":
+            condition = condition & F.col(quoted(name)).eqNullSafe(F.col(quoted(f"_by_{name}")))
+    return condition
