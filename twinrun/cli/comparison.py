@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from twinrun.cli.output import columns
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 10
 MAX_COLUMNS = 10
 _CELL = 40
+_TIMES = ("timestamp", "timestamp_ntz")
+_UNDECLARED = ("array", "map", "struct", "interval", "variant", "void", "time(")
+"""How types begin that no declaration brings to another."""
 _COMMA = ","
 _WORDS = {
     "changed": "changed",
@@ -50,10 +56,14 @@ def comparison_lines(found: Comparison, refs: tuple[str, str], read: tuple[Read,
         lines += _more(len(found.columns) - MAX_COLUMNS, "column")
     if found.schema_differences:
         lines.append("schemas:")
-        lines += [f"  {_schema(each)}" for each in found.schema_differences]
+        names = _told_apart([each.name for each in found.schema_differences])
+        lines += [f"  {_schema(each, names)}" for each in found.schema_differences]
     if found.samples:
         lines.append("rows:")
-        rows = [row for sample in found.samples[:MAX_SAMPLES] for row in _sample_rows(sample)]
+        shown = found.samples[:MAX_SAMPLES]
+        keys = _told_apart([_key_text(sample) for sample in shown])
+        times = {each.name for each in found.schema.columns if each.dtype.simpleString() in _TIMES}
+        rows = [row for sample in shown for row in _sample_rows(sample, keys[_key_text(sample)], times)]
         lines += columns([("key", "what", "column", "batch", "stream", "difference"), *rows])
         lines += _more(found.rows_different - min(len(found.samples), MAX_SAMPLES), "row")
     return lines
@@ -130,7 +140,8 @@ def _keys_counted(found: Comparison) -> str:
     if found.keys_counted == "all" or found.verdict == "nothing_compared":
         return ""
     if not found.windows_suspected:
-        return "repeated ones not counted, as the rows are equal (--full counts them)"
+        equal = "the columns of both tables are" if found.schema_differences else "the rows are"
+        return f"repeated ones not counted, as {equal} equal (--full counts them)"
     parts = "windows" if found.windows_compared else "parts"
     return f"repeated ones counted in the {parts} whose digests differ (--full counts all)"
 
@@ -149,11 +160,13 @@ def _column(each: Any) -> tuple[str, ...]:
     return each.name, plural(each.different, "row"), largest
 
 
-def _schema(each: Any) -> str:
+def _schema(each: SchemaDifference, names: Mapping[str, str]) -> str:
+    name = names[each.name]
     if each.kind == "type_differs":
-        return f"{each.name}: {each.batch_type} in batch, {each.stream_type} in stream{_way(each)}"
+        return f"{name}: {each.batch_type} in batch, {each.stream_type} in stream{_way(each)}"
     where = "only in batch" if each.kind == "missing_in_stream" else "only in stream"
-    return f"{each.name}: {where}" + (f" (the nearest of the other is {each.nearest})" if each.nearest else "")
+    nearest = names.get(each.nearest, each.nearest) if each.nearest else ""
+    return f"{name}: {where}" + (f" (the nearest of the other is {nearest})" if nearest else "")
 
 
 def _way(each: SchemaDifference) -> str:
@@ -161,24 +174,56 @@ def _way(each: SchemaDifference) -> str:
     types = {each.batch_type, each.stream_type}
     if types == {"timestamp", "timestamp_ntz"}:
         return " (--naive-time-zone UTC compares them, if the naive times are in UTC)"
-    nested = any(str(text).startswith(("array", "map", "struct")) for text in types)
-    return "" if nested else f" (--as {each.name}=TYPE compares both as one type)"
+    undeclared = any(str(text).startswith(_UNDECLARED) for text in types)
+    return "" if undeclared else f" (--as {each.name}=TYPE compares both as one type)"
 
 
-def _sample_rows(sample: Sample) -> list[tuple[str, ...]]:
+def _key_text(sample: Sample) -> str:
+    """The whole key on one line."""
+    key = _loaded(sample.key)
+    long = any(isinstance(cell, str) and len(cell) > _CELL for cell in key.values())
+    return " · ".join(map(str, key.values())) if long else joined(key)
+
+
+def _told_apart(texts: Sequence[str]) -> dict[str, str]:
+    """What is shown for each of some texts, so that no two that differ look the same where one is under the other."""
+    shown = {text: fit(visible(text), 2 * _CELL) for text in texts}
+    for one, other in combinations(dict.fromkeys(texts), 2):
+        if _look(shown[one]) == _look(shown[other]) or _one_letter_apart(one, other):
+            left, right, _ = apart(one, other, 2 * _CELL)
+            shown |= {one: left, other: right}
+    return shown
+
+
+def _look(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _one_letter_apart(one: str, other: str) -> bool:
+    """Whether two texts differ in one letter that may look the same: one of them is of another script."""
+    if len(one) != len(other):
+        return False
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+    return len(pairs) == 1 and pairs[0][0].isascii() != pairs[0][1].isascii()
+
+
+def _sample_rows(sample: Sample, key: str, times: Collection[str]) -> list[tuple[str, ...]]:
     """A changed row has a line per differing column; a row of one side has one."""
-    key, what = fit(visible(joined(_loaded(sample.key))), 2 * _CELL), _WORDS[sample.kind]
+    what = _WORDS[sample.kind]
     batch, stream = (_loaded(side) if side else {} for side in (sample.batch, sample.stream))
     if not sample.columns:
         return [(key, what, "", "", "", "")]
-    return [(key, what, visible(name), *_cells(batch.get(name), stream.get(name))) for name in sample.columns]
+    return [
+        (key, what, visible(name), *_cells(batch.get(name), stream.get(name), name in times)) for name in sample.columns
+    ]
 
 
-def _cells(batch: Any, stream: Any) -> tuple[str, str, str]:
+def _cells(batch: Any, stream: Any, is_time: bool) -> tuple[str, str, str]:
     """Both values so that they look different, and by how much or from where on they differ."""
-    short = [_ZEROS.sub(_without_zeros, each) if isinstance(each, str) else each for each in (batch, stream)]
-    if short[0] != short[1]:
-        batch, stream = short
+    if is_time:
+        batch, stream = (
+            _ZEROS.sub(_without_zeros, each) if isinstance(each, str) else each for each in (batch, stream)
+        )
     left, right, where = apart(batch, stream, _CELL)
     far = difference(batch, stream)
     return left, right, where if where and far in (NONE, "0") else far
@@ -190,7 +235,13 @@ def _without_zeros(match: re.Match[str]) -> str:
 
 
 def _loaded(text: str) -> Any:
-    return json.loads(text, parse_float=_number)
+    return json.loads(text, parse_float=_number, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """An object; where a name stands twice, as it may in a map, all its entries."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else [{name: value} for name, value in pairs]
 
 
 def _number(text: str) -> float | str:

@@ -37,14 +37,17 @@ def groupable(column: Column, dtype: T.DataType) -> Column:
         return F.when(column.isNotNull(), F.struct(*fields))
     assert isinstance(dtype, T.MapType)
     key, value = dtype.keyType, dtype.valueType
-    return F.array_sort(
-        F.transform(
-            F.map_entries(column),
-            lambda entry: F.struct(
-                groupable(entry.getField("key"), key).alias("f0"),
-                groupable(entry.getField("value"), value).alias("f1"),
-            ),
-        )
+    # By key, then by place: of a key that stands twice, the last entry counts.
+    placed = F.transform(
+        F.map_entries(column),
+        lambda entry, place: F.struct(
+            groupable(entry.getField("key"), key).alias("f0"),
+            place.alias("place"),
+            groupable(entry.getField("value"), value).alias("f1"),
+        ),
+    )
+    return F.transform(
+        F.array_sort(placed), lambda entry: F.struct(entry.getField("f0").alias("f0"), entry.getField("f1").alias("f1"))
     )
 
 

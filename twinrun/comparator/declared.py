@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 
 from twinrun.comparator.plan import PlannedColumn, SchemaPlan, Side
 from twinrun.errors import InputError, TableError
-from twinrun.tables.stored import INTEGRALS, wider
+from twinrun.tables.stored import FLOATS, INTEGRALS, wider
 from twinrun.wording import plural
 
 _NAMED: dict[str, T.DataType] = {
@@ -38,6 +38,15 @@ _ZONE = re.compile(r"(?:UTC|GMT|Z)?(?:([+-])(\d{1,2})(?::?([0-5]\d))?)?", re.IGN
 _NUMBERS: tuple[type[T.DataType], ...] = (*INTEGRALS, T.FloatType, T.DoubleType, T.DecimalType)
 _TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)
 _DAY = r"^\s*[+-]?\d{4,7}-\d{1,2}-\d{1,2}"
+_ZONED = _DAY + r"[T ].*[A-Za-z+-]"
+_NUMERAL = r"^\s*[+-]?(\d*)\.?(\d*)(?:[eE]([+-]?\d{1,9}))?\s*$"
+_NO_NUMBER = r"(?i)^\s*(?:nan|[+-]?inf(?:inity)?)\s*$"
+# The largest numbers of types, next to which a float has none: what Spark casts beyond becomes this number.
+_LARGEST: dict[tuple[type[T.DataType], type[T.DataType]], int] = {
+    (T.LongType, T.FloatType): 2**63 - 1,
+    (T.LongType, T.DoubleType): 2**63 - 1,
+    (T.IntegerType, T.FloatType): 2**31 - 1,
+}
 
 
 def type_named(text: str) -> T.DataType:
@@ -149,6 +158,13 @@ def changes(value: Column, held: T.DataType, declared: T.DataType) -> Column:
     lost = made.isNull()
     if not isinstance(held, T.StringType):
         lost = lost | ~made.try_cast(held).eqNullSafe(value)
+        for whole, (kept, other) in ((value, (held, declared)), (made, (declared, held))):
+            largest = _LARGEST.get((type(kept), type(other)))
+            lost = lost if largest is None else lost | (whole == F.lit(largest))
+    elif isinstance(declared, FLOATS):
+        # 1e400 would be infinite, and 16777217 another number in a float.
+        same = _numeral(value).eqNullSafe(_numeral(made.cast("string"))) | _surely_kept(value, made, declared)
+        lost = lost | ~F.when(value.rlike(_NUMERAL), same).otherwise(value.rlike(_NO_NUMBER))
     elif isinstance(declared, T.DecimalType):
         # Spark rounds the digits that a decimal has no room for.
         digits = F.regexp_extract(value, r"\.(\d*?)0*\s*$", 1)
@@ -158,4 +174,24 @@ def changes(value: Column, held: T.DataType, declared: T.DataType) -> Column:
     elif isinstance(declared, (T.TimestampType, T.TimestampNTZType)):
         # A time of day alone would be today's; a tenth digit and on would be cut.
         lost = lost | ~value.rlike(_DAY) | value.rlike(r"\.\d{6}\d*[1-9]")
+        if isinstance(declared, T.TimestampNTZType):
+            # Spark drops the zone.
+            lost = lost | value.rlike(_ZONED)
     return value.isNotNull() & F.coalesce(lost, F.lit(True))
+
+
+def _surely_kept(text: Column, made: Column, declared: T.DataType) -> Column:
+    """Whether a number has so few digits that no other number of so many is read as the same float."""
+    digits, least = (6, 1.2e-38) if isinstance(declared, T.FloatType) else (15, 2.3e-308)
+    few = F.length(F.regexp_replace(_numeral(text), r"-|e.*", "")) <= digits
+    return few & (F.abs(made) >= F.lit(least)) & (F.abs(made) < F.lit(float("inf")))
+
+
+def _numeral(text: Column) -> Column:
+    """The digits of a number and the power of ten behind them: one text per number, whatever its zeros and point."""
+    whole, part, power = (F.regexp_extract(text, _NUMERAL, group) for group in (1, 2, 3))
+    digits = F.ltrim(F.concat(whole, part), F.lit("0"))
+    kept = F.rtrim(digits, F.lit("0"))
+    exponent = F.coalesce(power.try_cast("bigint"), F.lit(0)) - F.length(part) + F.length(digits) - F.length(kept)
+    sign = F.when(text.rlike(r"^\s*-"), F.lit("-")).otherwise(F.lit(""))
+    return F.when(kept == "", F.lit("0")).otherwise(F.concat(sign, kept, F.lit("e"), exponent.cast("string")))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from twinrun.comparator.drilldown import KINDS, public_columns
 from twinrun.comparator.frame import column_name
@@ -56,7 +57,7 @@ def count_details(pairs: DataFrame, plan: SchemaPlan, sample_rows: int, suspecte
     aggregates += [F.collect_set(code).alias(f"windows_{side}") for side, code in enumerate(codes)]
     summed = pairs.groupBy("kind").agg(*aggregates)
     if sample_rows > 0:
-        summed = summed.withColumn("samples", F.transform("samples", _sample_fields))
+        summed = summed.withColumn("samples", F.transform("samples", lambda found: _sample_fields(found, plan)))
     rows = {row["kind"]: row for row in summed.collect()}
     found = [rows[kind] for kind in KINDS if kind in rows]
     return Details(
@@ -118,16 +119,33 @@ def _stats(found: Sequence[Row], place: int, column: PlannedColumn) -> ColumnSta
     return ColumnStats(column.name, sum(row[f"different_{place}"] for row in found), largest("abs"), largest("rel"))
 
 
-def _sample_fields(found: Column) -> Column:
+def _legible(row: Column, places: Iterable[int], plan: SchemaPlan) -> Column:
+    """A row or key of which texts that are not UTF-8 are their bytes: in JSON all of them would be question marks."""
+    columns = [plan.columns[place] for place in places]
+    if not any(isinstance(column.dtype, T.StringType) for column in columns):
+        return row
+    cells = {column.name: row.getField(column.name) for column in columns}
+    for column in columns:
+        if isinstance(column.dtype, T.StringType):
+            text = cells[column.name]
+            bare = F.concat(F.lit("not UTF-8: "), F.hex(text))
+            cells[column.name] = F.when(text.isNull() | F.is_valid_utf8(text), text).otherwise(bare)
+    return F.when(row.isNotNull(), F.struct(*(cell.alias(name) for name, cell in cells.items())))
+
+
+def _sample_fields(found: Column, plan: SchemaPlan) -> Column:
     # Spark writes milliseconds by default: two times that differ by less would look the same.
     exact = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"
     options = {"ignoreNullFields": "false", "timestampFormat": f"{exact}XXX", "timestampNTZFormat": exact}
     window = F.struct(found.getField("window").alias("window"))
     return F.struct(
         *(found.getField(name).alias(name) for name in ("kind", "copy", "columns")),
-        F.to_json(found.getField("key"), options).alias("key"),
+        F.to_json(_legible(found.getField("key"), plan.keys, plan), options).alias("key"),
         F.to_json(window, options).alias("window"),
-        *(F.to_json(found.getField(side), options).alias(side) for side in ("batch", "stream")),
+        *(
+            F.to_json(_legible(found.getField(side), range(len(plan.columns)), plan), options).alias(side)
+            for side in ("batch", "stream")
+        ),
     )
 
 

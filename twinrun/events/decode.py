@@ -30,7 +30,7 @@ from twinrun.events.rules import field_rules, time_form
 from twinrun.events.source import COORDINATES, Source
 
 _INSTANT = "TIMESTAMP_LTZ"
-DECODER_VERSION = "2"
+DECODER_VERSION = "3"
 """Raised whenever the same bytes could decode differently; part of every quarantine row."""
 
 

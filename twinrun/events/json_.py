@@ -34,6 +34,7 @@ from twinrun.events.tagged import (
     AS_IT_STANDS,
     LONG,
     NESTED,
+    STRING,
     TOO_MUCH,
     any_place,
     as_it_stands,
@@ -83,11 +84,23 @@ _ANY_REWRITTEN = r'(?:^|\x01)(?:-?\d+\.\d+(?:E-?\d+)?|"-?Infinity")(?=\x01|\z)'
 _ANY_ZERO, _ANY_DIGITS = r"(?:^|\x01)0(?=\x01|\z)", r"(?:^|\x01)-?\d+(?=\x01|\z)"
 # An escape from uD800 to uDFFF that is not one of a pair: Spark would make a question mark of it.
 _HALF = r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+# A name of 50,000 characters is the longest that Spark reads; tagged, it is longer.
+_LONG_NAME = r'"[^"\\]{50000}"\s*:'
+LEVELS = 998
+"""How deep a record may be: Spark reads 1,000 levels, and it is parsed inside two."""
+# Brackets alone, without those inside strings; only of records that are bad and long.
+_TOO_DEEP = rf"""(length(_text) > {LEVELS} AND aggregate(
+    split(regexp_replace(_text, r'{STRING}|[^\[\]{{}}]', ''), ''), named_struct('now', 0, 'most', 0),
+    (a, c) -> named_struct('now', a.now + CASE WHEN c IN ('[', '{{') THEN 1 WHEN c = '' THEN 0 ELSE -1 END,
+        'most', greatest(a.most, a.now + CASE WHEN c IN ('[', '{{') THEN 1 ELSE 0 END)),
+    a -> a.most) > {LEVELS})"""
 _EARLY = rf"""CASE WHEN value IS NULL OR trim(_text) = '' THEN 'empty_value|the record has no value'
     WHEN NOT is_valid_utf8(_text) THEN 'not_utf8|the value is not valid UTF-8 text'
     WHEN (contains(_text, r'\ud') OR contains(_text, r'\uD'))
         AND replace(_text, r'\\', '-') RLIKE r'{_HALF}'
-    THEN 'not_utf8|an escape in the value is half of a surrogate pair, which UTF-8 does not hold' END"""
+    THEN 'not_utf8|an escape in the value is half of a surrogate pair, which UTF-8 does not hold'
+    WHEN octet_length(_text) > 50000 AND _text RLIKE r'{_LONG_NAME}'
+    THEN 'not_json|a name of 50,000 characters or more, which is not read' END"""
 
 
 def decode_json(rows: DataFrame, wire: StructType) -> DataFrame:
@@ -150,9 +163,9 @@ def _said(wire: StructType) -> str:
     """SQL of what is wrong with a record: rule, a bar and the reason; null where nothing is."""
     shown = f"substring(_text, 1, {SHOWN_CHARACTERS})"
     return f"""CASE WHEN _early IS NOT NULL THEN _early WHEN _look IS NULL THEN NULL
-        WHEN NOT _good AND (_look.raw.{_CORRUPT} IS NOT NULL OR _look.raw IS NULL) THEN concat(
-            'not_json|not a JSON object', CASE WHEN length(_text) > {LONG}
-            THEN ', or one with numbers of over 1,000 digits or over 1,000 levels: ' ELSE ': ' END, {shown})
+        WHEN NOT _good AND (_look.raw.{_CORRUPT} IS NOT NULL OR _look.raw IS NULL OR {_TOO_DEEP}) THEN concat(
+            'not_json|not a JSON object', CASE WHEN length(_text) > {LONG} THEN ', or one of over {LEVELS} levels,'
+            ' with a number of over 1,000 digits or a name of 50,000 characters: ' ELSE ': ' END, {shown})
         ELSE coalesce({first_wrong("_look", "_good", wire)},
             CASE WHEN NOT _good THEN concat(CASE WHEN _look.typed.{_CORRUPT} IS NOT NULL
             THEN 'wrong_type|a nested or repeated value has another type: '

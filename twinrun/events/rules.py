@@ -7,13 +7,24 @@ event_time_ahead, out_of_range.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from functools import partial, reduce
 from operator import or_
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, LongType, StructField, StructType, TimestampType
+from pyspark.sql.types import (
+    DataType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    LongType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
 from twinrun.durations import human
 from twinrun.events.exact import (
@@ -49,6 +60,8 @@ RULES = (
 
 _YEAR_MS = 31_557_600_000
 _NEAR_MS = 20 * _YEAR_MS
+_EXACT = Context(prec=800)
+"""Enough digits for any double in full."""
 TEXTS = TimeForm(numbers=False, texts=True)
 NUMBERS = TimeForm(numbers=True, texts=False)
 Check = tuple[Column, str, Column | None]
@@ -98,7 +111,7 @@ def field_rules(
             unread.append((f"event time {name}" if field.name == name else f"field {field.name}", found))
     late += _ahead(source, kafka_ms, typed.get(name, fields[name]))
     for ranged, (low, high) in source.ranges.items():
-        late.append(_range_check(fields[ranged], ranged, low, high))
+        late.append(_range_check(fields[ranged], read[ranged].dataType, ranged, low, high))
     for field in declared:
         unfit = first_text(fields[field.name], read[field.name].dataType, field.dataType, unfit_number)
         if unfit is not None and field.name != name:
@@ -215,13 +228,28 @@ def _ahead(source: Source, kafka_ms: Column, event_time: Column) -> list[Check]:
 
 
 def _range_check(
-    column: Column, name: str, low: float | int | None, high: float | int | None
+    column: Column, read: DataType, name: str, low: float | int | None, high: float | int | None
 ) -> tuple[Column, str, Column]:
-    outside = [column < F.lit(low)] if low is not None else []
-    outside += [column > F.lit(high)] if high is not None else []
+    outside = [column < _limit(low, read, ROUND_CEILING)] if low is not None else []
+    outside += [column > _limit(high, read, ROUND_FLOOR)] if high is not None else []
+    shown = column.cast("string")
+    if isinstance(read, DecimalType):
+        shown = F.regexp_replace(F.regexp_replace(shown, r"(\.\d*?)0+$", "$1"), r"\.$", "")
     says = F.concat(
         F.lit(f"field {name} = "),
-        column.cast("string"),
+        shown,
         F.lit(f" is outside [{'' if low is None else low}, {'' if high is None else high}]"),
     )
     return reduce(or_, outside, F.lit(False)), "out_of_range", says
+
+
+def _limit(limit: float | int, read: DataType, rounding: str) -> Column:
+    """A limit in the field's own type: as a double, 0.1 would lie below a FLOAT of 0.1, and a DECIMAL lose digits."""
+    if isinstance(read, FloatType | DoubleType) or math.isinf(limit):
+        return F.lit(float(limit)).cast(read if isinstance(read, FloatType) else DoubleType())
+    scale = read.scale if isinstance(read, DecimalType) else 0
+    most = Decimal(10**38 - 1).scaleb(-scale, _EXACT)
+    # Values are multiples of the last digit: rounded inwards, the limit lets the same ones through.
+    exact = Decimal(repr(limit)).quantize(Decimal(1).scaleb(-scale), rounding, _EXACT)
+    exact = max(-most, min(most, exact))
+    return F.lit(int(exact)) if scale == 0 and abs(exact) < 2**63 else F.lit(exact)

@@ -37,8 +37,8 @@ LONG = 1000
 
 # A string, and a run of anything but numbers in which strings are whole; possessive, so that no text can exhaust
 # the stack or the time.
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_FIRST_NUMBER = rf'\G((?:[^"\d-]++|{_STRING})*+)(-?\d[\d.eE+-]*+)'
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FIRST_NUMBER = rf'\G((?:[^"\d-]++|{STRING})*+)(-?\d[\d.eE+-]*+)'
 # What BigDecimal reads of a text in quotes, without the digits of other scripts and the commas that Spark drops.
 _DECIMAL_TEXT = r"^[ns][+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?\z"
 # Spark writes out all digits of a decimal with a large exponent, for minutes or until memory ends; and Java needs
@@ -73,7 +73,9 @@ _VERDICTS = {
     "double": f"CASE WHEN NOT t LIKE 'n%' THEN 't' WHEN {_LOST.format('DOUBLE')} THEN 'r' END",
     "float": f"CASE WHEN NOT t LIKE 'n%' THEN 't' WHEN {_LOST.format('FLOAT')} THEN 'r' END",
     "boolean": "CASE WHEN t NOT IN ('true', 'false') THEN 't' END",
-    "binary": "CASE WHEN NOT t LIKE 's%' THEN 't' END",
+    # Groups of four: after an incomplete one the reader gives up on the whole record.
+    "binary": r"""CASE WHEN NOT t RLIKE r'^s[\x00-\x20A-Za-z0-9+/=]*+\z'
+        OR (length(regexp_replace(t, r'[\x00-\x20]', '')) - 1) % 4 <> 0 THEN 't' END""",
 }
 _BETWEEN = "\x01"
 _FIELD = re.compile(r"\w+:(?!struct)\w+")
@@ -92,7 +94,7 @@ SHOWN = AS_IT_STANDS.replace("CASE ", """CASE WHEN t LIKE 's%' THEN concat('"', 
 
 def tagged(text: Column) -> Column:
     """JSON in which every string, names too, begins with ``s``, and every number is a string that begins with ``n``."""
-    strings = F.regexp_replace(text, rf'"({_STRING[1:-1]})"', '"s$1"')
+    strings = F.regexp_replace(text, rf'"({STRING[1:-1]})"', '"s$1"')
     return F.regexp_replace(strings, _FIRST_NUMBER, '$1"n$2"')
 
 

@@ -113,7 +113,7 @@ def read_parquet(
             raise TableError(f"the files of {path} changed while they were listed.", fix="run it again")
         rows = _in_session(rows, spark, path)
     partitions = tuple(each.name for each in folder.partitions if each.name not in leave)
-    return ParquetTable(rows, partitions, left, len(folder.uris), (*folder.facts, *_facts(columns, folder)))
+    return ParquetTable(rows, partitions, left, len(folder.uris), (*folder.facts, *_facts(columns, folder, as_numbers)))
 
 
 @dataclass
@@ -138,6 +138,10 @@ class Held:
     def dtype(self) -> T.DataType | None:
         """The type of the values as they are handed on; None where the files' types have none in common."""
         return _common((kind.value_type for kind in self.by_kind), lambda one, two: merged(one, two) or wider(one, two))
+
+    def is_numbers(self, as_numbers: Collection[str]) -> bool:
+        """Whether it is read as the nanoseconds that it holds."""
+        return self.name in as_numbers and all(kind.is_nanoseconds for kind in self.by_kind)
 
     @property
     def uniform(self) -> bool:
@@ -303,7 +307,7 @@ def _one_kind(left: Stored, right: Stored) -> Stored:
 
 def _value(name: str, kind: Stored | None, held: Held, as_numbers: Collection[str]) -> Column:
     """A column's values as they are handed on: exact, in the type that all files share, null where a file lacks it."""
-    number = name in as_numbers and all(each.is_nanoseconds for each in held.by_kind)
+    number = held.is_numbers(as_numbers)
     dtype = T.LongType() if number else held.dtype
     assert dtype is not None
     if kind is None:
@@ -356,7 +360,7 @@ def _unescaped(text: Column) -> Column:
     return F.url_decode(F.replace(text, F.lit("+"), F.lit("%2B")))
 
 
-def _facts(columns: Mapping[str, Held], folder: Folder) -> tuple[str, ...]:
+def _facts(columns: Mapping[str, Held], folder: Folder, as_numbers: Collection[str]) -> tuple[str, ...]:
     """A sentence per column that not all files have, hold in one type, or hold as what it is read."""
     facts = []
     for name, held in columns.items():
@@ -368,6 +372,7 @@ def _facts(columns: Mapping[str, Held], folder: Folder) -> tuple[str, ...]:
         types = {kind.value_type.simpleString() for kind in held.by_kind}
         if len(types) > 1 or any(kind.special for kind in held.by_kind):
             read_as = "" if held.dtype is None else held.dtype.simpleString()
+            read_as = "bigint, the nanoseconds" if held.is_numbers(as_numbers) else read_as
             facts.append(f"column {name} is {_kinds_text(held, folder)}: read as {read_as}")
     return tuple(facts)
 

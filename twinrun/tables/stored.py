@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.ipc
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,7 +30,10 @@ _CHUNK = 500
 _BY_SPARK = "org.apache.spark.version"
 _SPARK_SCHEMA = "org.apache.spark.sql.parquet.row.metadata"
 _CHAR = "__CHAR_VARCHAR_TYPE_STRING"
+_NANOS_PER = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _NANOS_OF = {"MILLIS": 1_000_000, "MICROS": 1_000, "NANOS": 1}
+_NANOS_INSIDE = re.compile(r"int64 \S+ \((TIMESTAMP\(NANOS,(?:true|false)\))\)")
+_ARROW_SCHEMA = "ARROW:schema"
 _INT96_INSIDE = re.compile(r"(optional|required|repeated) int96 ")
 
 
@@ -94,7 +101,7 @@ def stored_columns(spark: SparkSession, folder: Folder) -> dict[Columns, list[in
     converter = package.ParquetToSparkSchemaConverter(spark._jsparkSession.sessionState().conf())
     conf = hadoop_conf(spark)
     place = {uri: index for index, uri in enumerate(folder.uris)}
-    known: dict[tuple[str, str, bool], Columns] = {}
+    known: dict[tuple[str, str, bool, str], Columns] = {}
     found: dict[Columns, list[int]] = {}
     for start in range(0, len(folder.files), _CHUNK):
         footers = _footers(jvm, reader, conf, folder, folder.files[start : start + _CHUNK])
@@ -104,7 +111,7 @@ def stored_columns(spark: SparkSession, folder: Folder) -> dict[Columns, list[in
             schema, told = meta.getSchema(), meta.getKeyValueMetaData()
             # Another writer may have copied the note that Spark wrote the file, but not the writer's name.
             by_spark = told.get(_BY_SPARK) is not None and str(meta.getCreatedBy()).startswith("parquet-mr")
-            key = (str(schema.toString()), told.get(_SPARK_SCHEMA) or "", by_spark)
+            key = (str(schema.toString()), told.get(_SPARK_SCHEMA) or "", by_spark, told.get(_ARROW_SCHEMA) or "")
             uri = one_form(str(footer.getFile().toUri().toString()))
             if key not in known:
                 known[key] = _columns_of(jvm, converter, schema, key, uri)
@@ -121,6 +128,11 @@ def _footers(jvm: Any, reader: Any, conf: Any, folder: Folder, files: Sequence[A
         if len(files) == 1:
             uri = str(files[0].getPath().toUri().getPath())
             what = "is empty" if files[0].getLen() == 0 else "is not a Parquet file, or is damaged"
+            if "URISyntaxException" in str(error):
+                raise TableError(
+                    f"{uri} cannot be read: Hadoop takes the colon in its name for the end of a scheme.",
+                    fix="rename the file",
+                ) from None
             raise TableError(
                 f"{uri} {what}.",
                 expected=f"nothing but Parquet files in {folder.path}",
@@ -132,15 +144,15 @@ def _footers(jvm: Any, reader: Any, conf: Any, folder: Folder, files: Sequence[A
         raise
 
 
-def _columns_of(jvm: Any, converter: Any, schema: Any, key: tuple[str, str, bool], uri: str) -> Columns:
+def _columns_of(jvm: Any, converter: Any, schema: Any, key: tuple[str, str, bool, str], uri: str) -> Columns:
     fields = list(schema.getFields())
     names = [str(each.getName()) for each in fields]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TableError(f"{uri} has more than one column named {twice[0]!r}.", fix="write it with one name per column")
-    told = _told_types(key[1])
+    told, durations = _told_types(key[1]), _durations(key[3])
     return tuple(
-        (name, _stored(jvm, converter, each, told.get(name), by_spark=key[2]))
+        (name, _duration(each, durations.get(name)) or _stored(jvm, converter, each, told.get(name), by_spark=key[2]))
         for name, each in zip(names, fields, strict=True)
     )
 
@@ -165,6 +177,25 @@ def _told_types(text: str) -> dict[str, T.DataType]:
     return told
 
 
+def _durations(text: str) -> dict[str, str]:
+    """The unit per column that Arrow noted as a duration, which Parquet has no type for."""
+    if not text:
+        return {}
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+    except (ValueError, pa.ArrowException):  # another version's, or no schema at all
+        return {}
+    return {each.name: each.type.unit for each in schema if pa.types.is_duration(each.type)}
+
+
+def _duration(column: Any, unit: str | None) -> Stored | None:
+    """A bare INT64 that is a number of some unit: two tables may hold theirs in different ones."""
+    if unit is None or not column.isPrimitive() or _words(column) != "INT64" or unit not in _NANOS_PER:
+        return None
+    text = f"INT64, a duration in {unit} by Arrow's note"
+    return Stored(text, T.LongType(), T.DecimalType(29, 0), special=f"duration {unit}")
+
+
 def _stored(jvm: Any, converter: Any, column: Any, told: T.DataType | None, *, by_spark: bool) -> Stored:
     text = _words(column)
     if column.isPrimitive() and not column.isRepetition(_repeated(jvm)):
@@ -187,6 +218,9 @@ def _stored(jvm: Any, converter: Any, column: Any, told: T.DataType | None, *, b
         problem = "of which Spark cannot read the time of day inside"
     elif not column.isPrimitive() and not by_spark and _INT96_INSIDE.search(str(column.toString())):
         problem = "whose INT96 times inside may have a part below a microsecond, which Spark would cut"
+    inside = _NANOS_INSIDE.search(str(column.toString())) if not column.isPrimitive() and not problem else None
+    if inside is not None:
+        return Stored(f"{text} with INT64 ({inside[1]}) inside", dtype, dtype, special=f"inside {inside[1]}")
     return Stored(text, dtype, dtype, problem=problem)
 
 
@@ -229,6 +263,9 @@ def exact_value(stored: Column, kind: Stored) -> Column:
         return F.timestamp_micros(_whole(stored, 1_000)).cast("timestamp_ntz")
     if kind.special.startswith("time "):
         return _time_text(stored.cast("bigint") * _NANOS_OF[kind.special.removeprefix("time ")])
+    if kind.special.startswith("duration "):
+        factor = F.lit(Decimal(_NANOS_PER[kind.special.removeprefix("duration ")]))
+        return (stored.cast("decimal(19,0)") * factor).cast(kind.value_type)
     if kind.special == "uuid":
         pattern = "^(.{8})(.{4})(.{4})(.{4})(.{12})$"
         return F.regexp_replace(F.lower(F.hex(stored)), pattern, "$1-$2-$3-$4-$5")

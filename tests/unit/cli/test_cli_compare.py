@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,41 @@ def test_rows_stand_side_by_side(run: Any, comparator: Any) -> None:
         "  null      only in batch",
         "  and 11 more rows",
     ]
+
+
+def test_keys_and_columns_that_differ_look_different(run: Any, comparator: Any) -> None:
+    long = "x" * 130
+    keys = ["ab", "ab ", "a", "\u0430", f"{long}1", f"{long}2", "one", "two"]
+    samples = tuple(Sample("only_batch", 1, (), json.dumps({"k": key}), None, "{}", None) for key in keys)
+    fields = [
+        T.StructType([T.StructField("k", T.StringType()), T.StructField(name, T.LongType())]) for name in "\u00e9e"
+    ]
+    fields[1] = T.StructType([T.StructField("k", T.StringType()), T.StructField("e\u0301", T.LongType())])
+    counts = {**dict.fromkeys(KINDS, 0), "only_batch": 8}
+    schema = plan_schema(*fields, ["k"], None, {})
+    comparator.answer = comparison(counts=counts, samples=samples, schema=schema, keys_counted="differing_windows")
+
+    lines = run("compare", "./b", "./s", "--keys", "k").out.splitlines()
+
+    shown = [line.split()[0] for line in lines[-8:]]
+    assert [*shown[:4], *shown[6:]] == ["ab", r"ab\x20", "a", r"\u0430", "one", "two"]
+    assert (shown[4][-1], shown[5][-1]) == ("1", "2")
+    assert [line for line in lines if ": only in" in line] == [
+        r"  e\u0301: only in stream",
+        r"  \xe9: only in batch",
+    ]
+    assert "  keys  repeated ones not counted, as the columns of both tables are equal (--full counts them)" in lines
+
+
+def test_a_text_is_shown_as_it_is_and_a_map_with_all_its_entries(run: Any, comparator: Any) -> None:
+    rows = ('{"v":"12:30:00.500000","m":{"a":1}}', '{"v":"12:30:00.700000","m":{"a":1,"a":1}}')
+    sample = Sample("changed", 1, ("v", "m"), '{"k":1}', None, *rows)
+    comparator.answer = comparison(counts={**dict.fromkeys(KINDS, 0), "changed": 1}, samples=(sample,))
+
+    lines = run("compare", "./b", "./s", "--keys", "k").out.splitlines()
+
+    assert lines[-2].split()[3:5] == ["12:30:00.500000", "12:30:00.700000"]
+    assert re.split(r" {2,}", lines[-1])[-3:] == ['{"a": 1}', '[{"a": 1}, {"a": 1}]', "–"]
 
 
 def test_json_has_the_samples_as_objects(run: Any, comparator: Any) -> None:

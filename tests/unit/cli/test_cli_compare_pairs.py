@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +263,43 @@ def test_hidden_files_that_are_not_parquet_and_folders_above_partitions_are_told
     assert found.verdict == "equal"
     assert "  batch:   _orders.csv: not read: hidden, and not Parquet" in lines
     assert "  batch:   the files of 2 folders below it are read as one table: a/, b/" in lines
+
+
+def test_what_is_told_of_a_column_is_what_was_done(pair: Pair, tmp_path: Path) -> None:
+    fine = of(pa.timestamp("ns"), 1_700_000_000_123_456_789)
+    offsets = pa.array(["?"]).buffers()[1]
+    for side, byte in (("a", b"\xff"), ("b", b"\xfe")):
+        text = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(byte))
+        put(tmp_path, f"{side}/x.parquet", k=[1], t=fine, v=text)
+    put(tmp_path, "colon/a:b.parquet", k=[1])
+
+    _, lines = pair("a", "b", types={"t": "bigint"})
+    assert "  batch:   column t is INT64 (TIMESTAMP(NANOS,false)): read as bigint, the nanoseconds" in lines
+    assert re.split(r" {2,}", lines[-1])[-3:] == ["not UTF-8: FF", "not UTF-8: FE", "from character 13"]
+    with pytest.raises(TableError, match=r"a:b\.parquet cannot be read: Hadoop takes the colon"):
+        pair("colon", "a")
+
+
+def test_a_unit_that_only_arrow_knows_and_the_order_of_a_repeated_name_count(pair: Pair, tmp_path: Path) -> None:
+    """Parquet stores durations as bare numbers; of a name that stands twice in a map the last one counts."""
+    for unit in ("s", "us", "ns"):
+        put(tmp_path, f"{unit}/x.parquet", k=[1], v=of(pa.duration(unit), 5))
+    put(tmp_path, "long/x.parquet", k=[1], v=of(pa.duration("ns"), 5_000_000_000))
+    put(tmp_path, "bare/x.parquet", k=[1], v=[5])
+    numbers = pa.map_(pa.string(), pa.int64())
+    for name, entries in {"m12": [("a", 1), ("b", 0), ("a", 2)], "m21": [("a", 2), ("a", 1), ("b", 0)]}.items():
+        put(tmp_path, f"{name}/x.parquet", k=[1], v=of(numbers, entries))
+    put(tmp_path, "m12b/x.parquet", k=[1], v=of(numbers, [("b", 0), ("a", 1), ("a", 2)]))
+    put(tmp_path, "inside/x.parquet", k=[1], v=of(pa.list_(pa.timestamp("ns")), [5]))
+
+    for one, other in (("s", "us"), ("us", "ns"), ("s", "bare"), ("m12", "m21")):
+        assert pair(one, other)[0].verdict == "different", (one, other)
+    for one, other in (("s", "long"), ("us", "us"), ("m12", "m12b")):
+        assert pair(one, other)[0].verdict == "equal", (one, other)
+    told = "  batch:   column v is INT64, a duration in s by Arrow's note: read as decimal(29,0)"
+    assert told in pair("s", "s")[1]
+    told = "  batch:   column v is a group (LIST) with INT64 (TIMESTAMP(NANOS,false)) inside: read as array<bigint>"
+    assert told in pair("inside", "inside")[1]
 
 
 def test_a_char_column_is_the_text_without_its_padding(pair: Pair, spark_session: SparkSession, tmp_path: Path) -> None:

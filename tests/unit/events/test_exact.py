@@ -251,7 +251,56 @@ def test_a_record_of_a_billion_digits_or_of_a_million_tokens_stops_nothing(spark
     ]
     assert (rows[6]["s"], rows[6]["d"]) == ("1.10", Decimal("1.50"))
     assert rows[0]["_reason"] == "field d: 1e1000000000 does not fit decimal(10,2)"
-    assert "over 1,000 levels" in rows[7]["_reason"]
+    assert "over 998 levels" in rows[7]["_reason"]
+
+
+def test_a_record_at_the_readers_limits_is_read_or_refused_for_what_it_is(spark_session: SparkSession) -> None:
+    def deep(levels: int) -> str:
+        return "[" * (levels - 1) + "]" * (levels - 1)
+
+    values = [
+        f'{{"ts":{T},"s":1.10,"q":{deep(998)}}}',
+        f'{{"ts":{T},"s":1.10,"q":{deep(999)}}}',
+        f'{{"ts":{T},"q":["{"[" * 2000}",{"[1]," * 2000}[]]}} trailing',
+        f'{{"ts":{T},"s":1.10,"{"n" * 49_999}":1}}',
+        f'{{"ts":{T},"s":1.10,"{"n" * 50_000}" :1}}',
+        f'{{"ts":{T},"s":1.10,"q":"{"n" * 60_000}"}}',
+    ]
+    rows = decode(raw(spark_session, values), SOURCE).orderBy("_offset").collect()
+    expected = [(None, "1.10"), ("not_json", None), ("trailing_bytes", None), (None, "1.10"), ("not_json", None)]
+    assert [(row["_rule"], row["s"]) for row in rows] == [*expected, (None, "1.10")]
+    assert "or one of over 998 levels" in rows[1]["_reason"]
+    assert "a name of 50,000 characters or more" in rows[4]["_reason"]
+
+
+def test_limits_are_compared_in_the_fields_own_type(spark_session: SparkSession) -> None:
+    """As doubles, 0.1 of a FLOAT is above 0.1, and the last digits of a DECIMAL or BIGINT do not count."""
+    fields = {
+        "g": ("FLOAT", (0.7, 1), ["0.7", "1"], ["0.69", "1.0000001"]),
+        "f": ("DOUBLE", (0, 0.1), ["0.1"], ["0.10000000000000002"]),
+        "e": ("DECIMAL(38,18)", (0.1, 1.5), ["0.1", "1.5"], ["0.099999999999999999", "1.500000000000000001"]),
+        "i": ("BIGINT", (0.5, 2.0**53), ["1", str(2**53)], ["0", str(2**53 + 1)]),
+        "n": ("INT", (-(10**30), 10**30), ["7"], []),
+    }
+    source = Source(
+        "x",
+        schema="ts BIGINT NOT NULL, " + ", ".join(f"{name} {kind}" for name, (kind, *_) in fields.items()),
+        event_time="ts",
+        ranges={name: limits for name, (_, limits, *_) in fields.items()},
+    )
+    cells = [
+        (name, text, rule)
+        for name, (_, _, *sides) in fields.items()
+        for texts, rule in zip(sides, (None, "out_of_range"), strict=True)
+        for text in texts
+    ]
+    values = [f'{{"ts":{T},"{name}":{text}}}' for name, text, _ in cells]
+    rows = decode(raw(spark_session, values), source).orderBy("_offset").collect()
+    assert [(name, text, row["_rule"]) for (name, text, _), row in zip(cells, rows, strict=True)] == cells
+    assert rows[-3]["_reason"] == "field i = 0 is outside [0.5, 9007199254740992.0]"
+    small = Source("x", schema="ts BIGINT NOT NULL, d DECIMAL(10,2)", event_time="ts", ranges={"d": (0.1, None)})
+    told = decode(raw(spark_session, [f'{{"ts":{T},"d":0.09}}']), small).collect()[0]["_reason"]
+    assert told == "field d = 0.09 is outside [0.1, ]"
 
 
 @pytest.mark.parametrize("field", ["s", "undeclared"])
@@ -319,7 +368,9 @@ def test_a_session_in_which_timestamp_has_another_meaning_is_refused(spark_sessi
 
 def test_the_reason_names_what_was_read_and_where(spark_session: SparkSession) -> None:
     source = Source(
-        "x", schema="ts BIGINT, t TIMESTAMP, a ARRAY<DATE>, s STRUCT<n: DECIMAL(3,1), m: INT NOT NULL>", event_time="ts"
+        "x",
+        schema="ts BIGINT, t TIMESTAMP, a ARRAY<DATE>, s STRUCT<n: DECIMAL(3,1), m: INT NOT NULL>, b BINARY",
+        event_time="ts",
     )
     values = [
         f'{{"ts":{T},"t":"12:30"}}',
@@ -331,6 +382,7 @@ def test_the_reason_names_what_was_read_and_where(spark_session: SparkSession) -
         f'{{"ts":{T},"s":{{"n":1.2,"m":"3"}}}}',
         f'{{"ts":{T},"s":7}}',
         f'{{"ts":{T},"a":"2024-02-29"}}',
+        *[f'{{"ts":{T},"b":"{text}"}}' for text in ("Q", "QQ=", "QUJDR", "QU I=", "-_-_")],
     ]
     rows = decode(raw(spark_session, values), source).orderBy("_offset").collect()
     assert [(row["_rule"], row["_reason"]) for row in rows] == [
@@ -343,4 +395,5 @@ def test_the_reason_names_what_was_read_and_where(spark_session: SparkSession) -
         ("wrong_type", 'field s: "3" is not struct<n:decimal(3,1),m:int>'),
         ("wrong_type", "field s: 7 is not struct<n:decimal(3,1),m:int>"),
         ("wrong_type", 'field a: "2024-02-29" is not array<date>'),
+        *[("wrong_type", f'field b: "{text}" is not binary') for text in ("Q", "QQ=", "QUJDR", "QU I=", "-_-_")],
     ]
