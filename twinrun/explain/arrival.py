@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from twinrun.comparator.frame import sent
@@ -25,6 +25,7 @@ from twinrun.explain.counterfactual import USED
 from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import Arrival, PartitionBehind, PartitionPoint
+from twinrun.tables.asked import Question
 from twinrun.tables.offsets import total
 
 ARRIVED, READ, NOT_TOLD = "arrived_late", "read_late", "not_told"
@@ -71,9 +72,9 @@ def steps_of(read: Read) -> DataFrame:
 
 
 def with_steps(reads: Sequence[Read]) -> list[Read]:
-    """The reads with their steps at hand: one look at the events of all sources, in one Spark job and its listings."""
+    """The reads with their steps at hand: one look at the events of all sources, by whatever asks first."""
     each = [steps_of(read).withColumn("source", F.lit(read.source.name)) for read in reads]
-    found = reduce(DataFrame.unionByName, each).localCheckpoint()
+    found = reduce(DataFrame.unionByName, each).localCheckpoint(eager=False)
     mine = F.col("source")
     return [replace(read, steps=found.filter(mine == read.source.name).drop("source")) for read in reads]
 
@@ -192,22 +193,31 @@ def by_partition(read: Read, cut: StreamCut) -> DataFrame:
     return each.select("topic", "partition", "micro_batch", "newest_ms", "overall_ms", since.alias("since"))
 
 
-def arrival_of(late: DataFrame, reads: Sequence[Read], cut: StreamCut) -> Arrival:
-    """How many late events arrived late and how many were read late, and which partitions were behind.
+def arrivals(late: DataFrame | None) -> Question[Arrival | None]:
+    """How many late events arrived late and how many were read late; None where none are named.
 
-    An event that is late for several windows was read late if it was so for one. One Spark job; one more per source
-    where an event was read late.
+    An event that is late for several windows was read late if it was so for one.
     """
-    if "arrival" not in late.columns:  # all of it was named by an older twinrun, and cannot be made anew
-        late = late.withColumn("arrival", F.lit(None).cast("string"))
-    found = F.col("arrival")
+    if late is None:
+        return Question(None, lambda _: None)
+    told = "arrival" in late.columns  # else all of it was named by an older twinrun, and cannot be made anew
+    found = F.col("arrival") if told else F.lit(None).cast("string")
     rank = F.when(found == READ, 2).when(found == ARRIVED, 1).otherwise(0)
     events = late.groupBy("topic", "partition", "offset").agg(F.max(rank).alias("rank"))
-    counts = [F.count_if(F.col("rank") == place) for place in range(3)]
-    not_told, arrived, read_late = events.agg(*counts).collect()[0]
+    names = ("not_told", "arrived", "read_late")
+    counts = [F.count_if(F.col("rank") == place).alias(name) for place, name in enumerate(names)]
+
+    def read(rows: list[Row]) -> Arrival:
+        return Arrival(rows[0]["arrived"], rows[0]["read_late"], rows[0]["not_told"])
+
+    return Question(events.agg(*counts), read)
+
+
+def with_behind(arrival: Arrival, late: DataFrame, reads: Sequence[Read], cut: StreamCut) -> Arrival:
+    """With the partitions that were behind where events were read late. One Spark job per source then, else none."""
     behind: list[PartitionBehind] = []
-    for read in reads if read_late else []:
-        mine = late.filter((found == READ) & (F.col("topic") == read.topic))
+    for read in reads if arrival.read_late else []:
+        mine = late.filter((F.col("arrival") == READ) & (F.col("topic") == read.topic))
         # What was known to the stream when it was judged: up to the micro-batch before its own.
         mine = mine.select("partition", "offset", (F.col("micro_batch") - 1).alias("micro_batch"))
         placed = mine.join(by_partition(read, cut).drop("topic"), ["partition", "micro_batch"], "left")
@@ -220,16 +230,18 @@ def arrival_of(late: DataFrame, reads: Sequence[Read], cut: StreamCut) -> Arriva
             PartitionBehind(read.topic, row["partition"], row["events"], row["since"], row["behind"])
             for row in rows.orderBy(F.col("events").desc(), "partition").collect()
         ]
-    return Arrival(arrived, read_late, not_told, tuple(behind))
+    return replace(arrival, behind=tuple(behind))
 
 
-def partition_points(read: Read, cut: StreamCut, behind: Sequence[PartitionBehind]) -> tuple[PartitionPoint, ...]:
+def partition_points(
+    read: Read, cut: StreamCut, behind: Sequence[PartitionBehind]
+) -> Question[tuple[PartitionPoint, ...]]:
     """Progress of the partitions of a source, thinned to `MOST_STEPS` micro-batches and `MOST_PARTITIONS` partitions.
 
-    Those that were behind come first. Empty where fewer than two partitions were read. One Spark job.
+    Those that were behind come first. Empty where fewer than two partitions were read.
     """
     if len(cut.end.get(read.source.name, {})) < 2 or total(cut.end) == total(cut.start):
-        return ()
+        return Question(None, lambda _: ())
     step = max(1, -(-(cut.committed.micro_batch + 1) // MOST_STEPS))
     last = F.col("micro_batch") == cut.committed.micro_batch
     few = by_partition(read, cut).filter((F.col("micro_batch") % step == 0) | last)
@@ -239,7 +251,11 @@ def partition_points(read: Read, cut: StreamCut, behind: Sequence[PartitionBehin
     place = F.coalesce(*places, F.col("partition") + len(late))
     ranked = few.withColumn("_place", F.dense_rank().over(Window.orderBy(place, "partition")))
     chosen = ranked.filter((F.col("_place") <= MOST_PARTITIONS) & F.col("newest_ms").isNotNull())
-    rows = chosen.select("topic", "partition", "micro_batch", "newest_ms").collect()
-    if len({row["partition"] for row in rows}) < 2:
-        return ()
-    return tuple(PartitionPoint(*row) for row in sorted(rows, key=lambda row: (row["partition"], row["micro_batch"])))
+
+    def points(rows: list[Row]) -> tuple[PartitionPoint, ...]:
+        if len({row["partition"] for row in rows}) < 2:
+            return ()
+        rows = sorted(rows, key=lambda row: (row["partition"], row["micro_batch"]))
+        return tuple(PartitionPoint(*row) for row in rows)
+
+    return Question(chosen.select("topic", "partition", "micro_batch", "newest_ms"), points)

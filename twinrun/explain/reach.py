@@ -16,19 +16,22 @@ from twinrun.explain.judge import SILENT
 from twinrun.explain.lost import ByName, gone_from, notes_on
 from twinrun.explain.tables import NAMED
 from twinrun.job.job import Job
-from twinrun.results.audit import Covered, audit_source
+from twinrun.results.audit import Covered, Held, audit, held_by, reasons
 from twinrun.results.cut import StreamCut
 from twinrun.results.heals import KIND as HEAL
 from twinrun.results.refusals import KIND as LEFT_OUT
 from twinrun.results.state import BATCH, STREAM, BatchState
 from twinrun.results.verdict import Audit
+from twinrun.tables.asked import together
 from twinrun.tables.control import Key, control_pinned
 from twinrun.tables.gone import EXPIRY
 from twinrun.tables.kafka import KIND as READ_BY
 from twinrun.tables.kafka import isolation_of, stream_reader, stream_readers, topic_info
 from twinrun.tables.landed import KIND as LANDING
-from twinrun.tables.landed import Landed, landed_of, lost_to, notes_on_landing
-from twinrun.tables.offsets import Offsets, before, lag
+from twinrun.tables.landed import Landed, lost_to, notes_on_landing, told_landing
+from twinrun.tables.listed import Version, list_together
+from twinrun.tables.offsets import Offsets, before, lag, later_of
+from twinrun.tables.static import static_ref
 
 ASK_LIMIT_S = 3.0
 """How long a verify waits for Kafka to say that it is there; what it asks later has the longer limit of a request."""
@@ -39,13 +42,14 @@ class Reach:
     """How far everything around the cut has come, per source, and what of it was removed on purpose.
 
     ``bronze``: what the ingest has read up to, see `twinrun.tables.landed.landed_of`. ``broker``: where a reader by the
-    source's isolation level would end now.
+    source's isolation level would end now. ``held``: what the tables of each source hold up to what the batch has read.
     """
 
     broker: dict[str, Offsets | None]
     landed: dict[str, Landed]
     topics: dict[str, TopicInfo | None]
     gone: ByName
+    held: dict[str, Held]
 
     @property
     def bronze(self) -> dict[str, Offsets]:
@@ -88,17 +92,25 @@ def silent_kafka(cfg: Config) -> str:
     return ""
 
 
-def reach_of(spark: SparkSession, cfg: Config, job: Job, *, silent: bool = False) -> Reach:
-    """Ends of the topics and of bronze; a broker that does not answer is noted, not fatal: tables can be verified.
+def reach_of(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, *, silent: bool = False
+) -> Reach:
+    """Ends of the topics, what the tables hold and what is gone. Two small Spark jobs, one more with erased records.
 
-    ``silent``: it did not answer just now, and is not asked again.
+    A broker that does not answer is noted, not fatal: tables can be verified. The ingest's checkpoint is read before
+    bronze, so that bronze holds every record below its ends.
+
+    Parameters
+    ----------
+    silent : bool
+        The broker did not answer just now, and is not asked again.
     """
     broker: dict[str, Offsets | None] = {}
     topics: dict[str, TopicInfo | None] = {}
-    landed = {}
+    told = {}
     for source in job.sources:
         binding = cfg.source(source.name)
-        landed[source.name] = landed_of(spark, cfg, binding.topic)
+        told[source.name] = told_landing(spark, cfg, binding.topic)
         broker[source.name], topics[source.name] = None, None
         if silent:
             continue
@@ -110,16 +122,37 @@ def reach_of(spark: SparkSession, cfg: Config, job: Job, *, silent: bool = False
             topics[source.name] = topic_info(cfg, binding.topic)
         except BrokerError:
             broker[source.name] = None
-    return Reach(broker, landed, topics, gone_from(spark, cfg, job))
-
-
-def with_lost(reach: Reach, cut: StreamCut) -> Reach:
-    """With what the stream has read and Kafka had removed before it could be landed."""
+    list_together(spark, _versions(cfg, job, cut, batch))
+    gone = gone_from(spark, cfg, job)
+    covered = {name: _covered(name, cut, batch, told[name], gone) for name in told}
+    entries = reasons(spark, cfg, job, batch)
+    each = [held_by(spark, cfg, source, covered[source.name], entries) for source in job.sources]
+    held = dict(zip(covered, together(lambda *found: found, *each).answer(), strict=True))
+    landed = {name: replace(told[name], ends=later_of(told[name].ends, held[name].ends)) for name in told}
     lost = {
-        name: lost_to(reach.landed[name], cut.start.get(name, {}), cut.end.get(name, {}), gone.ends)
-        for name, gone in reach.gone.items()
+        name: lost_to(landed[name], cut.start.get(name, {}), cut.end.get(name, {}), gone[name].ends) for name in landed
     }
-    return replace(reach, gone={name: replace(gone, lost=lost[name]) for name, gone in reach.gone.items()})
+    return Reach(broker, landed, topics, {name: replace(gone[name], lost=lost[name]) for name in gone}, held)
+
+
+def _versions(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> list[Version]:
+    """The versions of tables that a verify reads, after what it reads to take the cut. Pure."""
+    pinned: list[Version] = [(batch.table, batch.table_version), (cut.state.table, cut.committed.version)]
+    for source in job.sources:
+        pinned.append((cfg.table("events", source=source.name), batch.events_version.get(source.name)))
+    for mode in (batch.static, cut.static):
+        pinned += [(static_ref(cfg, name), version) for name, version in mode.items()]
+    return pinned + [(ref, None) for ref in tables_of(cfg, job)]
+
+
+def _covered(name: str, cut: StreamCut, batch: BatchState, landed: Landed, gone: ByName) -> Covered:
+    return Covered(
+        ends=batch.ends[name],
+        landed=landed,
+        gone=gone[name],
+        stream=(cut.start.get(name, {}), cut.end.get(name, {})),
+        left_out=batch.refused.get(name, []),
+    )
 
 
 def notes_on_reach(cfg: Config, job: Job, reach: Reach) -> tuple[str, ...]:
@@ -160,18 +193,12 @@ def final_until_ms(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> 
 def audits_of(
     spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach, cut: StreamCut
 ) -> tuple[Audit, ...]:
-    """Whether what was landed, decoded and refused adds up, per source. About three Spark jobs each."""
+    """Whether what was landed, decoded and refused adds up, per source. No Spark job where records are pinned."""
     audits = []
     for source in job.sources:
         name = source.name
-        covered = Covered(
-            ends=batch.ends[name],
-            landed=reach.landed[name],
-            gone=reach.gone[name],
-            stream=(cut.start.get(name, {}), cut.end.get(name, {})),
-            left_out=batch.refused.get(name, []),
-        )
-        audit = audit_source(spark, cfg, source, covered, reach.topics[name])
+        covered = _covered(name, cut, batch, reach.landed[name], reach.gone)
+        found = audit(cfg, source, covered, reach.held[name], reach.topics[name])
         reader = stream_reader(job.job_name, cut.state.version)
         streamed = isolation_of(spark, cfg, cfg.source(name).topic, reader) if cut.query_id else ""
         if streamed and covered.landed.isolation and streamed != covered.landed.isolation:
@@ -179,6 +206,6 @@ def audits_of(
                 f"landed by isolation level {covered.landed.isolation}, and the stream read it by {streamed}: records "
                 "of aborted transactions count in one mode only"
             )
-            audit = replace(audit, ok=False, note="; ".join(filter(None, (two, audit.note))))
-        audits.append(audit)
+            found = replace(found, ok=False, note="; ".join(filter(None, (two, found.note))))
+        audits.append(found)
     return tuple(audits)

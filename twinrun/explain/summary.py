@@ -1,8 +1,11 @@
-"""Turn what a verify wrote into counts and samples: aggregated in Spark, a bounded number of rows collected."""
+"""Turn what a verify wrote into counts and samples: aggregated in Spark, a bounded number of rows collected.
+
+Most are questions, of which several are asked in one Spark job: see `twinrun.tables.asked`.
+"""
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from twinrun.events.json_ import quoted
@@ -12,6 +15,7 @@ from twinrun.job.job import Job
 from twinrun.results.causes import PROOFS
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import CauseCount, MicroBatchPoint, WindowPoint
+from twinrun.tables.asked import Question
 from twinrun.tables.offsets import total
 
 MOST_POINTS = 400
@@ -98,8 +102,8 @@ def _ledger_rows(joined: DataFrame) -> DataFrame:
     )
 
 
-def totals(windows: DataFrame) -> dict[str, int]:
-    """Windows and rows by verdict, over ledger rows. One Spark job."""
+def totals(windows: DataFrame) -> Question[dict[str, int]]:
+    """Windows and rows by verdict, over ledger rows: one row."""
     left_out = F.col("verdict").isin("pending", "input_behind")
     counts = [
         F.count_if(~left_out).alias("compared"),
@@ -122,8 +126,7 @@ def totals(windows: DataFrame) -> dict[str, int]:
         F.unix_millis(F.min("window_start")).alias("first_ms"),
         F.unix_millis(F.max("window_start")).alias("last_ms"),
     ]
-    row = windows.agg(*counts).collect()[0]
-    return {name: int(value or 0) for name, value in row.asDict().items()}
+    return Question(windows.agg(*counts), lambda rows: {n: int(value or 0) for n, value in rows[0].asDict().items()})
 
 
 def of_rows(counts: dict[str, int]) -> tuple[int, int, int]:
@@ -131,8 +134,8 @@ def of_rows(counts: dict[str, int]) -> tuple[int, int, int]:
     return counts["rows_unproven"], counts["rows_equal"], counts["rows_closed"]
 
 
-def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[WindowPoint, ...]:
-    """Rows by verdict over event time, at most `MOST_POINTS` points; none without windows. One Spark job.
+def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> Question[tuple[WindowPoint, ...]]:
+    """Rows by verdict over event time, at most `MOST_POINTS` points; none without windows.
 
     Parameters
     ----------
@@ -140,13 +143,13 @@ def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[Wind
         From `totals`: ``first_ms`` and ``last_ms`` are the ends of the line.
     """
     if not job.windowed:
-        return ()
+        return Question(None, lambda _: ())
     low, high, slide_ms = counts["first_ms"], counts["last_ms"], job.slide_ms or 1
     start = F.unix_millis("window_start")
     width = max(1, -(-(high - low) // slide_ms // MOST_POINTS)) * slide_ms
     point = F.lit(low) + F.floor((start - F.lit(low)) / width) * F.lit(width)
     pending = F.col("verdict") == "pending"
-    rows = (
+    points = (
         windows.filter(F.col("window_start").isNotNull())
         .groupBy(point.alias("at"))
         .agg(
@@ -156,31 +159,38 @@ def timeline(job: Job, windows: DataFrame, counts: dict[str, int]) -> tuple[Wind
             F.sum(F.when(pending, F.col("rows")).otherwise(0)).alias("pending"),
             F.sum("rows_behind").alias("behind"),
         )
-        .collect()
-    )
-    return tuple(
-        WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"], r["behind"])
-        for r in sorted(rows, key=lambda row: row["at"])
     )
 
+    def read(rows: list[Row]) -> tuple[WindowPoint, ...]:
+        rows = sorted(rows, key=lambda row: int(row["at"]))
+        return tuple(
+            WindowPoint(r["at"], r["equal"], r["explained"], r["unexplained"], r["pending"], r["behind"]) for r in rows
+        )
 
-def cause_counts(explained: Explained) -> tuple[CauseCount, ...]:
-    """Rows, windows and events by proven cause; a row with two causes counts under both. One Spark job."""
-    proven = explained.rows.filter(F.col("verdict") == "explained")
-    rows = (
+    return Question(points, read)
+
+
+def cause_counts(explained: Explained | None) -> Question[tuple[CauseCount, ...]]:
+    """Rows, windows and events by proven cause; a row with two causes counts under both. None where none differs."""
+    if explained is None:
+        return Question(None, lambda _: ())
+    proven, events = explained.rows.filter(F.col("verdict") == "explained"), explained.events
+    found = (
         proven.select("key_id", "window_start", F.explode("causes").alias("cause", "_events"))
         .groupBy("cause")
         .agg(F.count("*").alias("rows"), F.count_distinct("window_start").alias("windows"))
-        .collect()
-    )
-    return tuple(
-        CauseCount(r["cause"], r["rows"], r["windows"], explained.events.get(r["cause"]), PROOFS[r["cause"]])
-        for r in sorted(rows, key=lambda row: row["cause"])
     )
 
+    def read(rows: list[Row]) -> tuple[CauseCount, ...]:
+        rows = sorted(rows, key=lambda row: str(row["cause"]))
+        causes = [(row["cause"], row) for row in rows]
+        return tuple(CauseCount(c, row["rows"], row["windows"], events.get(c), PROOFS[c]) for c, row in causes)
 
-def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> tuple[MicroBatchPoint, ...]:
-    """Progress of the stream by micro-batch, thinned to at most `MOST_POINTS`. One Spark job."""
+    return Question(found, read)
+
+
+def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> Question[tuple[MicroBatchPoint, ...]]:
+    """Progress of the stream by micro-batch, thinned to at most `MOST_POINTS`."""
     step = max(1, -(-(cut.committed.micro_batch + 1) // MOST_POINTS))
     log = cut.micro_batches.select(
         "micro_batch",
@@ -194,10 +204,13 @@ def micro_batch_points(cut: StreamCut, newest_event: DataFrame | None) -> tuple[
     else:
         log = log.withColumn("newest_ms", F.lit(None).cast("bigint"))
     last = F.col("micro_batch") == cut.committed.micro_batch
-    found = log.filter((F.col("micro_batch") % step == 0) | last).collect()
-    rows = sorted(found, key=lambda row: row["micro_batch"])
-    start = total(cut.start)
-    points, before = [], start
+    return Question(log.filter((F.col("micro_batch") % step == 0) | last), lambda rows: _points(rows, total(cut.start)))
+
+
+def _points(rows: list[Row], before: int) -> tuple[MicroBatchPoint, ...]:
+    """``before``: sum of the offsets at which the stream began."""
+    points = []
+    rows = sorted(rows, key=lambda row: int(row["micro_batch"]))
     for row in rows:
         points.append(
             MicroBatchPoint(

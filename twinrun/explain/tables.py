@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.events.source import Source
 from twinrun.explain.arrival import Read, with_arrival
 from twinrun.explain.evidence import mark_events
 from twinrun.explain.late import event_id, late_rows
@@ -22,8 +21,9 @@ from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.verdict import LateEvent
+from twinrun.tables.asked import Question, together
 from twinrun.tables.control import Entry, latest_record
-from twinrun.tables.delta import Commit, append, read_table, replace_part, table_exists
+from twinrun.tables.delta import append, read_table, replace_part, table_exists
 from twinrun.tables.offsets import at_or_after, before
 
 
@@ -148,9 +148,16 @@ def late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> D
     )
 
 
-def late_samples(frame: DataFrame, limit: int) -> tuple[LateEvent, ...]:
-    """The latest of the late first, at most ``limit``. One Spark job."""
-    rows = frame.orderBy(F.col("late_ms").desc(), "partition", "offset", "window_start_ms").limit(limit).collect()
+def late_samples(frame: DataFrame | None, limit: int) -> Question[tuple[LateEvent, ...]]:
+    """The latest of the late first, at most ``limit``; none where none are named."""
+    if frame is None:
+        return Question(None, lambda _: ())
+    order = (F.col("late_ms").desc(), "partition", "offset", "window_start_ms")
+    return Question(frame.orderBy(*order).limit(limit), _late_in)
+
+
+def _late_in(rows: list[Row]) -> tuple[LateEvent, ...]:
+    told = bool(rows) and "arrival" in rows[0]
     return tuple(
         LateEvent(
             id=json.loads(row["id"]),
@@ -164,37 +171,60 @@ def late_samples(frame: DataFrame, limit: int) -> tuple[LateEvent, ...]:
             watermark_ms=row["watermark_ms"],
             micro_batch=row["micro_batch"],
             late_ms=row["late_ms"],
-            arrival=row["arrival"] if "arrival" in frame.columns else None,
-            passed_at_ms=row["passed_at_ms"] if "passed_at_ms" in frame.columns else None,
+            arrival=row["arrival"] if told else None,
+            passed_at_ms=row["passed_at_ms"] if told else None,
         )
         for row in rows
     )
 
 
-def write_duplicate_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> int:
-    """Events whose id stands at several offsets, with all their coordinates; returns how many ids.
+def repeated_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> dict[str, DataFrame]:
+    """By source: the ids that stand at several offsets, with all their coordinates. At hand once asked for.
 
-    Only counted: a duplicate is an event like any other unless the source says ``distinct``. A Spark job per source.
+    Sources without an id are left out: nothing tells a copy of theirs.
     """
-    return sum(_write_duplicates(spark, cfg, source, batch) for source in job.sources if source.id)
-
-
-def _write_duplicates(spark: SparkSession, cfg: Config, source: Source, batch: BatchState) -> int:
-    events = read_events(spark, cfg, source.name, batch)
     place = F.struct("_topic", "_partition", "_offset")
-    repeated = (
-        events.groupBy(event_id(source).alias("id"))
-        .agg(F.count("*").alias("copies"), F.sort_array(F.collect_list(place)).alias("coordinates"))
-        .filter(F.col("copies") > 1)
-        .select(F.lit(source.name).alias("source"), "id", "copies", "coordinates")
-    )
+    found = {}
+    for source in job.sources:
+        if source.id:
+            copies = (
+                read_events(spark, cfg, source.name, batch)
+                .groupBy(event_id(source).alias("id"))
+                .agg(F.count("*").alias("copies"), F.sort_array(F.collect_list(place)).alias("coordinates"))
+            )
+            name = F.lit(source.name).alias("source")
+            repeated = copies.filter(F.col("copies") > 1).select(name, "id", "copies", "coordinates")
+            found[source.name] = repeated.localCheckpoint(eager=False)
+    return found
+
+
+def repeated_ids(found: Mapping[str, DataFrame]) -> Question[dict[str, int]]:
+    """How many ids of each source stand at several offsets."""
+    counts = [
+        Question(each.agg(F.count("*").alias("ids")), lambda rows: int(rows[0]["ids"])) for each in found.values()
+    ]
+    return together(lambda *ids: dict(zip(found, ids, strict=True)), *counts)
+
+
+def write_duplicate_events(
+    spark: SparkSession, cfg: Config, found: Mapping[str, DataFrame], ids: Mapping[str, int]
+) -> int:
+    """Make the table ``duplicate_events`` anew for each source; returns how many ids there are in all.
+
+    Only counted: a duplicate is an event like any other unless the source says ``distinct``. Where a source has none,
+    a small Spark job where the table is there; else about three.
+
+    Parameters
+    ----------
+    found, ids : mapping by source
+        From `repeated_events` and `repeated_ids`.
+    """
     ref = cfg.table("duplicate_events")
     there = table_exists(spark, ref)
-    found = repeated.localCheckpoint(eager=False)
-    ids = found.count()
-    if ids or (there and not read_table(spark, ref).filter(F.col("source") == source.name).isEmpty()):
-        replace_part(found, ref, f"source = '{source.name}'")
-    return ids
+    for name, rows in found.items():
+        if ids[name] or (there and not read_table(spark, ref).filter(F.col("source") == name).isEmpty()):
+            replace_part(rows, ref, f"source = '{name}'")
+    return sum(ids.values())
 
 
 def write_ledger(
@@ -221,4 +251,4 @@ def write_ledger(
     fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
     offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
     rows = windows.drop("n_batch", "n_stream", "rows_behind").select(*fixed, offsets, "*")
-    append(rows, cfg.table("ledger"), Commit(f"ledger:{verify_id}", 1))
+    append(rows, cfg.table("ledger"), fenced=False)

@@ -14,10 +14,11 @@ from twinrun.comparator.result import Comparison
 from twinrun.config.model import Config
 from twinrun.explain.arrival import (
     Read,
-    arrival_of,
+    arrivals,
     events_that_count,
     newest_by_micro_batch,
     partition_points,
+    with_behind,
     with_steps,
 )
 from twinrun.explain.explain import NOBODY, Explained, Found, explain
@@ -34,9 +35,8 @@ from twinrun.explain.reach import (
     silent_kafka,
     tables_of,
     unread,
-    with_lost,
 )
-from twinrun.explain.samples import row_samples
+from twinrun.explain.samples import row_samples, sample_rows
 from twinrun.explain.sides import Sides, closed, compare_sides
 from twinrun.explain.summary import (
     cause_counts,
@@ -50,6 +50,8 @@ from twinrun.explain.tables import (
     late_samples,
     named_up_to,
     reads_of,
+    repeated_events,
+    repeated_ids,
     write_duplicate_events,
     write_late_events,
     write_ledger,
@@ -58,15 +60,16 @@ from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
-from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.run import Say, quiet, without_lineage
 from twinrun.results.state import BATCH, BatchState, StreamState, batch_state_of
 from twinrun.results.verdict import (
     Arrival,
     Audit,
+    CauseCount,
     Cut,
     ExpectationResult,
+    LateEvent,
     MicroBatchPoint,
     SourceCut,
     Verdict,
@@ -74,6 +77,7 @@ from twinrun.results.verdict import (
     WindowPoint,
 )
 from twinrun.session.plain import plain_errors
+from twinrun.tables.asked import Question, ask
 from twinrun.tables.control import read_records
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
@@ -113,8 +117,8 @@ def verify(
     -------
     Verdict
         Frozen numbers and samples; the rows themselves are in the tables ``differences``, ``late_events``,
-        ``duplicate_events`` and ``ledger``. Under the settings for little data some
-        forty small Spark jobs where all agree, and fifty or sixty where a closed form explains.
+        ``duplicate_events`` and ``ledger``. Under the settings for little data at most
+        25 small Spark jobs where all agree, and 40 where a closed form explains.
 
     Raises
     ------
@@ -140,8 +144,8 @@ def verify(
         if waited:
             stack.enter_context(records_pinned(spark, cfg, job))
         covered = _covered(cut, batch, job)
+        reach = reach_of(spark, cfg, job, cut, batch, silent=silent)
         flow = _flow(spark, cfg, job, cut, batch)
-        reach = with_lost(reach_of(spark, cfg, job, silent=silent), cut)
         sides = stack.enter_context(_whole_sides(spark, batch, cut))
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
@@ -154,11 +158,19 @@ def verify(
             judged = explain(spark, cfg, job, flow, cut, batch, ready, found, say)
         say("naming late and duplicate events")
         reads = with_steps(reads_of(spark, cfg, job, flow, cut, batch))
-        late = _name_late(spark, cfg, job, flow, cut, reads, covered=covered, complete=not anything(reach.gone))
+        # None are named before the batch covers the cut.
+        complete = not anything(reach.gone)
+        named = write_late_events(spark, cfg, job, flow, cut, reads, complete) if covered else None
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None)
         windows = windows.localCheckpoint(eager=False)
-        counts = totals(windows)
+        copies = repeated_events(spark, cfg, job, batch)
+        latest = late_samples(named, cfg.verify.max_late_samples)
+        counts, causes, arrival, samples, ids = ask(
+            totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies)
+        )
+        duplicates = write_duplicate_events(spark, cfg, copies, ids)
+        late = _late(job, cut, reads, named, arrival, samples)
         rows = {"batch": comparison.rows_batch, "stream": comparison.rows_stream}
         expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream}, rows)
         # The ledger says up to where late events are named: not without the batch's events, and with a hole in
@@ -168,10 +180,10 @@ def verify(
             if flow.drops_late and cut.missing == 0 and not (judged and judged.expired):
                 lease.parting.append(named_up_to(job, cut, late.events))
             expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness)
-        measured = _Measured(comparison, judged, late, counts, expectations, covered)
+        measured = _Measured(comparison, judged, late, counts, causes, duplicates, expectations, covered)
         checks = _checks(spark, cfg, job, flow, cut, batch, reach, measured)
         pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
-        shown = _shown(spark, cfg, job, flow, cut, batch, judged, late, reads, timeline(job, windows, counts))
+        shown = _shown(cfg, job, flow, cut, reach, measured, reads, timeline(job, windows, counts))
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
         notes = notes_of(job, cut, checks, batch, shown) + notes_on_reach(cfg, job, reach)
         notes += judged.notes if judged else ()
@@ -268,30 +280,26 @@ class _Late:
     """The late events by name, how they came to be late, and what they are a share of."""
 
     frame: DataFrame | None
-    events: int
-    counted: int | None
-    arrival: Arrival | None
+    events: int = 0
+    counted: int | None = None
+    arrival: Arrival | None = None
+    latest: tuple[LateEvent, ...] = ()
 
 
-def _name_late(
-    spark: SparkSession,
-    cfg: Config,
+def _late(
     job: Job,
-    flow: Dataflow,
     cut: StreamCut,
     reads: Sequence[Read],
-    *,
-    covered: bool,
-    complete: bool,
+    frame: DataFrame | None,
+    arrival: Arrival | None,
+    latest: tuple[LateEvent, ...],
 ) -> _Late:
-    """Write the table of late events, and ask it; none are named before the batch covers the cut."""
-    frame = write_late_events(spark, cfg, job, flow, cut, reads, complete) if covered else None
-    arrival = None if frame is None else arrival_of(frame, reads, cut)
+    """What else is asked where an event was late. No Spark job where none was."""
     events = 0 if arrival is None else arrival.arrived_late + arrival.read_late + arrival.not_told
     if frame is None or arrival is None or not events:
-        return _Late(None, 0, None, None)
+        return _Late(None)
     counted = events_that_count(reads) if job.max_late_share < 1 else None
-    return _Late(frame, events, counted, arrival)
+    return _Late(frame, events, counted, with_behind(arrival, frame, reads, cut), latest)
 
 
 @dataclass(frozen=True)
@@ -302,6 +310,8 @@ class _Measured:
     judged: Explained | None
     late: _Late
     totals: dict[str, int]
+    causes: tuple[CauseCount, ...]
+    duplicates: int
     expectations: tuple[ExpectationResult, ...]
     covered: bool
 
@@ -316,18 +326,18 @@ def _checks(
     reach: Reach,
     measured: _Measured,
 ) -> Checks:
-    """All that is judged. About ten small Spark jobs."""
+    """All that is judged. A few small Spark jobs."""
     judged, late, counts = measured.judged, measured.late, measured.totals
     return Checks(
         comparison=measured.comparison,
         totals=counts,
         early_rows=counts["early_rows"],
-        causes=() if judged is None else cause_counts(judged),
+        causes=measured.causes,
         late_events=late.events,
         counted=late.counted,
         drops_late=flow.drops_late,
         unnamed=flow.unnamed,
-        duplicates=write_duplicate_events(spark, cfg, job, batch),
+        duplicates=measured.duplicates,
         audits=audits_of(spark, cfg, job, batch, reach, cut),
         sink=judged.foreign if judged else NOBODY,
         expectations=measured.expectations,
@@ -342,27 +352,29 @@ def _checks(
 
 
 def _shown(
-    spark: SparkSession,
     cfg: Config,
     job: Job,
     flow: Dataflow,
     cut: StreamCut,
-    batch: BatchState,
-    judged: Explained | None,
-    late: _Late,
+    reach: Reach,
+    measured: _Measured,
     reads: Sequence[Read],
-    points: tuple[WindowPoint, ...],
+    windows: Question[tuple[WindowPoint, ...]],
 ) -> Shown:
-    """What the report shows besides the counts. A few small Spark jobs."""
+    """What the report shows besides the counts. One Spark job, and one more where rows differ."""
+    judged, late = measured.judged, measured.late
+    partitions = partition_points(reads[0], cut, late.arrival.behind if late.arrival else ())
+    progress, differing = _progress(cut, reads[0]), sample_rows(judged, cfg.verify.sample_rows)
+    points, moved, behind, rows = ask(windows, progress, partitions, differing)
     return Shown(
-        late=() if late.frame is None else late_samples(late.frame, cfg.verify.max_late_samples),
-        samples=() if judged is None else row_samples(judged, cfg.verify.sample_rows, late.frame),
+        late=late.latest,
+        samples=() if judged is None else row_samples(judged, rows, late.frame),
         timeline=points,
-        micro_batches=_progress(cut, reads[0]),
-        quarantine=quarantine_counts(spark, cfg, job, batch),
+        micro_batches=moved,
+        quarantine=tuple(each for held in reach.held.values() for each in held.refused),
         watermarks=_watermarks(job, flow),
         arrival=late.arrival,
-        partitions=partition_points(reads[0], cut, late.arrival.behind if late.arrival else ()),
+        partitions=behind,
         events_told=all(each.told for each in flow.passages.values()),
     )
 
@@ -373,6 +385,6 @@ def _watermarks(job: Job, flow: Dataflow) -> tuple[WatermarkOf, ...]:
     return tuple(WatermarkOf(name, ms, each.moves_if, each.moves_told) for name, ms, each in timed)
 
 
-def _progress(cut: StreamCut, read: Read) -> tuple[MicroBatchPoint, ...]:
+def _progress(cut: StreamCut, read: Read) -> Question[tuple[MicroBatchPoint, ...]]:
     emitted = cut.committed.micro_batch >= 0
     return micro_batch_points(cut, newest_by_micro_batch(read) if emitted else None)

@@ -315,7 +315,7 @@ def _late(cfg: Config, case: Case, judged: DataFrame, world: World) -> tuple[Lat
         & (rows["offset"] == named["_offset"])
         & rows["window_start_ms"].eqNullSafe(named["_start"])
     )
-    return late_samples(rows.join(named, same, "left_semi"), cfg.verify.max_late_samples)
+    return late_samples(rows.join(named, same, "left_semi"), cfg.verify.max_late_samples).answer()
 
 
 def _any_requeued(spark: SparkSession, cfg: Config, job: Job) -> bool:

@@ -16,11 +16,11 @@ from twinrun.events.json_ import quoted
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.lost import uncounted
-from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, silent_kafka, with_lost
-from twinrun.explain.samples import row_samples
+from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, silent_kafka
+from twinrun.explain.samples import row_samples, sample_rows
 from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
 from twinrun.explain.summary import cause_counts, of_rows, timeline, totals, windows_frame
-from twinrun.explain.tables import write_duplicate_events
+from twinrun.explain.tables import repeated_events, repeated_ids, write_duplicate_events
 from twinrun.external.cut import EVERYTHING_READY
 from twinrun.external.explain import Case, Explained, explain_external
 from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_batch
@@ -36,12 +36,12 @@ from twinrun.external.words import (
 )
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, declared_expectations, judge_rows
-from twinrun.results.audit import quarantine_counts
 from twinrun.results.cut import foreign_commits
 from twinrun.results.run import Say, quiet
 from twinrun.results.state import BatchState
-from twinrun.results.verdict import ExpectationResult, Verdict
+from twinrun.results.verdict import CauseCount, ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
+from twinrun.tables.asked import ask
 from twinrun.tables.lease import held_lease
 from twinrun.wording import plural
 
@@ -91,9 +91,9 @@ def verify_external(
         say("reading the external result")
         batch = wait_for_batch(spark, cfg, job, binding, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = is_covered(batch, binding, job)
-        reach = reach_of(spark, cfg, job, silent=bool(silent_kafka(cfg)))
+        silent = bool(silent_kafka(cfg))
         case, external, notes = read_case(spark, cfg, job, binding, batch)
-        reach = with_lost(reach, case.cut)
+        reach = reach_of(spark, cfg, job, case.cut, batch, silent=silent)
         empty = case.sides.stream.limit(1).count() == 0
         ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
         say("comparing")
@@ -114,19 +114,22 @@ def verify_external(
         kept = None if judged is None else judged.judged
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, kept.rows if kept else None)
         windows = windows.localCheckpoint()
-        counts = totals(windows)
+        copies = repeated_events(spark, cfg, case.job, batch)
+        counts, causes, ids = ask(totals(windows), cause_counts(kept), repeated_ids(copies))
+        duplicates = write_duplicate_events(spark, cfg, copies, ids)
         say("checking expectations")
         expectations = _expectations(case.job, ready, binding)
         expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness, "windows")
-        measured = Measured(comparison, counts, kept, expectations, covered)
+        measured = Measured(comparison, counts, causes, duplicates, kept, expectations, covered)
         checks = _checks(spark, cfg, case, batch, reach, measured)
         pinned = pinned_cut(cfg, case, batch, reach, checks.audits, external.version)
+        points, differing = ask(timeline(job, windows, counts), sample_rows(kept, cfg.verify.sample_rows))
         shown = Shown(
             late=() if judged is None else judged.late,
-            samples=() if kept is None else row_samples(kept, cfg.verify.sample_rows),
-            timeline=timeline(job, windows, counts),
+            samples=() if kept is None else row_samples(kept, differing),
+            timeline=points,
             micro_batches=(),
-            quarantine=quarantine_counts(spark, cfg, job, batch),
+            quarantine=tuple(each for held in reach.held.values() for each in held.refused),
         )
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted
@@ -151,6 +154,8 @@ class Measured:
 
     comparison: Comparison
     totals: dict[str, int]
+    causes: tuple[CauseCount, ...]
+    duplicates: int
     kept: Judged | None
     expectations: tuple[ExpectationResult, ...]
     covered: bool
@@ -165,9 +170,9 @@ def _checks(
         comparison=measured.comparison,
         totals=measured.totals,
         early_rows=0,
-        causes=() if kept is None else proofs(cause_counts(kept)),
+        causes=proofs(measured.causes),
         late_events=0 if kept is None else kept.events.get("late_dropped", 0),
-        duplicates=write_duplicate_events(spark, cfg, job, batch),
+        duplicates=measured.duplicates,
         audits=audits_of(spark, cfg, job, batch, reach, case.cut),
         expired=0 if kept is None else kept.expired,
         uncounted=uncounted(spark, cfg, job, batch, reach.gone),

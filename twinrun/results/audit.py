@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.broker.topics import TopicInfo
@@ -15,10 +15,11 @@ from twinrun.job.job import Job
 from twinrun.results.refusals import RULE, Refusal, is_left_out, refusals_of
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import Audit, QuarantineCount
+from twinrun.tables.asked import Question, together
 from twinrun.tables.delta import read_table
 from twinrun.tables.gone import Gone, Loss
 from twinrun.tables.landed import Landed, spans_text
-from twinrun.tables.offsets import Offsets, PartitionCount, at_or_after, before, count_partitions
+from twinrun.tables.offsets import Offsets, PartitionCount, at_or_after, before
 from twinrun.wording import plural, worded
 
 NOTHING, UNKNOWN = Gone(), Landed()
@@ -48,33 +49,118 @@ class Covered:
     left_out: Sequence[Sequence[int]] = ()
 
 
-def audit_source(spark: SparkSession, cfg: Config, source: Source, covered: Covered, topic: TopicInfo | None) -> Audit:
-    """Count what bronze, events and quarantine hold up to an offset. Two Spark jobs over two narrow columns.
+@dataclass(frozen=True)
+class Held:
+    """What bronze, events and quarantine of one source hold.
+
+    Attributes
+    ----------
+    ends : dict
+        End offsets per partition of all of bronze, whatever is audited.
+    counted : dict
+        By partition: records of bronze, and erased ones, in the span that is audited.
+    erased : int
+        How many of those were erased.
+    valid, quarantined : int
+        Records of the span that are events, and that are refused: by the decoder or by the job.
+    refused : tuple of QuarantineCount
+        All that is refused, by rule.
+    """
+
+    ends: Offsets
+    counted: Mapping[int, PartitionCount]
+    erased: int
+    valid: int
+    quarantined: int
+    refused: tuple[QuarantineCount, ...]
+
+
+def held_by(
+    spark: SparkSession, cfg: Config, source: Source, covered: Covered, entries: Sequence[Refusal] = ()
+) -> Question[Held]:
+    """What the tables of a source hold up to the offsets that are audited. One look at two narrow columns of each.
+
+    Parameters
+    ----------
+    covered : Covered
+        ``ends``, ``gone.ends``, ``gone.erased``, ``stream`` and ``left_out`` are used.
+    entries : sequence of Refusal
+        What the job leaves out, with its reasons.
+    """
+    kept, places = before(covered.ends) & at_or_after(covered.gone.ends), covered.left_out
+    events = read_table(spark, cfg.table("events", source=source.name))
+    refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(F.col("_requeued_seq").isNull())
+    left = is_left_out(places)
+    split = events.filter(kept).agg(F.count_if(~left).alias("valid"), F.count_if(left).alias("left"))
+
+    def read(
+        bronze: tuple[Offsets, dict[int, PartitionCount], int],
+        decoded: list[Row],
+        by_rule: tuple[int, list[QuarantineCount]],
+        by_logic: list[QuarantineCount],
+    ) -> Held:
+        valid, quarantined = decoded[0]["valid"], decoded[0]["left"] + by_rule[0]
+        return Held(*bronze, valid, quarantined, (*by_rule[1], *by_logic))
+
+    return together(
+        read,
+        _in_bronze(spark, cfg, source, covered),
+        Question(split, list),
+        _by_decoder(source, refused, kept),
+        _by_logic(source, events, places, entries),
+    )
+
+
+def _in_bronze(
+    spark: SparkSession, cfg: Config, source: Source, covered: Covered
+) -> Question[tuple[Offsets, dict[int, PartitionCount], int]]:
+    """End offsets, counts by partition of what is audited, erased records among them."""
+    places = ["partition", "offset"]
+    bronze = read_table(spark, cfg.table("bronze", topic=cfg.source(source.name).topic))
+    records = bronze.select(*places, F.lit(False).alias("erased"))
+    if covered.gone.erased is not None:
+        records = records.unionByName(covered.gone.erased.select(*places, F.lit(True).alias("erased")))
+    of_stream = at_or_after(covered.stream[0], *places) & before(covered.stream[1], *places)
+    inside = before(covered.ends, *places) & at_or_after(covered.gone.ends, *places)
+    here = F.count_if(~F.col("erased")).alias("here")
+    once = records.groupBy(*places).agg(F.count("*").alias("n"), here)
+    marked = once.withColumns({"in": inside, "streamed": of_stream & inside})
+
+    def of(flag: str, value: str) -> Column:
+        return F.coalesce(F.sum(F.when(F.col(flag), F.col(value))), F.lit(0))
+
+    found = marked.groupBy("partition").agg(
+        F.max(F.when(F.col("here") > 0, F.col("offset") + 1)).alias("end"),
+        of("in", "n").alias("rows"),
+        F.count_if("in").alias("distinct"),
+        F.min(F.when(F.col("in"), F.col("offset"))).alias("first"),
+        F.max(F.when(F.col("in"), F.col("offset"))).alias("last"),
+        of("streamed", "n").alias("streamed"),
+        (of("in", "n") - of("in", "here")).alias("erased"),
+    )
+
+    def read(rows: list[Row]) -> tuple[Offsets, dict[int, PartitionCount], int]:
+        ends = {row["partition"]: row["end"] for row in rows if row["end"] is not None}
+        names = ("partition", "rows", "distinct", "first", "last", "streamed")
+        counted = {row["partition"]: PartitionCount(*(row[name] for name in names)) for row in rows if row["rows"]}
+        return ends, counted, sum(row["erased"] for row in rows)
+
+    return Question(found, read)
+
+
+def audit(cfg: Config, source: Source, covered: Covered, held: Held, topic: TopicInfo | None) -> Audit:
+    """Whether what bronze, events and quarantine hold up to an offset adds up. Pure.
 
     What has expired is counted in none of them; an erased record counts as one that is not missing, and so does an
     offset at which Kafka itself had no record when it was landed.
     """
-    name, ends, gone = cfg.source(source.name).topic, covered.ends, covered.gone
-    inside = before(ends, "partition", "offset") & at_or_after(gone.ends, "partition", "offset")
-    bronze = read_table(spark, cfg.table("bronze", topic=name)).filter(inside)
-    erased = None if gone.erased is None else gone.erased.filter(inside)
-    places = bronze.select("partition", "offset")
-    if erased is not None:
-        places = places.unionByName(erased.select("partition", "offset"))
-    of_stream = at_or_after(covered.stream[0], "partition", "offset") & before(covered.stream[1], "partition", "offset")
-    counted = count_partitions(places, "partition", "offset", of_stream)
-    rows = sum(part.rows for part in counted.values()) - (0 if erased is None else erased.count())
+    gone, counted = covered.gone, held.counted
+    rows = sum(part.rows for part in counted.values()) - held.erased
     absent = absent_offsets(covered, counted)
     empty = {p: min(count, _known_empty(covered, p)) for p, count in absent.items()}
     missing = sum(absent.values()) - sum(empty.values())
     repeated = sum(part.repeated for part in counted.values())
-    kept = before(ends) & at_or_after(gone.ends)
-    events = read_table(spark, cfg.table("events", source=source.name)).filter(kept)
-    refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(kept)
-    still_refused = refused.filter(F.col("_requeued_seq").isNull())
-    valid_here = events.select((~is_left_out(covered.left_out)).alias("valid"))
-    marked = valid_here.unionByName(still_refused.select(F.lit(False).alias("valid")))
-    valid, quarantined = marked.agg(F.count_if("valid"), F.count_if(~F.col("valid"))).collect()[0]
+    valid, quarantined = held.valid, held.quarantined
     allowed = gaps_allowed(source, topic)
     notes = []
     if missing and not allowed:
@@ -167,19 +253,9 @@ def gaps_allowed(source: Source, topic: TopicInfo | None) -> bool:
     return any(word in policy for word in _GAPPY)
 
 
-def quarantine_counts(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> tuple[QuarantineCount, ...]:
-    """What the sources and the job refuse, by source and rule, each with one example.
-
-    One Spark job per source, one more where the job leaves records out; a row per rule is collected.
-    """
-    entries = refusals_of(spark, cfg, job.job_name) if batch.refused else ()
-    counts: list[QuarantineCount] = []
-    for source in job.sources:
-        counts += _by_decoder(spark, cfg, source)
-        places = batch.refused.get(source.name, [])
-        if places:
-            counts += _by_logic(spark, cfg, source, places, entries)
-    return tuple(counts)
+def reasons(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> tuple[Refusal, ...]:
+    """Why the job leaves records out, where the batch run left out any; two small Spark jobs then, unless pinned."""
+    return tuple(refusals_of(spark, cfg, job.job_name)) if batch.refused else ()
 
 
 def _place() -> Column:
@@ -191,32 +267,39 @@ def _place() -> Column:
     )
 
 
-def _by_decoder(spark: SparkSession, cfg: Config, source: Source) -> list[QuarantineCount]:
-    rows = (
-        read_table(spark, cfg.table("quarantine", source=source.name))
-        .filter(F.col("_requeued_seq").isNull())
-        .groupBy("_rule")
-        .agg(
-            F.count("*").alias("n"),
-            F.min_by(_place(), F.struct("_partition", "_offset")).alias("place"),
-            F.min_by("_reason", F.struct("_partition", "_offset")).alias("reason"),
-        )
-        .collect()
+def _by_decoder(source: Source, refused: DataFrame, kept: Column) -> Question[tuple[int, list[QuarantineCount]]]:
+    """What the decoder refuses: how many of those for which ``kept`` holds, and all by rule."""
+    first = F.struct("_partition", "_offset")
+    found = refused.groupBy("_rule").agg(
+        F.count("*").alias("n"),
+        F.count_if(kept).alias("kept"),
+        F.min_by(_place(), first).alias("place"),
+        F.min_by("_reason", first).alias("reason"),
     )
-    rows = sorted(rows, key=lambda row: row["_rule"])
-    return [QuarantineCount(source.name, r["_rule"], r["n"], r["place"], r["reason"] or "") for r in rows]
+
+    def read(rows: list[Row]) -> tuple[int, list[QuarantineCount]]:
+        rows = sorted(rows, key=lambda row: str(row["_rule"]))
+        counts = [QuarantineCount(source.name, r["_rule"], r["n"], r["place"], r["reason"] or "") for r in rows]
+        return sum(row["kept"] for row in rows), counts
+
+    return Question(found, read)
 
 
 def _by_logic(
-    spark: SparkSession, cfg: Config, source: Source, places: Sequence[Sequence[int]], entries: Sequence[Refusal]
-) -> list[QuarantineCount]:
+    source: Source, events: DataFrame, places: Sequence[Sequence[int]], entries: Sequence[Refusal]
+) -> Question[list[QuarantineCount]]:
     """Events that the job's list leaves out; those that have expired or were erased are not there any more."""
-    events = read_table(spark, cfg.table("events", source=source.name)).filter(is_left_out(places))
     first = F.struct("_partition", "_offset")
-    row = events.agg(F.count("*").alias("n"), F.min(first).alias("first"), F.min_by(_place(), first).alias("place"))
-    found = row.collect()[0]
-    if not found["n"]:
-        return []
-    at = (found["first"]["_partition"], found["first"]["_offset"])
-    why = [e.why for e in entries if e.source == source.name and (e.partition, e.offset) == at]
-    return [QuarantineCount(source.name, RULE, found["n"], found["place"], why[-1] if why else "")]
+    mine = events.filter(is_left_out(places)).agg(
+        F.count("*").alias("n"), F.min(first).alias("first"), F.min_by(_place(), first).alias("place")
+    )
+
+    def read(rows: list[Row]) -> list[QuarantineCount]:
+        found = rows[0] if rows else None
+        if found is None or not found["n"]:
+            return []
+        at = (found["first"]["_partition"], found["first"]["_offset"])
+        why = [e.why for e in entries if e.source == source.name and (e.partition, e.offset) == at]
+        return [QuarantineCount(source.name, RULE, found["n"], found["place"], why[-1] if why else "")]
+
+    return Question(mine if places else None, read)

@@ -141,9 +141,15 @@ def rows_written(spark: SparkSession, ref: str, since: int | None) -> int | None
 _MERGED = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDeleted")
 
 
-def append(df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = ()) -> None:
-    """Append rows; the table is created by the first write. One Spark job, more where other commits come between."""
-    with _fenced(commit) as mark:
+def append(
+    df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = (), *, fenced: bool = True
+) -> None:
+    """Append rows; the table is created by the first write. One Spark job, more where other commits come between.
+
+    ``fenced`` False: without the leases' number, for which Delta looks up those of earlier commits in a Spark job of
+    its own; for rows that nobody else writes or counts on. The leases must be held all the same.
+    """
+    with _fenced(commit, number=fenced) as mark:
         _trying_again(lambda: _save(_writer(df.write.mode("append"), mark, partition_by), ref))
 
 
@@ -229,13 +235,13 @@ def raise_fence(spark: SparkSession, ref: str) -> None:
 
 
 @contextmanager
-def _fenced(commit: Commit | None) -> Iterator[Commit | None]:
+def _fenced(commit: Commit | None, *, number: bool = True) -> Iterator[Commit | None]:
     """The commit with the lease's number, unless it has a transaction id of its own; only while the leases are held."""
-    with one_commit() as number:
-        if number is None or (commit is not None and commit.app_id is not None):
+    with one_commit() as mine:
+        if mine is None or not number or (commit is not None and commit.app_id is not None):
             yield commit
         else:
-            yield changed(commit or Commit(), app_id=number[0], version=number[1])
+            yield changed(commit or Commit(), app_id=mine[0], version=mine[1])
 
 
 def merge_by_key(

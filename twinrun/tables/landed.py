@@ -79,13 +79,20 @@ def landed_of(spark: SparkSession, cfg: Config, topic: str) -> Landed:
     The ingest's checkpoint is read first and bronze after it, so that bronze holds every record below the ends. A
     table that was landed before this was recorded, or whose checkpoint is out of reach, covers its largest offset.
     """
-    record = latest_record(spark, cfg, KIND, topic)
-    known = _read(record)
-    ends = later_of(known.ends, _committed(spark, cfg, topic, known.version))
+    known = told_landing(spark, cfg, topic)
     bronze = cfg.table("bronze", topic=topic)
-    if table_exists(spark, bronze):
-        ends = later_of(ends, end_offsets(read_table(spark, bronze), "partition", "offset"))
-    return replace(known, ends=ends)
+    if not table_exists(spark, bronze):
+        return known
+    return replace(known, ends=later_of(known.ends, end_offsets(read_table(spark, bronze), "partition", "offset")))
+
+
+def told_landing(spark: SparkSession, cfg: Config, topic: str) -> Landed:
+    """What bronze covers by the record and the ingest's checkpoint alone; `landed_of` looks into bronze besides.
+
+    Two small Spark jobs, none where the record is pinned.
+    """
+    known = recorded_landing(spark, cfg, topic)
+    return replace(known, ends=later_of(known.ends, _committed(spark, cfg, topic, known.version)))
 
 
 def recorded_landing(spark: SparkSession, cfg: Config, topic: str) -> Landed:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from delta.tables import DeltaTable
 from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.sql import DataFrame, SparkSession
 
@@ -24,12 +25,29 @@ MOST_FILES = 200
 """A table of more files is read by Delta's own listing, which leaves out files by their statistics."""
 
 
+Version = tuple[str, int | None]
+"""A table and its version; None for the newest."""
+
+
 @dataclass
 class _Listed:
-    """What was found, by table and version; None: such a table is read as ever."""
+    """What was found, by table and version; None: such a table is read as ever.
+
+    ``newest``: the newest version of a table when it was first looked at.
+    """
 
     refs: frozenset[str]
-    found: dict[tuple[str, int | None], tuple[Any, Any, Any] | None] = field(default_factory=dict)
+    found: dict[Version, _Files | None] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Delta's own objects: log and snapshot of a table, and the files of that version."""
+
+    log: Any
+    snapshot: Any
+    files: Any = None
 
 
 _here: ContextVar[_Listed | None] = ContextVar("tables whose files are listed once", default=None)
@@ -54,6 +72,32 @@ def listed_once(refs: Iterable[str]) -> Iterator[None]:
         _here.reset(token)
 
 
+def list_together(spark: SparkSession, versions: Iterable[Version]) -> None:
+    """Within `listed_once`, list the files of several versions in one Spark job; those that cannot be are listed later.
+
+    Without it each is listed by a Spark job of its own when it is first read.
+    """
+    here = _here.get()
+    if here is None:
+        return
+    wanted: dict[Version, _Files] = {}
+    try:
+        for ref, version in versions:
+            if ref in here.refs and is_delta(spark, ref):
+                at = _snapshot(spark, ref, version, here)
+                wanted.setdefault((ref, at.snapshot.version()), at)
+        missing = {key: at for key, at in wanted.items() if key not in here.found}
+        if missing:
+            here.found.update(_listings(spark, missing))
+    except (Py4JError, TypeError, AttributeError):
+        return  # each is tried by itself when it is read
+
+
+def is_delta(spark: SparkSession, ref: str) -> bool:
+    """Whether a Delta table lies at a path. No Spark job."""
+    return bool(DeltaTable.isDeltaTable(spark, ref))
+
+
 def files_once(spark: SparkSession, ref: str, version: int | None) -> DataFrame | None:
     """The table from its listed files, or None where it is to be read as ever. One Spark job at the first of a version.
 
@@ -62,35 +106,47 @@ def files_once(spark: SparkSession, ref: str, version: int | None) -> DataFrame 
     here = _here.get()
     if here is None or ref not in here.refs:
         return None
-    key = (ref, version)
-    if key not in here.found:
-        here.found[key] = _list(spark, ref, version)
-    found = here.found[key]
+    known = here.newest.get(ref) if version is None else version
+    if known is None or (ref, known) not in here.found:
+        try:
+            at = _snapshot(spark, ref, version, here)
+            known = int(at.snapshot.version())
+            here.found[ref, known] = _listings(spark, {(ref, known): at})[ref, known]
+        except Py4JJavaError:
+            return None  # read as ever, which says what is wrong in Delta's own words
+        except (Py4JError, TypeError, AttributeError):
+            return None  # another Delta, without these methods, or Spark Connect, without Java
+    found = here.found[ref, known]
     if found is None:
         return None
-    log, snapshot, files = found
-    return DataFrame(log.createDataFrame(snapshot, files, False, _none(spark)), spark)
+    return DataFrame(found.log.createDataFrame(found.snapshot, found.files, False, _none(spark)), spark)
 
 
-def _list(spark: SparkSession, ref: str, version: int | None) -> tuple[Any, Any, Any] | None:
-    """Log, snapshot and files of a version."""
-    try:
-        java: Any = spark._jvm
-        log = java.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, ref)
-        none = _none(spark)
-        snapshot = log.update(False, none, none)
-        if version is not None and version != snapshot.version():
-            snapshot = log.getSnapshotAt(version, none, none, False)
-        found = snapshot.allFiles().limit(MOST_FILES + 1).collectAsList()
-        if found.size() > MOST_FILES:
-            return None
-        files = java.org.apache.spark.api.python.PythonUtils.toSeq(found)
-        log.createDataFrame(snapshot, files, False, none)
-    except Py4JJavaError:
-        return None  # read as ever, which says what is wrong in Delta's own words
-    except (Py4JError, TypeError, AttributeError):
-        return None  # another Delta, without these methods, or Spark Connect, without Java
-    return log, snapshot, files
+def _snapshot(spark: SparkSession, ref: str, version: int | None, here: _Listed) -> _Files:
+    """Log and snapshot of a version, of the newest as it was at the first look. No Spark job."""
+    java: Any = spark._jvm
+    log = java.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, ref)
+    none = _none(spark)
+    snapshot = log.update(False, none, none)
+    wanted = here.newest.setdefault(ref, int(snapshot.version())) if version is None else version
+    if wanted != snapshot.version():
+        snapshot = log.getSnapshotAt(wanted, none, none, False)
+    return _Files(log, snapshot)
+
+
+def _listings(spark: SparkSession, wanted: dict[Version, _Files]) -> dict[Version, _Files | None]:
+    """The files of each; None for a table of too many. One Spark job: a partition for each listing."""
+    java: Any = spark._jvm
+    parts = [at.snapshot.allFiles().limit(MOST_FILES + 1).toJavaRDD().coalesce(1) for at in wanted.values()]
+    every = parts[0]
+    for part in parts[1:]:
+        every = every.union(part)
+    found: dict[Version, _Files | None] = {}
+    for (key, at), files in zip(wanted.items(), every.glom().collect(), strict=True):
+        found[key] = None
+        if files.size() <= MOST_FILES:
+            found[key] = replace(at, files=java.org.apache.spark.api.python.PythonUtils.toSeq(files))
+    return found
 
 
 def _none(spark: SparkSession) -> Any:

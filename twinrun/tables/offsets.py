@@ -37,26 +37,6 @@ class PartitionCount:
         return self.rows - self.distinct
 
 
-def count_partitions(
-    records: DataFrame, partition: str = "_partition", offset: str = "_offset", inside: Column | None = None
-) -> dict[int, PartitionCount]:
-    """Count records per Kafka partition. One Spark job; a row per Kafka partition is collected."""
-    rows = (
-        records.groupBy(partition, offset)
-        .agg(F.count("*").alias("n"))
-        .groupBy(F.col(partition).alias("p"))
-        .agg(
-            F.sum("n").alias("rows"),
-            F.count("*").alias("distinct"),
-            F.min(offset).alias("first"),
-            F.max(offset).alias("last"),
-            F.sum(F.when(F.lit(False) if inside is None else inside, F.col("n")).otherwise(0)).alias("inside"),
-        )
-        .collect()
-    )
-    return {r["p"]: PartitionCount(r["p"], r["rows"], r["distinct"], r["first"], r["last"], r["inside"]) for r in rows}
-
-
 def end_offsets(records: DataFrame, partition: str = "_partition", offset: str = "_offset") -> Offsets:
     """Exclusive end offset per Kafka partition. One Spark job; a row per Kafka partition is collected."""
     rows = records.groupBy(partition).agg((F.max(offset) + 1).alias("end")).collect()

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Source
-from twinrun.explain.arrival import Read, arrival_of, by_partition, with_arrival
+from twinrun.explain.arrival import Read, arrivals, by_partition, with_arrival, with_behind
 from twinrun.explain.judge import Shown, notes_on_lateness, read_late
 from twinrun.results.verdict import Arrival, PartitionBehind, WatermarkOf
 
@@ -121,7 +121,9 @@ def test_a_partition_is_behind_since_it_was_more_than_the_lateness_behind(
     assert [since[2, n] for n in range(4)] == [0, 0, 0, 0]
 
     named = with_arrival(late(spark_session, list(LATE)), [clicks])
-    assert arrival_of(named, [clicks], Cut()) == Arrival(  # type: ignore[arg-type]
+    counted = arrivals(named).answer()
+    assert counted == Arrival(2, 2, 0)
+    assert with_behind(counted, named, [clicks], Cut()) == Arrival(  # type: ignore[arg-type]
         2,
         2,
         0,
@@ -130,8 +132,8 @@ def test_a_partition_is_behind_since_it_was_more_than_the_lateness_behind(
     )
 
 
-def test_events_that_an_older_twinrun_named_are_not_told(spark_session: SparkSession, log: DataFrame) -> None:
-    assert arrival_of(late(spark_session, [(1, 2)]), [], None) == Arrival(0, 0, 1)  # type: ignore[arg-type]
+def test_events_that_an_older_twinrun_named_are_not_told(spark_session: SparkSession) -> None:
+    assert arrivals(late(spark_session, [(1, 2)])).answer() == Arrival(0, 0, 1)
 
 
 def test_the_note_says_who_was_behind_and_what_helps() -> None:

@@ -44,6 +44,6 @@ def test_a_row_of_the_stream_without_a_window_is_compared_and_counted_and_never_
         F.lit("unexplained").alias("verdict"),
         F.create_map().cast("map<string,bigint>").alias("causes"),
     )
-    counts = totals(windows_frame(HOURLY, batch, stream, cut, judged))
+    counts = totals(windows_frame(HOURLY, batch, stream, cut, judged)).answer()
     expected: dict[str, Any] = {"compared": 3, "equal": 2, "pending": 1, "rows_unexplained": 1, "rows_compared": 3}
     assert {name: counts[name] for name in expected} == expected

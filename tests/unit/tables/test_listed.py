@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from twinrun.errors import TwinrunError
 from twinrun.tables import listed
 from twinrun.tables.delta import append, read_table
-from twinrun.tables.listed import listed_once
+from twinrun.tables.listed import list_together, listed_once
 
 KINDS = {
     "plain": {},
@@ -89,3 +89,24 @@ def test_what_cannot_be_listed_is_read_or_refused_as_ever(
     with listed_once([ref]):
         assert listed.files_once(spark_session, ref, None) is None
         assert read_table(spark_session, ref).count() == 27
+
+
+def test_several_tables_are_listed_in_one_spark_job(spark_session: SparkSession, tmp_path: Path) -> None:
+    one = _made(spark_session, tmp_path / "one", {})
+    other = _made(spark_session, tmp_path / "other", KINDS["deletion vectors"])
+    empty = str(tmp_path / "empty")
+    append(_rows(spark_session, 0, 0), empty)
+    context = spark_session.sparkContext
+    with listed_once([one, other, empty, str(tmp_path / "none")]):
+        context.setJobGroup("together", "listings and queries")
+        try:
+            wanted = [(one, None), (one, 2), (other, 1), (other, None), (empty, None), (str(tmp_path / "none"), None)]
+            list_together(spark_session, wanted)
+            assert len(context.statusTracker().getJobIdsForGroup("together")) == 1
+            counts = [read_table(spark_session, ref, version).count() for ref, version in wanted[:-1]]
+            assert counts == [27, 27, 30, 27, 0]
+            assert len(context.statusTracker().getJobIdsForGroup("together")) == 1 + len(counts)
+        finally:
+            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+        with pytest.raises(TwinrunError, match="no Delta table"):
+            read_table(spark_session, str(tmp_path / "none"))
