@@ -18,6 +18,8 @@ from pyspark.sql import functions as F
 
 from bench.scenario_jobs import JOINS, NUMBERS, ONE_LOG, contract_for
 from twinrun.explain.arrival import READ
+from twinrun.history.history import of_newest
+from twinrun.results.ledger import ledger_rows
 from twinrun.scenario.check import Checked, Observed, ObservedRow, check
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.expect import MAY_BE_PROVEN, Expectation
@@ -218,8 +220,8 @@ def total_problems(world: World, job: str, plans: list[Expectation], verdict: An
         problems.append(f"{job}: events by cause planned {dict(planned)}, the verdict counts {named}")
     windowed = contract_for(world, job).windowed
     windows = {key[1] if windowed else None for plan in plans for key in plan.rows}
-    ledger = _newest(world, job, "ledger").filter(pl.col("verdict").is_in(["explained", "unexplained"]))
-    starts = {None if start is None else _ms(start) for start in ledger["window_start"].to_list()}
+    seen = of_newest(ledger_rows(world.spark, world.cfg(), job)).filter("verdict IN ('explained', 'unexplained')")
+    starts = {row[0] for row in seen.select(F.unix_millis("window_start")).collect()}
     if starts != windows:
         problems.append(f"{job}: the ledger has {len(starts)} windows that differ, {len(windows)} were planned")
     return tuple(problems)

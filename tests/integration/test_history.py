@@ -15,8 +15,9 @@ from tests.integration.conftest import T0_MS, World, click
 from twinrun.cli.repeat import standing
 from twinrun.explain.verify import verify
 from twinrun.history.attach import with_history
-from twinrun.history.history import history
+from twinrun.history.history import history, of_newest
 from twinrun.report.history import history_section
+from twinrun.results.ledger import VERIFIED, ledger_rows
 from twinrun.tables.delta import append, read_table
 
 LOG = [
@@ -98,6 +99,9 @@ def test_where_nothing_has_moved_the_verdict_is_said_again(make_world: Any) -> N
 def test_history_counts_verifies_rows_and_causes(world: World) -> None:
     found = history(world.spark, world.cfg(), "per_minute")
     assert (found.verifies_total, [point.rows_explained for point in found.verifies]) == (3, [1, 1, 2])
+    # Nothing had changed for the second, so that it wrote nothing but itself.
+    raw = read_table(world.spark, world.cfg().table("ledger")).filter(F.col("verify_id") == found.verifies[1].verify_id)
+    assert [row["verdict"] for row in raw.collect()] == [VERIFIED]
     assert found.verifies[0].windows == {"equal": 2, "explained": 1, "pending": 1}
     newest = found.newest
     assert newest.completeness == newest.rows_equal / newest.rows_compared
@@ -157,9 +161,9 @@ def test_a_ledger_that_lacks_columns_or_is_of_another_job_or_absent(world: World
 
 def test_an_unexplained_row_breaks_the_threshold_even_if_enough_are_equal(world: World) -> None:
     """Planted in the ledger itself: the newest verify with one unexplained row."""
-    rows = read_table(world.spark, world.cfg().table("ledger")).localCheckpoint()
+    rows = ledger_rows(world.spark, world.cfg(), "per_minute").localCheckpoint()
     later = F.col("verified_at_ms") + 1_000_000
-    planted = rows.filter(F.col("verified_at_ms") == rows.agg(F.max("verified_at_ms")).collect()[0][0])
+    planted = of_newest(rows)
     one = F.when(F.col("window_start") == F.timestamp_millis(F.lit(T0_MS)), 1).otherwise(0).cast("bigint")
     planted = planted.withColumns({"verify_id": F.lit("planted"), "verified_at_ms": later, "rows_unexplained": one})
     append(rows.unionByName(planted), str(world.root / "planted"))

@@ -142,7 +142,7 @@ def _versions(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> list[
         pinned.append((cfg.table("events", source=source.name), batch.events_version.get(source.name)))
     for mode in (batch.static, cut.static):
         pinned += [(static_ref(cfg, name), version) for name, version in mode.items()]
-    return pinned + [(ref, None) for ref in tables_of(cfg, job)]
+    return pinned + [(ref, None) for ref in (*tables_of(cfg, job), cfg.table("ledger"))]
 
 
 def _covered(name: str, cut: StreamCut, batch: BatchState, landed: Landed, gone: ByName) -> Covered:

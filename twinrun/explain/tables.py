@@ -19,6 +19,7 @@ from twinrun.explain.material import refused_by_stream
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.cut import StreamCut
+from twinrun.results.ledger import entries, job_rows, laid_out
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.verdict import LateEvent
 from twinrun.tables.asked import Question, together
@@ -129,10 +130,10 @@ def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -
 
     A verify that lacked evidence may have named none: those after it are named again.
     """
-    if not table_exists(spark, cfg.table("ledger")):
+    known = job_rows(spark, cfg, job.job_name)
+    if known is None:
         return -1
-    mine = (F.col("query_id") == cut.query_id) & (F.col("job") == job.job_name)
-    verifies = read_table(spark, cfg.table("ledger")).filter(mine).groupBy("verify_id")
+    verifies = laid_out(known).filter(F.col("query_id") == cut.query_id).groupBy("verify_id")
     whole = verifies.agg(
         F.max("micro_batch").alias("upto"), F.bool_or(F.col("verdict") == "evidence_expired").alias("no")
     )
@@ -230,12 +231,12 @@ def write_duplicate_events(
 def write_ledger(
     spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, verify_id: str, windows: DataFrame
 ) -> None:
-    """Append a row per (job, cut, window). One Spark job.
+    """Append the verify, and each window that is not as the verify before saw it. One Spark job.
 
     Parameters
     ----------
     windows : DataFrame
-        ``window_start``, ``verdict``, ``rows``, ``rows_equal``, ``rows_explained``, ``rows_unexplained``, ``causes``.
+        See `twinrun.results.ledger.entries`.
     """
     facts = {
         "verify_id": verify_id,
@@ -250,5 +251,5 @@ def write_ledger(
     kinds = {"verify_id": "string", "job": "string", "query_id": "string"}
     fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
     offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
-    rows = windows.drop("n_batch", "n_stream", "rows_behind").select(*fixed, offsets, "*")
+    rows = entries(windows, job_rows(spark, cfg, job.job_name), [*fixed, offsets])
     append(rows, cfg.table("ledger"), fenced=False)

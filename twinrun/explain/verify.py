@@ -192,9 +192,9 @@ def verify(
 
 
 def _looked_at(cfg: Config, job: Job, stream: StreamState, batch: BatchState) -> list[str]:
-    """The tables that a verify asks more than once and does not write."""
+    """The tables that a verify asks more than once and does not write; and the ledger, before it writes it."""
     static = [static_ref(cfg, table.name) for table in job.tables]
-    return [stream.table, batch.table, *tables_of(cfg, job), *static]
+    return [stream.table, batch.table, cfg.table("ledger"), *tables_of(cfg, job), *static]
 
 
 def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> Dataflow:

@@ -9,11 +9,12 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError, JobError, TableError
-from twinrun.history.ledger import ledger_rows, no_verify
+from twinrun.history.ledger import no_verify
 from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
 from twinrun.results.cut import both_states, last_change
 from twinrun.results.heals import heals_of
+from twinrun.results.ledger import ledger_rows
 from twinrun.results.state import BatchState, StreamState
 from twinrun.session.plain import plain_errors
 

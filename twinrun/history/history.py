@@ -7,7 +7,8 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import TableError
-from twinrun.history.ledger import difference_rows, ledger_rows, no_verify
+from twinrun.history.ledger import difference_rows, no_verify
+from twinrun.results.ledger import ledger_rows
 from twinrun.results.past import MOST_VERIFIES, CauseHistory, History, VerifyPoint, WindowHistory, differs_since
 from twinrun.results.trend import trend_of
 from twinrun.session.plain import plain_errors

@@ -6,8 +6,8 @@ from pyspark.sql import SparkSession
 
 from twinrun.config.model import Config
 from twinrun.history.history import of_newest
-from twinrun.history.ledger import ledger_rows
 from twinrun.quality.expect import check_ledger
+from twinrun.results.ledger import ledger_rows
 from twinrun.results.verdict import ExpectationResult
 from twinrun.session.plain import plain_errors
 

@@ -10,6 +10,7 @@ from twinrun.maintain.places import Known
 from twinrun.maintain.result import Removal
 from twinrun.maintain.rows import delete_marked, delete_rows
 from twinrun.results.heals import APPLIED, heals_of
+from twinrun.results.ledger import removable
 from twinrun.tables.delta import read_table, table_exists
 
 
@@ -19,9 +20,12 @@ def log_removals(spark: SparkSession, cfg: Config, found: Known, before_ms: int,
     removals = []
     if verifies is not None:
         # The differences first: without their verify in the ledger nobody would know how old they are.
-        for table in ("differences", "ledger"):
-            same = "target.verify_id = source.verify_id"
-            removals.append(delete_marked(spark, table, cfg.table(table), verifies, same, apply))
+        same = "target.verify_id = source.verify_id"
+        removals.append(delete_marked(spark, "differences", cfg.table("differences"), verifies, same, apply))
+        ref = cfg.table("ledger")
+        rows = removable(read_table(spark, ref), verifies).localCheckpoint()
+        same += " AND target.window_start <=> source.window_start AND target.verdict = source.verdict"
+        removals.append(delete_marked(spark, "ledger", ref, rows, same, apply))
     queries = [state["query_id"] for state in found.streams.values() if state["query_id"]]
     for table, at in (("micro_batches", "started_at_ms"), ("late_events", "known_at_ms")):
         ref = cfg.table(table)

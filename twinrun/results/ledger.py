@@ -1,0 +1,176 @@
+"""The ledger: every verify of a job that covered its cut, and what became of each window.
+
+A verify writes one row about itself, and a row for each window that is not as it was at the verify before: a window
+that stays equal for a year stands there once. Rows of both kinds are in one table and one commit, so that neither can
+be there without the other. `ledger_rows` lays both side by side again: all windows at each verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.errors import TableError
+from twinrun.tables.delta import read_table, table_exists
+
+VERIFIED = "verified"
+"""``verdict`` of the row of a verify itself; its ``window_start`` is null and its counts are 0."""
+GONE, NO_LONGER_OPEN = "gone", "no_longer_open"
+"""``verdict`` of a window that neither result holds any more, and of one that has no pending rows any more."""
+WINDOW = ("window_start", "verdict", "rows", "rows_equal", "rows_explained", "rows_unexplained", "causes")
+VERIFY = (
+    "verify_id",
+    "job",
+    "query_id",
+    "micro_batch",
+    "watermark_ms",
+    "stream_version",
+    "batch_version",
+    "verified_at_ms",
+)
+LEDGER_COLUMNS = (*VERIFY, *WINDOW)
+_STATE = WINDOW[1:]
+
+
+def entries(windows: DataFrame, known: DataFrame | None, facts: Sequence[Column]) -> DataFrame:
+    """What a verify appends: its own row, and those of windows that changed since the verify before. Lazy.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        `WINDOW`: at most one row per ``window_start`` that is pending, and one that is not.
+    known : DataFrame, optional
+        The job's rows of the ledger as they are; None where there are none.
+    facts : sequence of Column
+        Literals: the columns of `VERIFY`, and whatever else a row is to have.
+    """
+    now = windows.select(*WINDOW)
+    if known is not None:
+        was = _last(known).select(F.col("window_start").alias("_start"), "_open", F.struct(*_STATE).alias("_was"))
+        both = now.withColumn("_now", F.struct(*_STATE)).withColumn("_is_open", _open())
+        same = F.col("window_start").eqNullSafe(F.col("_start")) & (F.col("_is_open") == F.col("_open"))
+        both = both.select("window_start", "_now", "_is_open").join(was, same, "full")
+        left = F.col("_now").isNull() & ~F.col("_was.verdict").isin(GONE, NO_LONGER_OPEN)
+        changed = F.col("_now").isNotNull() & ~_text(F.col("_now")).eqNullSafe(_text(F.col("_was")))
+        gone = F.struct(F.when(F.col("_open"), NO_LONGER_OPEN).otherwise(GONE).alias("verdict"), *_nothing())
+        start = F.coalesce("window_start", "_start").alias("window_start")
+        both = both.filter(left | changed).select(start, F.when(left, gone).otherwise(F.col("_now")).alias("_now"))
+        now = both.select("window_start", "_now.*")
+    mark = windows.sparkSession.range(1).select(
+        F.lit(None).cast("timestamp").alias("window_start"), F.lit(VERIFIED).alias("verdict"), *_nothing()
+    )
+    return now.unionByName(mark).select(*facts, "*")
+
+
+def job_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame | None:
+    """The job's rows of the ledger as they are, None where there is no ledger; lazy."""
+    ref = cfg.table("ledger")
+    return read_table(spark, ref).filter(F.col("job") == job) if table_exists(spark, ref) else None
+
+
+def ledger_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame:
+    """All windows of a job at each of its verifies, as if each verify had written them all; lazy. No Spark job.
+
+    Columns: `LEDGER_COLUMNS`. ``window_start`` is null for jobs without windows.
+
+    Raises
+    ------
+    TableError
+        There is no ledger, or it lacks columns.
+    """
+    ref = cfg.table("ledger")
+    if not table_exists(spark, ref):
+        raise TableError(f"there is no table ledger at {ref}.", fix=f"run: twinrun verify {job}")
+    rows = needed_columns(read_table(spark, ref), "ledger", ref, LEDGER_COLUMNS)
+    return laid_out(rows.filter(F.col("job") == job))
+
+
+def needed_columns(rows: DataFrame, name: str, ref: str, columns: Sequence[str]) -> DataFrame:
+    """The same rows of a table of the layout.
+
+    Raises
+    ------
+    TableError
+        It lacks one of the columns.
+    """
+    lacking = [column for column in columns if column not in rows.columns]
+    if lacking:
+        raise TableError(
+            f"the table {name} at {ref} is damaged or not of twinrun: it lacks {', '.join(lacking)}.",
+            expected="the columns that a verify writes",
+            fix=f"correct layout.{name} in the configuration, or put the table back",
+        )
+    return rows
+
+
+def laid_out(rows: DataFrame) -> DataFrame:
+    """The same from the rows as they are, of one job. Verifies that wrote each window are given as they are. Lazy."""
+    marked = _marked(rows)
+    whole = marked.filter(~F.col("_marked")).select(*LEDGER_COLUMNS)
+    states = _spans(marked).filter(~F.col("verdict").isin(GONE, NO_LONGER_OPEN))
+    verifies = rows.filter(F.col("verdict") == VERIFIED).select(*VERIFY)
+    within = F.col("verified_at_ms") >= F.col("_from_ms")
+    within = within & (F.col("_until_ms").isNull() | (F.col("verified_at_ms") < F.col("_until_ms")))
+    found = verifies.join(states.select(*WINDOW, "_from_ms", "_until_ms"), within)
+    return found.select(*LEDGER_COLUMNS).unionByName(whole)
+
+
+def removable(ledger: DataFrame, old: DataFrame) -> DataFrame:
+    """Rows of the ledger that can go with these verifies: what no verify that stays needs. Lazy.
+
+    ``job``, ``verify_id``, ``window_start`` and ``verdict`` tell each.
+
+    Parameters
+    ----------
+    ledger : DataFrame
+        All of it, of all jobs.
+    old : DataFrame
+        ``verify_id`` of the verifies that go.
+    """
+    names = ("job", "verify_id", "window_start", "verdict")
+    marked = _marked(ledger)
+    own = marked.filter(~F.col("_marked") | (F.col("verdict") == VERIFIED)).join(old, "verify_id", "left_semi")
+    stay = ledger.filter(F.col("verdict") == VERIFIED).join(old, "verify_id", "left_anti")
+    stay = stay.select(F.col("job").alias("_job"), F.col("verified_at_ms").alias("_at_ms"))
+    states = _spans(marked)
+    needed = (F.col("_job") == F.col("job")) & (F.col("_at_ms") >= F.col("_from_ms"))
+    needed = needed & (F.col("_until_ms").isNull() | (F.col("_at_ms") < F.col("_until_ms")))
+    return own.select(*names).unionByName(states.join(stay, needed, "left_anti").select(*names))
+
+
+def _open() -> Column:
+    """Whether a row is about the pending rows of a window: one window can have such and others, of other keys."""
+    return F.col("verdict").isin("pending", NO_LONGER_OPEN)
+
+
+def _nothing() -> list[Column]:
+    counts = [F.lit(0).cast("bigint").alias(name) for name in _STATE if name.startswith("rows")]
+    return [*counts, F.create_map().cast("map<string,bigint>").alias("causes")]
+
+
+def _marked(rows: DataFrame) -> DataFrame:
+    """With ``_marked``: the verify has a row of its own; one of an older twinrun has none, and wrote every window."""
+    of_verify = Window.partitionBy("job", "verify_id")
+    return rows.withColumn("_marked", F.max(F.col("verdict") == VERIFIED).over(of_verify))
+
+
+def _spans(marked: DataFrame) -> DataFrame:
+    """Of the rows of windows: from which verify they hold, and up to which (null: still), epoch ms."""
+    states = marked.filter(F.col("_marked") & (F.col("verdict") != VERIFIED)).withColumn("_open", _open())
+    order = Window.partitionBy("job", "window_start", "_open").orderBy("verified_at_ms")
+    spans = {"_from_ms": F.col("verified_at_ms"), "_until_ms": F.lead("verified_at_ms").over(order)}
+    return states.withColumns(spans).drop("verified_at_ms")
+
+
+def _last(known: DataFrame) -> DataFrame:
+    """The last row of each window, of verifies that have a row of their own."""
+    return _spans(_marked(known)).filter(F.col("_until_ms").isNull())
+
+
+def _text(state: Column) -> Column:
+    """A state that can be compared: maps cannot."""
+    causes = F.sort_array(F.map_entries(state["causes"]))
+    return F.struct(*[state[name] for name in _STATE[:-1]], causes)
