@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from twinrun.batch.decode import KIND, events_rows
 
+from twinrun.batch.decode import KIND, events_rows
 from twinrun.config.model import Config
 from twinrun.errors import InputError, TableError
 from twinrun.events.decode import decode, decoder_fingerprint

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+
 from twinrun.batch import decode
 from twinrun.batch.replace import Work, plan_work, write_work
-
 from twinrun.config.model import Config
 from twinrun.events.decode import event_schema
 from twinrun.events.distinct import distinct_in_batch

@@ -10,21 +10,10 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from twinrun import Job, Source
+from sources import FLIGHTS
+from twinrun import Job
 
 GAP = "45 minutes"
-
-FLIGHTS = Source(
-    "flights",
-    schema="""flight_id STRING NOT NULL, scheduled_departure BIGINT NOT NULL, origin STRING NOT NULL,
-        dest STRING NOT NULL, carrier STRING NOT NULL, tailnum STRING, dep_delay INT, cancelled BOOLEAN NOT NULL,
-        distance INT NOT NULL""",
-    event_time="scheduled_departure",
-    lateness="1 hour",
-    max_ahead="1 hour",
-    id=["flight_id"],
-    ranges={"dep_delay": (-120, 2880), "distance": (1, 20_000)},
-)
 
 
 def carrier_sessions(flights: DataFrame) -> DataFrame:

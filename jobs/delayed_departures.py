@@ -7,24 +7,13 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from twinrun import Job, Source
+from sources import FLIGHTS_OF_ANY_AGE
+from twinrun import Job
 
 DELAYED_MINUTES = 60
 LONG_MINUTES = 180
 EXTREME_MINUTES = 720
 CLASSES = ["delayed", "long", "extreme"]
-
-FLIGHTS = Source(
-    "flights",
-    schema="""flight_id STRING NOT NULL, scheduled_departure BIGINT NOT NULL, origin STRING NOT NULL,
-        dest STRING NOT NULL, carrier STRING NOT NULL, tailnum STRING, dep_delay INT, cancelled BOOLEAN NOT NULL,
-        distance INT NOT NULL""",
-    event_time="scheduled_departure",
-    lateness=None,
-    max_ahead="1 hour",
-    id=["flight_id"],
-    ranges={"dep_delay": (-120, 2880), "distance": (1, 20_000)},
-)
 
 
 def delayed_departures(flights: DataFrame) -> DataFrame:
@@ -63,7 +52,7 @@ def expectations() -> list[Any]:
 
 JOB = Job(
     delayed_departures,
-    sources=[FLIGHTS],
+    sources=[FLIGHTS_OF_ANY_AGE],
     keys=["flight_id"],
     emit="final",
     expect=expectations,

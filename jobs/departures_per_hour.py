@@ -11,22 +11,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from twinrun import Job, Source, Table
+from sources import FLIGHTS
+from twinrun import Job, Table
 
 WINDOW = "1 hour"
 DELAYED_MINUTES = 15
-
-FLIGHTS = Source(
-    "flights",
-    schema="""flight_id STRING NOT NULL, scheduled_departure BIGINT NOT NULL, origin STRING NOT NULL,
-        dest STRING NOT NULL, carrier STRING NOT NULL, tailnum STRING, dep_delay INT, cancelled BOOLEAN NOT NULL,
-        distance INT NOT NULL""",
-    event_time="scheduled_departure",
-    lateness="1 hour",
-    max_ahead="1 hour",
-    id=["flight_id"],
-    ranges={"dep_delay": (-120, 2880), "distance": (1, 20_000)},
-)
 
 
 def departures_per_hour(flights: DataFrame, weather: DataFrame) -> DataFrame:

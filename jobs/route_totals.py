@@ -7,19 +7,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from twinrun import Job, Source
-
-FLIGHTS = Source(
-    "flights",
-    schema="""flight_id STRING NOT NULL, scheduled_departure BIGINT NOT NULL, origin STRING NOT NULL,
-        dest STRING NOT NULL, carrier STRING NOT NULL, tailnum STRING, dep_delay INT, cancelled BOOLEAN NOT NULL,
-        distance INT NOT NULL""",
-    event_time="scheduled_departure",
-    lateness=None,
-    max_ahead="1 hour",
-    id=["flight_id"],
-    ranges={"dep_delay": (-120, 2880), "distance": (1, 20_000)},
-)
+from sources import FLIGHTS_OF_ANY_AGE
+from twinrun import Job
 
 
 def route_totals(flights: DataFrame) -> DataFrame:
@@ -58,7 +47,7 @@ def expectations() -> list[Any]:
 
 JOB = Job(
     route_totals,
-    sources=[FLIGHTS],
+    sources=[FLIGHTS_OF_ANY_AGE],
     keys=["origin", "dest"],
     emit="updates",
     expect=expectations,

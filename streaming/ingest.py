@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
-from twinrun.streaming.progress import follow
 
 from twinrun.broker.topics import TopicInfo
 from twinrun.config.model import Config
@@ -20,6 +19,7 @@ from twinrun.job.job import Job
 from twinrun.results.run import OnProgress, RunSummary, new_run_id
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
+from twinrun.streaming.progress import follow
 from twinrun.tables.checkpoint import last_committed, next_offsets, query_id
 from twinrun.tables.control import Record, add_record, latest_record
 from twinrun.tables.delta import latest_version, read_table, rows_written, table_exists

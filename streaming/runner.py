@@ -10,9 +10,6 @@ from dataclasses import replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
-from twinrun.streaming.progress import Flush, follow, observed, sum_refused
-from twinrun.streaming.refresh import Pause
-from twinrun.streaming.sink import start_final, start_updates
 
 from twinrun.config.model import Config
 from twinrun.durations import spark_interval
@@ -38,6 +35,9 @@ from twinrun.results.state import (
 )
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
+from twinrun.streaming.progress import Flush, follow, observed, sum_refused
+from twinrun.streaming.refresh import Pause
+from twinrun.streaming.sink import start_final, start_updates
 from twinrun.tables.checkpoint import open_micro_batch
 from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import append, latest_version, rows_written, table_exists

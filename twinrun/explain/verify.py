@@ -164,13 +164,7 @@ def verify(
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None)
         windows = windows.localCheckpoint(eager=False)
-        copies = repeated_events(spark, cfg, job, batch)
-        latest = late_samples(named, cfg.verify.max_late_samples)
-        counts, causes, arrival, samples, ids = ask(
-            totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies)
-        )
-        duplicates = write_duplicate_events(spark, cfg, copies, ids)
-        late = _late(job, cut, reads, named, arrival, samples)
+        counted = _count(spark, cfg, job, cut, batch, windows, judged, named, reads)
         rows = {"batch": comparison.rows_batch, "stream": comparison.rows_stream}
         expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream}, rows)
         # The ledger says up to where late events are named: not without the batch's events, and with a hole in
@@ -178,12 +172,12 @@ def verify(
         if covered and (cut.missing == 0 or judged is not None):
             write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
             if flow.drops_late and cut.missing == 0 and not (judged and judged.expired):
-                lease.parting.append(named_up_to(job, cut, late.events))
-            expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness)
-        measured = _Measured(comparison, judged, late, counts, causes, duplicates, expectations, covered)
+                lease.parting.append(named_up_to(job, cut, counted.late.events))
+            expectations += judge_rows(*of_rows(counted.totals), cfg.verify.min_completeness)
+        measured = _Measured(comparison, judged, counted, expectations, covered)
         checks = _checks(spark, cfg, job, flow, cut, batch, reach, measured)
         pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
-        shown = _shown(cfg, job, flow, cut, reach, measured, reads, timeline(job, windows, counts))
+        shown = _shown(cfg, job, flow, cut, reach, measured, reads, timeline(job, windows, counted.totals))
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
         notes = notes_of(job, cut, checks, batch, shown) + notes_on_reach(cfg, job, reach)
         notes += judged.notes if judged else ()
@@ -303,15 +297,43 @@ def _late(
 
 
 @dataclass(frozen=True)
+class _Counted:
+    """Rows and windows by verdict, rows by cause, late events, and ids that stand at several offsets."""
+
+    totals: dict[str, int]
+    causes: tuple[CauseCount, ...]
+    late: _Late
+    duplicates: int
+
+
+def _count(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    cut: StreamCut,
+    batch: BatchState,
+    windows: DataFrame,
+    judged: Explained | None,
+    named: DataFrame | None,
+    reads: Sequence[Read],
+) -> _Counted:
+    """One Spark job for all of it; a few more where events were late, or stand at several offsets."""
+    copies = repeated_events(spark, cfg, job, batch)
+    latest = late_samples(named, cfg.verify.max_late_samples)
+    counts, causes, arrival, samples, ids = ask(
+        totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies)
+    )
+    duplicates = write_duplicate_events(spark, cfg, copies, ids)
+    return _Counted(counts, causes, _late(job, cut, reads, named, arrival, samples), duplicates)
+
+
+@dataclass(frozen=True)
 class _Measured:
     """What was compared, explained and counted."""
 
     comparison: Comparison
     judged: Explained | None
-    late: _Late
-    totals: dict[str, int]
-    causes: tuple[CauseCount, ...]
-    duplicates: int
+    counted: _Counted
     expectations: tuple[ExpectationResult, ...]
     covered: bool
 
@@ -327,17 +349,17 @@ def _checks(
     measured: _Measured,
 ) -> Checks:
     """All that is judged. A few small Spark jobs."""
-    judged, late, counts = measured.judged, measured.late, measured.totals
+    judged, late, counts = measured.judged, measured.counted.late, measured.counted.totals
     return Checks(
         comparison=measured.comparison,
         totals=counts,
         early_rows=counts["early_rows"],
-        causes=measured.causes,
+        causes=measured.counted.causes,
         late_events=late.events,
         counted=late.counted,
         drops_late=flow.drops_late,
         unnamed=flow.unnamed,
-        duplicates=measured.duplicates,
+        duplicates=measured.counted.duplicates,
         audits=audits_of(spark, cfg, job, batch, reach, cut),
         sink=judged.foreign if judged else NOBODY,
         expectations=measured.expectations,
@@ -362,7 +384,7 @@ def _shown(
     windows: Question[tuple[WindowPoint, ...]],
 ) -> Shown:
     """What the report shows besides the counts. One Spark job, and one more where rows differ."""
-    judged, late = measured.judged, measured.late
+    judged, late = measured.judged, measured.counted.late
     partitions = partition_points(reads[0], cut, late.arrival.behind if late.arrival else ())
     progress, differing = _progress(cut, reads[0]), sample_rows(judged, cfg.verify.sample_rows)
     points, moved, behind, rows = ask(windows, progress, partitions, differing)

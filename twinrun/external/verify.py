@@ -102,15 +102,9 @@ def verify_external(
         judged: Explained | None = None
         if comparison.rows_different:
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
-            judged = explain_external(
-                spark,
-                cfg,
-                replace(case, sides=ready),
-                verify_id,
-                differences,
-                reach.gone,
-                untried="input_behind" if not covered else "unexplained" if empty else "",
-            )
+            untried = "input_behind" if not covered else "unexplained" if empty else ""
+            mine = replace(case, sides=ready)
+            judged = explain_external(spark, cfg, mine, verify_id, differences, reach.gone, untried=untried)
         kept = None if judged is None else judged.judged
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, kept.rows if kept else None)
         windows = windows.localCheckpoint()

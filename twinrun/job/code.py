@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from twinrun.job.job import Job
+from twinrun.job.project import NEIGHBOURS
 
 _ON_ROWS = re.compile(r"\b(udf|pandas_udf|arrow_udf|applyInPandas|mapInPandas|mapInArrow|transformWithState\w*)\b")
 # spark-submit takes its own copy of these from another place than a Python environment does.
@@ -62,7 +63,12 @@ def _imported_by(module: ModuleType, text: str) -> Iterator[ModuleType]:
             above = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        yield from (sys.modules[name] for name in names if name in sys.modules)
+        beside: dict[str, ModuleType] = getattr(module, NEIGHBOURS, {})
+        for name in names:
+            if name in beside:
+                yield beside[name]
+            elif name in sys.modules:
+                yield sys.modules[name]
 
 
 def _of_the_project(module: ModuleType) -> bool:

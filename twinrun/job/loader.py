@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import linecache
 import re
-import sys
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
-
-from pyspark import cloudpickle
+from types import ModuleType
 
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
 from twinrun.errors import JobError, TwinrunError
 from twinrun.events.source import Source
 from twinrun.job.job import Job
+from twinrun.job.project import run_file
 from twinrun.job.table import Table
 
 _CONTRACT = {"Job": Job, "Source": Source, "Table": Table}
@@ -37,18 +31,12 @@ class JobFile:
     error: str
 
 
-class _SourceOnly(SourceFileLoader):
-    """Reads the source each time: a cached .pyc would hide a change made within the same second."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
 def load_job(path: Path) -> Job:
     """Run a job file and return its ``JOB``.
 
     The module is known to Python under a name made from its path, so that equal file names in different folders
-    do not meet, and it is pickled by value, so that its functions and classes reach the workers.
+    do not meet, and it is pickled by value, so that its functions and classes reach the workers. So are the modules
+    beside it that it imports; see `twinrun.job.project`.
 
     Parameters
     ----------
@@ -79,36 +67,29 @@ def load_job(path: Path) -> Job:
     return found
 
 
-def module_name(path: Path) -> str:
-    """The name of a job file's module: unique per path, and never that of an installed package."""
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    return f"_twinrun_job_{digest}_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
+def _run(path: Path, loading: dict[Path, ModuleType | None] | None = None) -> ModuleType:
+    """Run a job file, or a module beside one that it imports; each once for one job, however many import it.
 
-
-def _run(path: Path) -> ModuleType:
-    name, file = module_name(path), str(path.resolve())
-    linecache.checkcache(file)
-    loader = _SourceOnly(name, file)
-    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
-    assert spec is not None, "a loader that is given always makes a spec"
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(name)
-    # Dataclasses look their module up while the file runs, so it must be known before.
-    sys.modules[name] = module
+    ``loading``: what was run for this job, by path; None while it is being run.
+    """
+    known: dict[Path, ModuleType | None] = {} if loading is None else loading
+    place = path.resolve()
+    if place in known:
+        found = known[place]
+        if found is None:
+            raise JobError(
+                f"{path} is imported while it is still being run.",
+                expected="modules beside a job that do not import one another in a circle",
+                fix="put what both need into a module of its own",
+            )
+        return found
+    known[place] = None
     try:
-        loader.exec_module(module)
+        module = run_file(path, lambda file: _run(file, known))
     except (Exception, SystemExit) as error:
-        _restore(name, before)
-        raise _job_error(path, file, error) from error
-    cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+        raise _job_error(path, str(place), error) from error
+    known[place] = module
     return module
-
-
-def _restore(name: str, before: ModuleType | None) -> None:
-    if before is None:
-        del sys.modules[name]
-    else:
-        sys.modules[name] = before
 
 
 def _job_error(path: Path, file: str, error: BaseException) -> JobError:
@@ -116,11 +97,12 @@ def _job_error(path: Path, file: str, error: BaseException) -> JobError:
         return JobError(f"{path} line {error.lineno} is not valid Python: {error.msg}", fix="correct that line")
     if isinstance(error, ValueError) and _line(error, file) is None:
         return JobError(f"{path} is not a Python source file: {error}", fix="name another file")
-    where = f"{path} line {_line(error, file)}"
+    line = _line(error, file)
+    where = f"{path} line {line}" if line else str(path)
     if isinstance(error, TwinrunError):
         return JobError(f"{where}: {error.found}", expected=error.expected, fix=error.fix)
     if isinstance(error, ImportError):
-        fix = "install it, or put what it holds into the job file: a job is one file"
+        fix = f"install it, or put a module of your own beside the job, into {path.parent}"
         return JobError(f"{where}: an import fails: {error}", fix=fix)
     unknown = _UNKNOWN_FIELD.search(str(error)) if isinstance(error, TypeError) else None
     if unknown and unknown[1] in _CONTRACT:

@@ -31,7 +31,7 @@ EARLIEST = date(2013, 12, 7)
 
 
 def test_every_shipped_job_is_tested_here() -> None:
-    assert sorted(path.stem for path in JOBS.glob("*.py")) == NAMES
+    assert sorted(path.stem for path in JOBS.glob("*.py") if path.stem != "sources") == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
