@@ -252,4 +252,4 @@ def write_ledger(
     fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
     offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
     rows = entries(windows, job_rows(spark, cfg, job.job_name), [*fixed, offsets])
-    append(rows, cfg.table("ledger"), fenced=False)
+    append(rows, cfg.table("ledger"), fenced=False, evolve=True)

@@ -18,6 +18,9 @@ from twinrun.tables.delta import read_table, table_exists
 
 VERIFIED = "verified"
 """``verdict`` of the row of a verify itself; its ``window_start`` is null and its counts are 0."""
+LASTS = "lasts"
+"""Boolean column: the row holds for later verifies too, until the window has another. An older twinrun wrote every
+window at every verify, without this column."""
 GONE, NO_LONGER_OPEN = "gone", "no_longer_open"
 """``verdict`` of a window that neither result holds any more, and of one that has no pending rows any more."""
 WINDOW = ("window_start", "verdict", "rows", "rows_equal", "rows_explained", "rows_unexplained", "causes")
@@ -62,7 +65,7 @@ def entries(windows: DataFrame, known: DataFrame | None, facts: Sequence[Column]
     mark = windows.sparkSession.range(1).select(
         F.lit(None).cast("timestamp").alias("window_start"), F.lit(VERIFIED).alias("verdict"), *_nothing()
     )
-    return now.unionByName(mark).select(*facts, "*")
+    return now.unionByName(mark).select(*facts, "*", F.lit(True).alias(LASTS))
 
 
 def job_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame | None:
@@ -108,9 +111,8 @@ def needed_columns(rows: DataFrame, name: str, ref: str, columns: Sequence[str])
 
 def laid_out(rows: DataFrame) -> DataFrame:
     """The same from the rows as they are, of one job. Verifies that wrote each window are given as they are. Lazy."""
-    marked = _marked(rows)
-    whole = marked.filter(~F.col("_marked")).select(*LEDGER_COLUMNS)
-    states = _spans(marked).filter(~F.col("verdict").isin(GONE, NO_LONGER_OPEN))
+    whole = rows.filter(~_lasts(rows)).select(*LEDGER_COLUMNS)
+    states = _spans(rows).filter(~F.col("verdict").isin(GONE, NO_LONGER_OPEN))
     verifies = rows.filter(F.col("verdict") == VERIFIED).select(*VERIFY)
     within = F.col("verified_at_ms") >= F.col("_from_ms")
     within = within & (F.col("_until_ms").isNull() | (F.col("verified_at_ms") < F.col("_until_ms")))
@@ -131,11 +133,10 @@ def removable(ledger: DataFrame, old: DataFrame) -> DataFrame:
         ``verify_id`` of the verifies that go.
     """
     names = ("job", "verify_id", "window_start", "verdict")
-    marked = _marked(ledger)
-    own = marked.filter(~F.col("_marked") | (F.col("verdict") == VERIFIED)).join(old, "verify_id", "left_semi")
+    own = ledger.filter(~_lasts(ledger) | (F.col("verdict") == VERIFIED)).join(old, "verify_id", "left_semi")
     stay = ledger.filter(F.col("verdict") == VERIFIED).join(old, "verify_id", "left_anti")
     stay = stay.select(F.col("job").alias("_job"), F.col("verified_at_ms").alias("_at_ms"))
-    states = _spans(marked)
+    states = _spans(ledger)
     needed = (F.col("_job") == F.col("job")) & (F.col("_at_ms") >= F.col("_from_ms"))
     needed = needed & (F.col("_until_ms").isNull() | (F.col("_at_ms") < F.col("_until_ms")))
     return own.select(*names).unionByName(states.join(stay, needed, "left_anti").select(*names))
@@ -151,23 +152,21 @@ def _nothing() -> list[Column]:
     return [*counts, F.create_map().cast("map<string,bigint>").alias("causes")]
 
 
-def _marked(rows: DataFrame) -> DataFrame:
-    """With ``_marked``: the verify has a row of its own; one of an older twinrun has none, and wrote every window."""
-    of_verify = Window.partitionBy("job", "verify_id")
-    return rows.withColumn("_marked", F.max(F.col("verdict") == VERIFIED).over(of_verify))
+def _lasts(rows: DataFrame) -> Column:
+    return F.coalesce(F.col(LASTS), F.lit(False)) if LASTS in rows.columns else F.lit(False)
 
 
-def _spans(marked: DataFrame) -> DataFrame:
-    """Of the rows of windows: from which verify they hold, and up to which (null: still), epoch ms."""
-    states = marked.filter(F.col("_marked") & (F.col("verdict") != VERIFIED)).withColumn("_open", _open())
+def _spans(rows: DataFrame) -> DataFrame:
+    """Of the rows of windows that last: from which verify they hold, and up to which (null: still), epoch ms."""
+    states = rows.filter(_lasts(rows) & (F.col("verdict") != VERIFIED)).withColumn("_open", _open())
     order = Window.partitionBy("job", "window_start", "_open").orderBy("verified_at_ms")
     spans = {"_from_ms": F.col("verified_at_ms"), "_until_ms": F.lead("verified_at_ms").over(order)}
     return states.withColumns(spans).drop("verified_at_ms")
 
 
 def _last(known: DataFrame) -> DataFrame:
-    """The last row of each window, of verifies that have a row of their own."""
-    return _spans(_marked(known)).filter(F.col("_until_ms").isNull())
+    """The last row of each window, of those that last."""
+    return _spans(known).filter(F.col("_until_ms").isNull())
 
 
 def _text(state: Column) -> Column:

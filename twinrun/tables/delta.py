@@ -142,15 +142,24 @@ _MERGED = ("numTargetRowsInserted", "numTargetRowsUpdated", "numTargetRowsDelete
 
 
 def append(
-    df: DataFrame, ref: str, commit: Commit | None = None, partition_by: Sequence[str] = (), *, fenced: bool = True
+    df: DataFrame,
+    ref: str,
+    commit: Commit | None = None,
+    partition_by: Sequence[str] = (),
+    *,
+    fenced: bool = True,
+    evolve: bool = False,
 ) -> None:
     """Append rows; the table is created by the first write. One Spark job, more where other commits come between.
 
     ``fenced`` False: without the leases' number, for which Delta looks up those of earlier commits in a Spark job of
-    its own; for rows that nobody else writes or counts on. The leases must be held all the same.
+    its own; for rows that nobody else writes or counts on. The leases must be held all the same. ``evolve``: see
+    `replace`.
     """
     with _fenced(commit, number=fenced) as mark:
-        _trying_again(lambda: _save(_writer(df.write.mode("append"), mark, partition_by), ref))
+        writer = df.write.mode("append")
+        writer = writer.option("mergeSchema", "true") if evolve else writer
+        _trying_again(lambda: _save(_writer(writer, mark, partition_by), ref))
 
 
 def append_computed(rows: Callable[[], DataFrame], ref: str, partition_by: Sequence[str] = ()) -> None:

@@ -94,7 +94,7 @@ def test_what_cannot_be_used_is_refused_with_the_line_and_the_way_out(tmp_path: 
 def test_functions_of_a_module_beside_the_job_reach_the_workers_and_count_for_the_fingerprint(
     spark_session: SparkSession, tmp_path: Path
 ) -> None:
-    rules = "from limits import LIMIT\n\ndef shortened(page: str) -> str:\n    return page[:len(LIMIT)]\n"
+    rules = "from limits import LIMIT\n\ndef shortened(page):\n    return page[:len(LIMIT)]\n"
     (tmp_path / "rules.py").write_text(rules, encoding="utf-8")
     more = "from pyspark.sql import functions as F\nfrom rules import shortened\nSHORT = F.udf(shortened, 'string')"
     path = project(tmp_path, "1 day", more)

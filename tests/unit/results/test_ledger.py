@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.results.ledger import LEDGER_COLUMNS, VERIFIED, WINDOW, entries, laid_out, removable
+from twinrun.results.ledger import LASTS, LEDGER_COLUMNS, VERIFIED, WINDOW, entries, laid_out, removable
 
 FACTS = (
     "verify_id STRING, job STRING, query_id STRING, micro_batch BIGINT, watermark_ms BIGINT, stream_version BIGINT, "
@@ -19,7 +19,7 @@ OF_WINDOW = (
     "window_start TIMESTAMP, verdict STRING, rows BIGINT, rows_equal BIGINT, rows_explained BIGINT, "
     "rows_unexplained BIGINT, causes MAP<STRING, BIGINT>"
 )
-LEDGER = f"{FACTS}, offsets STRING, {OF_WINDOW}"
+LEDGER = f"{FACTS}, offsets STRING, {OF_WINDOW}, lasts BOOLEAN"
 STATES: tuple[tuple[Any, ...], ...] = (
     ("equal", 3, 3, 0, 0, {}),
     ("explained", 3, 2, 1, 0, {"late_dropped": 1, "pending": 2}),
@@ -109,7 +109,8 @@ def test_every_window_is_given_back_at_every_verify(spark_session: SparkSession,
 def test_a_ledger_of_an_older_twinrun_is_read_as_it_is_and_goes_on(spark_session: SparkSession) -> None:
     plan, rows = verifies(3, 4), list[Row]()
     for number, seen in enumerate(plan[:2]):
-        rows += [row for row in add(spark_session, [], seen, number) if row["verdict"] != VERIFIED]
+        written = [row for row in add(spark_session, [], seen, number) if row["verdict"] != VERIFIED]
+        rows += [Row(**{**row.asDict(), LASTS: None}) for row in written]
     for number, seen in enumerate(plan[2:], 2):
         rows += add(spark_session, rows, seen, number)
     assert given(spark_session, rows) == {f"v{n}": wanted(seen) for n, seen in enumerate(plan) if seen}
