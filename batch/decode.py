@@ -8,6 +8,7 @@ run that finds an unfinished plan repeats exactly that one; what was already app
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from twinrun.events.decode import DECODER_VERSION, decode, decoder_fingerprint, 
 from twinrun.events.json_ import quoted
 from twinrun.events.source import COORDINATES, Source
 from twinrun.events.times import utc_day
+from twinrun.results.refusals import RULE as LEFT_OUT
+from twinrun.results.refusals import is_left_out
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
 from twinrun.tables.landed import landed_of
@@ -53,19 +56,24 @@ class New:
     refused: dict[str, int]
 
 
-def new_since(spark: SparkSession, cfg: Config, done: Decoded, seq: int, starts: Offsets) -> New:
+def new_since(
+    spark: SparkSession, cfg: Config, done: Decoded, seq: int, starts: Offsets, places: Sequence[Sequence[int]]
+) -> New:
     """What was decoded of a source after decode number ``seq``, which had come to ``starts``. Two small Spark jobs.
 
     Events count by the decode that wrote them, so that those of a requeue are new too; refused records by offset, or
-    all of them where everything was decoded anew since.
+    all of them where everything was decoded anew since. Of the events, those at ``places`` are left out by the job.
     """
     events = read_table(spark, cfg.table("events", source=done.source), done.events_version)
     refused = read_table(spark, cfg.table("quarantine", source=done.source)).filter(F.col("_requeued_seq").isNull())
     known = {} if done.anew_seq > seq else starts
     inside = before(done.ends) & at_or_after(known)
     rules = refused.filter(inside).groupBy("_rule").count().orderBy("_rule").collect()
-    valid = events.filter(F.col("_decoded_seq") > F.lit(seq)).count()
-    return New(valid, {row["_rule"]: row["count"] for row in rules})
+    refused_by = {row["_rule"]: row["count"] for row in rules}
+    out = is_left_out(places)
+    new = events.filter(F.col("_decoded_seq") > F.lit(seq)).agg(F.count_if(~out), F.count_if(out))
+    valid, left_out = new.collect()[0]
+    return New(valid, {**refused_by, LEFT_OUT: left_out} if left_out else refused_by)
 
 
 def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = None) -> Decoded:

@@ -109,7 +109,7 @@ def run(
             before = latest_version(spark, state.table) if table_exists(spark, state.table) else None
             with record_named(spark, job, f"the batch run of {job.job_name}", lambda: _computed(job, inputs, work)):
                 finished = write_results(spark, cfg, job, inputs, state, work)
-            new = [_new_to_job(spark, cfg, done, last) for done in decoded.values()]
+            new = [_new_to_job(spark, cfg, done, last, state) for done in decoded.values()]
             rows = rows_written(spark, state.table, before)
     return RunSummary(
         mode="batch",
@@ -175,10 +175,13 @@ def _unfinished(started: Record | None, last: BatchState | None) -> bool:
     return started is not None and (last is None or started.payload["run_id"] != last.run_id)
 
 
-def _new_to_job(spark: SparkSession, cfg: Config, done: decode.Decoded, last: BatchState | None) -> decode.New:
+def _new_to_job(
+    spark: SparkSession, cfg: Config, done: decode.Decoded, last: BatchState | None, now: BatchState
+) -> decode.New:
     """What this job had not seen of a source: another job may have decoded it before."""
     seq = 0 if last is None else last.decoded_seq.get(done.source, 0)
-    return decode.new_since(spark, cfg, done, seq, {} if last is None else last.ends.get(done.source, {}))
+    starts = {} if last is None else last.ends.get(done.source, {})
+    return decode.new_since(spark, cfg, done, seq, starts, now.refused.get(done.source, []))
 
 
 def _made_anew(spark: SparkSession, last: BatchState | None, decoded: dict[str, decode.Decoded]) -> str:

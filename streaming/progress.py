@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,8 @@ from twinrun.broker.topics import cluster_id
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError, CheckpointError
 from twinrun.events.rules import RULES
+from twinrun.results.refusals import RULE as LEFT_OUT
+from twinrun.results.refusals import is_left_out
 from twinrun.results.run import OnProgress, Progress
 from twinrun.session.plain import query_error
 from twinrun.tables.fence import Lease, lost
@@ -65,12 +67,15 @@ class _Seen:
         self.durations_ms = {number: ms for number, ms in self.durations_ms.items() if number > newest}
 
 
-def observed(decoded: DataFrame, source: str) -> DataFrame:
+def observed(decoded: DataFrame, source: str, places: Sequence[Sequence[int]] = ()) -> DataFrame:
     """The decoded records, counted by rule as they pass; lazy, and the rows stay as they are.
 
-    The counts come with the progress of each micro-batch, see `follow`.
+    The counts come with the progress of each micro-batch, see `follow`. Valid records that the job leaves out at these
+    places count under `twinrun.results.refusals.RULE`.
     """
     rules = [F.count_if(F.col("_rule") == rule).alias(rule) for rule in RULES]
+    if places:
+        rules.append(F.count_if(F.col("_rule").isNull() & is_left_out(places)).alias(LEFT_OUT))
     return decoded.observe(f"{_OBSERVED}{source}", F.count("*").alias("_records"), *rules)
 
 
@@ -222,7 +227,7 @@ def _refused(metrics: Any, records: int) -> dict[str, int] | None:
     times, rest = divmod(passed, records) if records else (0, 1)
     if rest:
         return None
-    counts = {rule: sum(row[rule] for row in rows) // times for rule in RULES}
+    counts = {rule: sum(row.get(rule, 0) for row in rows) // times for rule in (*RULES, LEFT_OUT)}
     return {rule: count for rule, count in counts.items() if count}
 
 

@@ -109,7 +109,8 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
     frames = read_static(spark, cfg, pins)
     for source in job.sources:
         raw = kafka_stream(spark, cfg, cfg.source(source.name), cfg.stream.max_offsets_per_trigger, state.starting)
-        events = valid_events(observed(decode(raw, source), source.name), source)
+        decoded = observed(decode(raw, source), source.name, state.refused.get(source.name, []))
+        events = valid_events(decoded, source)
         events = without(events, state.refused, source.name)
         if source.lateness_ms is not None:
             events = events.withWatermark(source.event_time, spark_interval(source.lateness_ms))

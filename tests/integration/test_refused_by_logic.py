@@ -107,7 +107,9 @@ def test_left_out_of_both_they_go_on_and_agree(world: World) -> None:
     assert "is left out already" in failed(world, "quarantine", "--add", place, "--why", "again")
     stream = found(world, "stream")
     assert stream["details"]["checkpoint"].endswith("v1")
-    found(world, "batch")
+    assert (stream["events"], stream["quarantined"]) == (4, {"refused_by_logic": 1}), "of offsets 4 to 8"
+    batch = found(world, "batch")
+    assert (batch["events"], batch["quarantined"]) == (8, {"refused_by_logic": 1})
     verdict = found(world, "verify")
     assert (verdict["outcome"], verdict["rows_unexplained"], verdict["problems"]) == ("agree", 0, [])
     assert [(q["rule"], q["events"], q["reason"]) for q in verdict["quarantine"]] == [

@@ -65,6 +65,11 @@ def test_a_longer_lateness_delays_windows_and_keeps_more_of_them(found: WhatIf) 
     assert (long.open_rows or 0) > (short.open_rows or 0) > 0
 
 
+def test_a_window_whose_events_were_all_late_does_not_come_out_and_has_no_delay(found: WhatIf) -> None:
+    """At 10 s the minute of 119 s is such a one. Minute 0 comes out 72 s after its end, minute 2 after 70 s."""
+    assert next(point.delay_ms for point in found.points if point.lateness_ms == 10_000) == 71_000
+
+
 @pytest.mark.slow
 def test_a_stream_that_ran_with_the_other_lateness_lost_what_was_foretold(world: World, found: WhatIf) -> None:
     job = world.job()

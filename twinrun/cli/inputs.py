@@ -50,7 +50,7 @@ def sources_named(cfg: Config, name: str) -> list[Source]:
         match = nearest(name, known)
         raise InputError(
             f"there is no source and no job {name!r} in {cfg.file}.",
-            expected=f"one of {listed(known)}, or the path of a job file",
+            expected=f"one of {listed(known)}, or the path of a job file" if known else "the path of a job file",
             fix=f"write {match}" if match else "",
         )
     if len({decoder_fingerprint(source) for source in found.values()}) > 1:

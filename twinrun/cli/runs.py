@@ -185,7 +185,7 @@ def requeue(
 
     done = with_spark(cfg, f"requeue {name}", work)
     lines = [
-        f"{each.source}: {each.examined:,} records of {each.rule} decoded again, "
+        f"{each.source}: {plural(each.examined, 'record')} of {each.rule} decoded again, "
         f"{each.accepted:,} accepted, {each.refused:,} still refused"
         for each in done
     ]

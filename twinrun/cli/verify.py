@@ -55,19 +55,26 @@ def verify(
     if external:
         return _verify_external(call, cfg, job, strict=strict, wait_s=wait_s, full=full)
     need_runs(cfg, job)
+    from twinrun.cli import repeat
+
+    # Before Spark starts, too: where it is silent, all that follows knows less.
+    with step(call.out, "asking Kafka"):
+        silent = repeat.silent_kafka(cfg)
+    if silent:
+        call.out.note(silent)
 
     def work(spark: SparkSession, _: threading.Event) -> Verdict:
-        from twinrun.cli import repeat
         from twinrun.explain.verify import verify as run
         from twinrun.history.attach import with_history
 
         with step(call.out, f"verify {job.job_name}") as say:
             say("looking whether anything has moved")
-            before = repeat.standing(spark, cfg, job, strict)
+            before = None if silent else repeat.standing(spark, cfg, job, strict)
             known = None if full else repeat.said_again(before, report_folder(cfg, job.job_name) / "report.json")
             if known is not None:
                 return known
-            found = run(spark, cfg, job, strict=strict, wait_s=wait_s, full=full, on_step=say, on_warning=call.out.note)
+            asked: dict[str, Any] = {"strict": strict, "wait_s": wait_s, "full": full, "silent": bool(silent)}
+            found = run(spark, cfg, job, **asked, on_step=say, on_warning=call.out.note)
             say("reading the history")
             verdict = with_history(spark, cfg, found)
             repeat.remember(spark, cfg, job, strict, before, verdict)

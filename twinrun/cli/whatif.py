@@ -72,14 +72,15 @@ def lines(found: WhatIf) -> list[str]:
                 "-" if point.open_rows is None else f"{point.open_rows:,.1f}",
             )
         )
+    keep = f"{found.keep * 100:.10g}%"  # as it was asked for: rounded, it would promise more
     return [
         f"{found.job}: {plural(found.events, 'event')} in {plural(found.micro_batches, 'micro-batch')}, "
         "the same for every line",
         *columns(rows),
         *_lost_at_any(found),
-        f"To keep {found.keep:.2%} of the events: a lateness of {human(found.enough_ms)}."
+        f"To keep {keep} of the events: a lateness of {human(found.enough_ms)}."
         if found.enough_ms is not None
-        else f"No lateness keeps {found.keep:.2%} of the events.",
+        else f"No lateness keeps {keep} of the events.",
         *([_read_late(found)] if found.read_late else []),
     ]
 

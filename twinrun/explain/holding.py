@@ -19,6 +19,7 @@ from twinrun.job.job import Job
 from twinrun.job.passing import Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.state import BatchState
+from twinrun.wording import worded
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def sentence(slow: list[Reached], others: list[Reached], ahead_ms: int, rows: in
     told = " and ".join(_told(each) for each in slow)
     names = " and ".join(each.name for each in others)
     so_far = f"By the events of {names} alone the watermark would be {_utc(ahead_ms)}"
-    waits = "" if rows is None else f"; {rows} waiting rows belong to windows that are over by then"
+    belong = "waiting row belongs to a window that is", "waiting rows belong to windows that are"
+    waits = "" if rows is None else f"; {worded(rows, *belong)} over by then"
     return f"The watermark of all sources waits for the slowest: {told}. {so_far}{waits}."
 
 

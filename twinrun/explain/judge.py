@@ -41,6 +41,7 @@ class Checks:
     """Everything that was measured, before it is judged.
 
     ``counted``: events of the cut that would have reached the result, where the job leaves some out; else None.
+    ``late_known``: every event that the stream has read is there to be looked at; else more of them may be late.
     """
 
     comparison: Comparison
@@ -62,6 +63,7 @@ class Checks:
     drops_late: bool = True
     unnamed: tuple[str, ...] = ()
     counted: int | None = None
+    late_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
         found.append(("nothing_compared", "nothing was compared: the batch lacks events of every row"))
     waiting = sum(cause.rows for cause in checks.causes if cause.cause == "pending")
     if waiting and not checks.comparison.rows_stream and waiting == checks.totals["rows_compared"]:
-        every = worded(waiting, "row still waits", "rows still wait")
-        found.append(("nothing_compared", f"nothing was compared: all {every} in the stream"))
+        every = "the only row still waits" if waiting == 1 else f"all {plural(waiting, 'row')} still wait"
+        found.append(("nothing_compared", f"nothing was compared: {every} in the stream"))
     limit = cfg.verify.max_lag_events
     if limit is not None and checks.lag_events > limit:
         least = "" if checks.broker_seen else "at least "
@@ -188,7 +190,8 @@ def _wrong(job: Job, cut: StreamCut, batch: BatchState, checks: Checks) -> list[
         problems.append(f"{worded(checks.early_rows, *belong)} still open")
     repeated = checks.comparison.keys_repeated_batch, checks.comparison.keys_repeated_stream
     if any(repeated):
-        problems.append(f"keys are not unique: {repeated[0]} repeat in the batch, {repeated[1]} in the stream")
+        batch_has = worded(repeated[0], "repeats", "repeat")
+        problems.append(f"keys are not unique: {batch_has} in the batch, {repeated[1]:,} in the stream")
     for cause in checks.causes:
         if cause.cause not in EXPECTED_CAUSES:
             problems.append(
@@ -227,14 +230,23 @@ def _over_limits(job: Job, checks: Checks, pinned: Cut) -> list[str]:
     if checks.counted is not None:
         in_cut, of_which = checks.counted, "the events that reach the result"
     if in_cut and checks.late_events / in_cut > job.max_late_share:
-        share = checks.late_events / in_cut
-        problems.append(f"late events are {share:.2%} of {of_which}; max_late_share is {job.max_late_share:.2%}")
+        share, limit = _over(checks.late_events / in_cut, job.max_late_share)
+        problems.append(f"late events are {share} of {of_which}; max_late_share is {limit}")
     records = sum(audit.bronze_rows for audit in checks.audits)
     refused = sum(audit.quarantined_rows for audit in checks.audits)
     if records and refused / records > job.max_quarantined_share:
-        share = refused / records
-        problems.append(f"quarantine holds {share:.2%} of the records; the limit is {job.max_quarantined_share:.2%}")
+        share, limit = _over(refused / records, job.max_quarantined_share)
+        problems.append(f"quarantine holds {share} of the records; the limit is {limit}")
     return problems
+
+
+def _over(share: float, limit: float) -> tuple[str, str]:
+    """A share and the limit that it exceeds, with as many digits as it takes to see that."""
+    for digits in range(2, 15):
+        texts = f"{share:.{digits}%}", f"{limit:.{digits}%}"
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def assemble(
@@ -297,20 +309,31 @@ def _timed(job: Job) -> bool:
     return job.shape != "stateless" and any(source.lateness_ms is not None for source in job.sources)
 
 
+def _on_dropped(job: Job, cut: StreamCut, checks: Checks) -> list[str]:
+    """How many late events the stream dropped, as far as that is known; empty where none can be late."""
+    if checks.late_events:
+        least = "" if checks.late_known else "at least "
+        return [
+            f"The stream dropped {least}{plural(checks.late_events, 'late event')}. An event is judged by the "
+            "watermark of the micro-batch before the one that reads it: larger micro-batches drop fewer, and one "
+            "micro-batch over everything drops none but those of before 1970."
+        ]
+    if not checks.drops_late or checks.unnamed or not _timed(job) or cut.committed.micro_batch < 0:
+        return []
+    if not checks.late_known:
+        why = "events that it has read are not there to be looked at"
+        if not checks.covered:
+            why = "the batch lacks events that it has read"
+        return [f"Whether the stream dropped late events is not known: {why}."]
+    return [
+        f"The stream dropped no event in {plural(cut.committed.micro_batch + 1, 'micro-batch')}. That depends on "
+        "their size: smaller ones move the watermark more often, and drop more."
+    ]
+
+
 def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState, shown: Shown) -> tuple[str, ...]:
     """What a reader should know that is no problem."""
-    notes = notes_on_lateness(checks.late_events, shown)
-    if checks.late_events:
-        notes.append(
-            f"The stream dropped {plural(checks.late_events, 'late event')}. An event is judged by the watermark of "
-            "the micro-batch before the one that reads it: larger micro-batches drop fewer, and one micro-batch over "
-            "everything drops none but those of before 1970."
-        )
-    elif checks.drops_late and not checks.unnamed and _timed(job) and cut.committed.micro_batch >= 0:
-        notes.append(
-            f"The stream dropped no event in {plural(cut.committed.micro_batch + 1, 'micro-batch')}. That depends on "
-            "their size: smaller ones move the watermark more often, and drop more."
-        )
+    notes = notes_on_lateness(checks.late_events, shown) + _on_dropped(job, cut, checks)
     if checks.unnamed:
         notes.append(
             f"Whether the stream dropped events of {' and '.join(checks.unnamed)} is not known: the watermark judges "

@@ -97,6 +97,7 @@ def verify(
     strict: bool = False,
     wait_s: float | None = None,
     full: bool = False,
+    silent: bool | None = None,
     on_step: Say | None = None,
     on_warning: Say | None = None,
 ) -> Verdict:
@@ -110,6 +111,8 @@ def verify(
         How long to wait until the batch covers the cut; by default ``verify.wait_s`` of conf.
     full : bool
         Compare every row as an exact multiset besides the digests.
+    silent : bool, optional
+        Whether Kafka was silent when the caller asked it, just now. By default it is asked here.
     on_step, on_warning : function of str, optional
         Told what is done now; and, at once, what the reader must know of all that follows: that Kafka does not answer.
 
@@ -134,7 +137,7 @@ def verify(
         plain_errors("the verify"),
         ExitStack() as stack,
     ):
-        silent = _ask_kafka(cfg, say, on_warning)
+        silent = _ask_kafka(cfg, say, on_warning) if silent is None else silent
         say("taking the cut")
         stack.enter_context(records_pinned(spark, cfg, job))
         stream, batch = both_states(spark, cfg, job)
@@ -357,6 +360,7 @@ def _checks(
         causes=measured.counted.causes,
         late_events=late.events,
         counted=late.counted,
+        late_known=measured.covered and not cut.missing and not anything(reach.gone),
         drops_late=flow.drops_late,
         unnamed=flow.unnamed,
         duplicates=measured.counted.duplicates,

@@ -22,6 +22,7 @@ from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record
 from twinrun.tables.delta import delta_table, latest_version, table_exists
 from twinrun.tables.lease import held_lease
+from twinrun.wording import plural
 
 KIND, LEASE = "maintain", "maintain"
 _DAY_MS = 86_400_000
@@ -77,7 +78,7 @@ def tidy(
 def _done(table: TableTidy) -> str:
     if table.left_alone:
         return f"left alone: {table.left_alone}"
-    return f"{table.compacted or 0:,} files compacted, {table.removed or 0:,} removed"
+    return f"{plural(table.compacted or 0, 'file')} compacted, {table.removed or 0:,} removed"
 
 
 def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool) -> TableTidy:

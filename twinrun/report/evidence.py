@@ -117,7 +117,7 @@ def _said(verdict: Verdict, cause: CauseCount) -> str:
     return " ".join(filter(None, (told, arrivals(verdict)))) if cause.cause == "late_dropped" else told
 
 
-def _events_of(late: Sequence[LateEvent]) -> int:
+def events_of(late: Sequence[LateEvent]) -> int:
     """An event that is late for several windows is listed once for each, and counts once."""
     return len({(event.topic, event.partition, event.offset) for event in late})
 
@@ -126,19 +126,20 @@ def dropped(verdict: Verdict) -> Section:
     """The events that the stream dropped, named; says how many more there are and where."""
     title = f"The events that the {other(verdict)} dropped"
     total = sum(cause.events or 0 for cause in verdict.causes if cause.cause == "late_dropped")
-    total = max(total, _events_of(verdict.late_events))
+    total = max(total, events_of(verdict.late_events))
     if not total:
         return Section("dropped", title, empty="No dropped event is known.")
     shown = verdict.late_events[:MAX_LATE_EVENTS]
+    windows = verdict.shape in ("tumbling", "sliding") and all(event.window_start_ms is not None for event in shown)
+    whose = "its window" if windows else "what it belongs to (a window, a session, or its own event time)"
     if verdict.external is None:
-        intro = f"Each was read only after the stream's watermark ({clock(verdict)}) had passed the end of its window, "
+        intro = f"When each was read, the stream's watermark ({clock(verdict)}) had passed the end of {whose}, "
     else:
         lateness = f" (the newest event time seen, less {duration(verdict.lateness_ms)})" if verdict.lateness_ms else ""
-        intro = (
-            f"Each came only after the declared watermark of its partition{lateness} had passed the end of its window, "
-        )
-    intro += f"so the {other(verdict)} left it out of that window's row. All times are UTC."
-    listed = _events_of(shown)
+        intro = f"When each came, the declared watermark of its partition{lateness} had passed the end of {whose}, "
+    of_row = " of that window's row" if windows else ""
+    intro += f"so the {other(verdict)} left it out{of_row}. All times are UTC."
+    listed = events_of(shown)
     notes = [f"{plural(total, 'event')} in all; {worded(listed, 'is', 'are')} listed here."] if total > listed else []
     if verdict.external is None:
         notes.append("Every one, with its coordinates in Kafka, is a row of the late_events table.")

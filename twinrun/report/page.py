@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinrun.report import evidence, surroundings
-from twinrun.report.cells import duration, instant, number, plural
+from twinrun.report.cells import duration, instant, number, plural, worded
 from twinrun.report.external import external_section
 from twinrun.report.figures import Figures, figures
 from twinrun.report.grid import Grid, Section, row
@@ -51,7 +51,8 @@ def build_page(verdict: Verdict) -> Page:
     counts = figures(clean)
     problems = clean.problems[:MAX_PROBLEMS]
     if len(clean.problems) > MAX_PROBLEMS:
-        problems = (*problems, f"{len(clean.problems) - MAX_PROBLEMS} more are in the JSON report.")
+        more = worded(len(clean.problems) - MAX_PROBLEMS, "more is", "more are")
+        problems = (*problems, f"{more} in the JSON report.")
     return Page(
         verdict=clean,
         counts=counts,

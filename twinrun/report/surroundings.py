@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twinrun.report.binning import Progress, bin_progress
-from twinrun.report.cells import NONE, duration, instant, number, plural
+from twinrun.report.cells import NONE, duration, instant, number, plural, worded
+from twinrun.report.evidence import events_of
 from twinrun.report.external import stream_place
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
 from twinrun.report.past_roles import partition_roles
-from twinrun.report.words import clock
+from twinrun.report.words import clock, has_watermark
 from twinrun.results.verdict import Audit, ExpectationResult, PartitionBehind, SourceCut, Verdict
 
 MAX_GROUPS = 200
@@ -27,16 +28,19 @@ def progress(verdict: Verdict) -> Section:
         return Section("progress", title, empty="No micro-batches are on record.")
     notes = []
     if len(verdict.late_events):
-        marked = plural(len(verdict.late_events), "dropped event")
-        notes.append(f"The crosses are {marked}, at the event time that they carry.")
+        count = events_of(verdict.late_events)
+        what, they = ("cross is", "it carries") if count == 1 else ("crosses are", "they carry")
+        notes.append(f"The {what} {plural(count, 'dropped event')}, at the event time that {they}.")
     if verdict.stream_lag_events is not None:
         notes.append(f"Events that the stream had not read yet: {number(verdict.stream_lag_events)}.")
     if verdict.stream_age_ms is not None:
         notes.append(f"Age of its last micro-batch: {duration(verdict.stream_age_ms)}.")
     intro = (
-        f"The watermark is {clock(verdict)}. An event whose window has ended before the watermark comes too late for "
-        "the stream. Event time is UTC."
+        f"The watermark is {clock(verdict)}. What goes by it (a window, a session or another operator that keeps "
+        "state) takes no more events for what has ended by then. Event time is UTC."
     )
+    if not has_watermark(verdict):
+        intro = "No source of this job has a lateness, so the stream has no watermark and drops nothing as late."
     return Section(
         "progress",
         title,
@@ -246,7 +250,7 @@ def audit(verdict: Verdict) -> Section:
 def _audit(found: Audit) -> tuple[Cell, ...]:
     missing = number(found.missing_offsets) + (" (gaps allowed)" if found.gaps_allowed else "")
     if found.empty_offsets:
-        missing += f"; {number(found.empty_offsets)} more hold no record in Kafka"
+        missing += f"; {worded(found.empty_offsets, 'more holds', 'more hold')} no record in Kafka"
     return row(
         found.source,
         number(found.bronze_rows),
@@ -282,7 +286,7 @@ def expectations(verdict: Verdict) -> Section:
     )
     head = ("Table", "Expectation", "Result", "Observed")
     failed = sum(1 for result in verdict.expectations if not result.success)
-    intro = f"{number(failed)} of {plural(len(verdict.expectations), 'expectation')} failed."
+    intro = f"Of {plural(len(verdict.expectations), 'expectation')}, {number(failed)} failed."
     grid = Grid("Expectations on both results", head, rows, open_rows=_OPEN, narrow="stack")
     return Section("expectations", title, intro=intro, grids=(grid,), notes=_more(len(verdict.expectations)))
 
@@ -306,4 +310,5 @@ def notes(verdict: Verdict) -> Section:
 
 
 def _more(total: int) -> tuple[str, ...]:
-    return (f"{number(total - MAX_ROWS)} more are in the JSON report.",) if total > MAX_ROWS else ()
+    more = worded(total - MAX_ROWS, "more is", "more are")
+    return (f"{more} in the JSON report.",) if total > MAX_ROWS else ()

@@ -107,7 +107,8 @@ def _refused(verdict: Verdict) -> list[str]:
     """Records that neither mode could use, by rule; no line where there are none."""
     records = sum(each.events for each in verdict.quarantine)
     rules = "; ".join(f"{fit(each.rule, 30)} {number(each.events, _COMMA)}" for each in verdict.quarantine)
-    return [_line("refused", records, f"records, in no result: {rules}")] if records else []
+    noun = "record" if records == 1 else "records"
+    return [_line("refused", records, f"{noun}, in no result: {rules}")] if records else []
 
 
 def _cause(cause: CauseCount, counts: Figures) -> str:

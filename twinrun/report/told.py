@@ -294,8 +294,10 @@ def _commits(sample: RowSample) -> str:
 
 def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     which = _commits(sample) or "a commit that is not the stream's"
+    before = "exactly the row that a recomputation of what the stream emitted gives"
     if sample.emitted is None:
         was = "The stream emitted no row of this key."
+        before = "no row of this key, and a recomputation of what the stream emitted gives none"
     else:
         held = sample.stream or {}
         names = [name for name in held if held[name] != sample.emitted.get(name)]
@@ -307,8 +309,7 @@ def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         was = f"The stream emitted another row: {'; '.join(cells)}." if cells else "The stream emitted another row."
     return Told(
         f"Somebody else changed this row in the stream's table: {which}. {was}",
-        "Delta's log has that commit, and it is not the stream's. Before it the table held exactly the row that a "
-        "recomputation of what the stream emitted gives.",
+        f"Delta's log has that commit, and it is not the stream's. Before it the table held {before}.",
         "The stream's logic is not at fault; whoever reads the stream's table sees a row that it never computed.",
         "Find out who writes to the stream's table, and put the row back from the version before.",
         _heal(verdict),

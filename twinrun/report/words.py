@@ -72,8 +72,11 @@ def headline(verdict: Verdict, counts: Figures) -> Headline:
 
 
 def _differ(verdict: Verdict, counts: Figures) -> str:
-    unit = "window" if counts.compared == 1 else f"{counts.unit}s"
-    return f"Batch and {_named(verdict)} differ in {number(counts.different)} of {number(counts.compared)} {unit}"
+    if counts.compared == 1:
+        return f"Batch and {_named(verdict)} differ in the only {counts.unit} compared"
+    return (
+        f"Batch and {_named(verdict)} differ in {number(counts.different)} of {number(counts.compared)} {counts.unit}s"
+    )
 
 
 def _judged(counts: Figures) -> str:
@@ -81,7 +84,7 @@ def _judged(counts: Figures) -> str:
 
 
 def _that_are_judged(counts: Figures) -> str:
-    return f" that {'is' if counts.compared == 1 else 'are'} judged" if counts.behind else ""
+    return " that are judged" if counts.behind and counts.compared > 1 else ""
 
 
 def _left_out(counts: Figures) -> str:
@@ -93,14 +96,19 @@ def _left_out(counts: Figures) -> str:
 
 
 def _all(counts: Figures) -> str:
-    return f"the only {counts.unit}" if counts.compared == 1 else f"all {number(counts.compared)} {counts.unit}s"
+    return f"the only {counts.unit} compared" if counts.compared == 1 else f"all {plural(counts.compared, counts.unit)}"
 
 
 def _differ_title(verdict: Verdict, counts: Figures) -> str:
+    differ = _differ(verdict, counts)
+    if counts.unexplained == counts.different > 0:
+        return f"{differ}, without a proven cause."
     if counts.unexplained:
-        return f"{_differ(verdict, counts)}, and {number(counts.unexplained)} of them without a proven cause."
+        return f"{differ}, and {number(counts.unexplained)} of them without a proven cause."
+    if unexpected(verdict):
+        return f"{differ}; every difference is proven, but not every cause is to be expected."
     if counts.different:
-        return f"{_differ(verdict, counts)}; the cause is proven, but this job does not accept it."
+        return f"{differ}; every difference is proven and to be expected, and something else fails."
     return "The results do not pass, although the compared values are equal."
 
 
@@ -156,7 +164,7 @@ def _of_outcome(verdict: Verdict, counts: Figures) -> str:
             return _left_out(counts)
         if verdict.external is not None:
             return "The batch and the other engine's result hold the same rows."
-        return "Batch and stream computed the same result from the same events."
+        return "As far as the two results can be compared, they hold the same rows."
     if verdict.outcome == "stale":
         behind = "" if verdict.stream_lag_events is None else _behind(verdict.stream_lag_events)
         age = "" if verdict.stream_age_ms is None else f"Its last micro-batch is {duration(verdict.stream_age_ms)} old."
@@ -196,7 +204,8 @@ def compared_so_far(counts: Figures) -> str:
     """What the comparison says about the part that the stream did finish."""
     if not counts.compared:
         return "No finished part could be compared."
-    return f"Of the finished part, {number(counts.equal)} of {plural(counts.compared, counts.unit)} are equal."
+    are = "is" if 1 in (counts.equal, counts.compared) else "are"
+    return f"Of the finished part, {number(counts.equal)} of {plural(counts.compared, counts.unit)} {are} equal."
 
 
 def story(verdict: Verdict, counts: Figures) -> str:
@@ -209,7 +218,7 @@ def story(verdict: Verdict, counts: Figures) -> str:
             "row; without a checkpoint fewer causes can be proven, and the report says which were out of reach."
         )
     seen = f"the same {plural(counts.events_stream, 'event')}" if counts.events_stream else "the same events"
-    if counts.events_batch != counts.events_stream:
+    if not _same_events(verdict, counts):
         seen = f"events, {number(counts.events_batch)} in batch and {number(counts.events_stream)} in stream"
     micro = len(verdict.micro_batches)
     steps = f" in {plural(micro, 'micro-batch')}" if micro else ""
@@ -218,6 +227,12 @@ def story(verdict: Verdict, counts: Figures) -> str:
         f"stream, as they arrived{steps}. twinrun compares the two result tables row by row. A cause counts "
         "as proven when recomputing the batch with only the blamed input changed gives exactly the stream's rows."
     )
+
+
+def _same_events(verdict: Verdict, counts: Figures) -> bool:
+    """Whether both modes have read the same records: as many, up to the same offsets."""
+    ends = all(source.batch_end.get(p, 0) == end for source in verdict.cut.sources for p, end in source.end.items())
+    return ends and counts.events_batch == counts.events_stream
 
 
 _SIGNS = {"agree": "=", "explained": "≈", "differ": "≠"}
@@ -253,6 +268,11 @@ def clock(verdict: Verdict) -> str:
     return f"the newest event time read so far, less the allowed lateness of {duration(verdict.lateness_ms)}"
 
 
+def has_watermark(verdict: Verdict) -> bool:
+    """Whether a source of the job may have a lateness; of several sources an older report does not say."""
+    return bool(verdict.watermarks) or verdict.lateness_ms is not None or len(verdict.cut.sources) > 1
+
+
 def _clock_of(one: WatermarkOf) -> str:
     of = ""
     if one.only_if:
@@ -270,11 +290,13 @@ def arrivals(verdict: Verdict) -> str:
     said = []
     if found.arrived_late:
         came = worded(found.arrived_late, "event arrived late", "events arrived late")
-        said.append(f"{came}: Kafka already held what moves the watermark past the window.")
+        theirs = "it belongs" if found.arrived_late == 1 else "they belong"
+        said.append(f"{came}: Kafka already held what moves the watermark past what {theirs} to.")
     if found.read_late:
         lay = worded(found.read_late, "event was read late", "events were read late")
         held = "it" if found.read_late == 1 else "they"
         said.append(f"{lay}: {held} lay in Kafka before any of that, on a partition that was read behind the others.")
     if found.not_told:
-        said.append(f"Of {plural(found.not_told, 'event')} it is not known which.")
+        way = worded(found.not_told, "event it is not known whether it", "events it is not known whether they")
+        said.append(f"Of {way} arrived late or {'was' if found.not_told == 1 else 'were'} read late.")
     return " ".join(said)

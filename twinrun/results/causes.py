@@ -267,7 +267,7 @@ CAUSES = (
         expected=False,
         title="Rows changed by somebody else",
         sentence="The stream's table holds rows that the stream did not emit: another commit wrote them.",
-        proof="before somebody else's commit the stream's table held the row that a recomputation gives",
+        proof="before somebody else's commit the stream's table held what a recomputation gives: that row, or none",
         batch_is_right=True,
         replayed=True,
     ),

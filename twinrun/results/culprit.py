@@ -28,7 +28,7 @@ from twinrun.job.jvmplan import has_jvm
 from twinrun.lint.calls import Stopped, calls_of, watched
 from twinrun.session.plain import DataFailure, data_failure
 from twinrun.tables.offsets import Offsets, at_or_after, before
-from twinrun.wording import plural
+from twinrun.wording import plural, worded
 
 MOST_RUNS = 100
 """Runs of the function that one search makes at most; a topic of 2^40 offsets takes 42 where one record fails alone."""
@@ -356,8 +356,9 @@ def _told(job: Job, doing: str, failure: DataFailure, culprit: Culprit) -> Query
         fix += f"; or leave the record out of both modes: {add}"
     elif culprit.tipping is not None:
         found += (
-            f" No record fails alone: in the order of partitions and offsets, the first {culprit.before:,} records do "
-            f"not fail, and with the next one they do: {_named(culprit.tipping)}."
+            f" No record fails alone: in the order of partitions and offsets, the first "
+            f"{worded(culprit.before, 'record does', 'records do')} not fail, and with the next one they do: "
+            f"{_named(culprit.tipping)}."
         )
     else:
         found += f" No record is named: {culprit.note}." if culprit.note else ""

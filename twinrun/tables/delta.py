@@ -131,7 +131,9 @@ def rows_written(spark: SparkSession, ref: str, since: int | None) -> int | None
     metrics, merge = F.col("operationMetrics"), F.col("operation") == "MERGE"
     # A MERGE's output rows are those of the files that it wrote anew, most of which it did not change.
     merged = sum((F.coalesce(metrics[name].try_cast("bigint"), F.lit(0)) for name in _MERGED), F.lit(0))
-    rows = F.when(merge, merged).otherwise(metrics["numOutputRows"].try_cast("bigint"))
+    # So are those of a WRITE that replaces a part, of which Delta says how many it copied.
+    copied = F.coalesce(metrics["numCopiedRows"].try_cast("bigint"), F.lit(0))
+    rows = F.when(merge, merged).otherwise(metrics["numOutputRows"].try_cast("bigint") - copied)
     changed = ~F.col("operation").isin("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
     found = delta_table(spark, ref).history(commits).filter(changed & (F.col("version") > F.lit(newest - commits)))
     row = found.agg(F.sum(rows).alias("rows"), F.count_if(rows.isNull()).alias("unknown")).collect()[0]

@@ -124,8 +124,8 @@ def survey(spark: SparkSession, path: str) -> Folder:
         visible = [each for each in visible if each.uri in logged]
         if len(visible) < len(logged):
             raise TableError(
-                f"{len(logged) - len(visible)} of the {len(logged)} files that the log of the stream lists "
-                f"(_spark_metadata) are not in {path}.",
+                f"{path} lacks {len(logged) - len(visible)} of {plural(len(logged), 'file')} that the log of the "
+                "stream lists (_spark_metadata).",
                 fix="bring them back",
             )
     if not visible:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import JobError, TableError
+from twinrun.events.json_ import quoted
 from twinrun.explain.arrival import READ, with_arrival
 from twinrun.explain.counterfactual import USED
 from twinrun.explain.evidence import mark_events
@@ -230,6 +231,25 @@ def _emitted_at(lateness_ms: int) -> Column:
     return F.try_element_at(F.filter("log", passed), F.lit(1))
 
 
+def opened(used: DataFrame, job: Job, event_time: str) -> DataFrame:
+    """``end_ms`` of each window of a job, and ``first``, the micro-batch that read its first event. Lazy.
+
+    Not those that ended by 1970: no watermark begins before, so that they come out at no lateness.
+
+    Parameters
+    ----------
+    used : DataFrame
+        Events that the stream used, with ``_micro_batch``.
+    """
+    return (
+        used.select("_micro_batch", F.explode(window_starts(job, event_time)).alias("_start_ms"))
+        .groupBy("_start_ms")
+        .agg(F.min("_micro_batch").alias("first"))
+        .select("first", (F.col("_start_ms") + F.lit(job.window_ms)).alias("end_ms"))
+        .filter(F.col("end_ms") > 0)
+    )
+
+
 def _waiting(
     spark: SparkSession,
     cfg: Config,
@@ -246,12 +266,7 @@ def _waiting(
     topic = cfg.source(source.name).topic
     marked = mark_events(events, None, source.name, cut, topic).filter(F.col("_micro_batch").isNotNull())
     marked = flow.passage(source.name).reaching(marked)
-    windows = (
-        marked.select("_micro_batch", F.explode(window_starts(job, source.event_time)).alias("_start_ms"))
-        .groupBy("_start_ms")
-        .agg(F.min("_micro_batch").alias("first"))
-        .select("first", (F.col("_start_ms") + F.lit(job.window_ms)).alias("end_ms"))
-    )
+    windows = opened(marked, job, source.event_time)
     # Newest event time that each micro-batch emits by; the same for every lateness.
     seen = F.when(F.col("watermark_ms") > 0, F.col("watermark_ms") + F.lit(recorded_ms)).otherwise(F.lit(0))
     log = cut.micro_batches.select("micro_batch", seen.alias("seen")).agg(
@@ -263,9 +278,12 @@ def _waiting(
     for at in grid:
         emitted = _emitted_at(at)
         until = F.coalesce(emitted["micro_batch"], F.lit(last + 1))
-        columns.append(F.avg(emitted["seen"] - F.col("end_ms")).alias(f"d{at}"))
+        # Passed before any of its events was read: all of them would have been late, and it would not come out.
+        comes = emitted["micro_batch"] >= F.col("first")
+        columns.append(F.avg(F.when(comes, emitted["seen"] - F.col("end_ms"))).alias(f"d{at}"))
         columns.append((F.sum(F.greatest(until - F.col("first"), F.lit(0))) / F.lit(last + 1)).alias(f"s{at}"))
     rows = read_table(spark, batch.table, batch.table_version)
+    rows = rows.filter(F.unix_millis(quoted(job.window_column)) + F.lit(job.window_ms) > 0)
     row = placed.agg(F.count("*").alias("windows"), *columns).collect()[0]
     per_window = rows.count() / row["windows"] if row["windows"] else 0.0
     return {

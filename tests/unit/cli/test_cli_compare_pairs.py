@@ -104,7 +104,7 @@ def test_a_copy_of_what_a_stream_wrote_is_not_read_as_the_original(
     assert (found.verdict, found.rows_batch) == ("equal", 2)
     assert any("orphan.parquet: not read, as the log" in line for line in lines)
     next((tmp_path / "sink").glob("part-*.parquet")).unlink()
-    with pytest.raises(TableError, match="1 of the 1 files that the log of the stream lists"):
+    with pytest.raises(TableError, match="lacks 1 of 1 file that the log of the stream lists"):
         pair("sink", "in")
 
 

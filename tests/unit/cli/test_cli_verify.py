@@ -40,6 +40,7 @@ def verifier(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     attach.with_history = lambda _, cfg, found: replace(found, notes=(*found.notes, "the ledger was asked"))
     monkeypatch.setitem(sys.modules, "twinrun.history.attach", attach)
     monkeypatch.setattr("twinrun.cli.repeat.standing", lambda *_: None)
+    monkeypatch.setattr("twinrun.cli.repeat.silent_kafka", lambda _: "")
     return fake
 
 
@@ -56,13 +57,29 @@ def test_the_exit_code_is_the_verdicts(outcome: Any, code: int, run: Any, verifi
     assert done.out.splitlines()[-1].split() == ["report", str(FOLDER / "report.html")]
     assert (project / FOLDER / "report.html").exists()
     assert sorted(f.name for f in (project / FOLDER).iterdir()) == ["report.html", "report.json", "report.md"]
-    assert verifier.asked == [("first_job", {"strict": False, "wait_s": None, "full": False})]
+    assert verifier.asked == [("first_job", {"strict": False, "wait_s": None, "full": False, "silent": False})]
 
 
 def test_options_reach_the_verify(run: Any, verifier: Any) -> None:
     run("verify", "first_job", "--strict", "--wait", "30", "--full")
 
-    assert verifier.asked == [("first_job", {"strict": True, "wait_s": 30.0, "full": True})]
+    assert verifier.asked == [("first_job", {"strict": True, "wait_s": 30.0, "full": True, "silent": False})]
+
+
+def test_a_silent_kafka_is_said_before_spark_starts_and_is_not_asked_again(
+    run: Any, verifier: Any, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: Any) -> str:
+        assert not spark.started
+        return "Kafka did not answer: lag and staleness are unknown"
+
+    def standing(*_: Any) -> None:
+        pytest.fail("the topics were asked for, which takes as long as a request may")
+
+    monkeypatch.setattr("twinrun.cli.repeat.silent_kafka", silent)
+    monkeypatch.setattr("twinrun.cli.repeat.standing", standing)
+    assert run("verify", "first_job").err.splitlines()[0].startswith("Kafka did not answer")
+    assert verifier.asked[0][1]["silent"] is True
 
 
 def test_json_is_the_verdict_and_where_the_reports_are(run: Any, verifier: Any) -> None:

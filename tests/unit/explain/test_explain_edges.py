@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from twinrun.events.distinct import copies_kept
 from twinrun.explain.late import dropped_pairs, event_dropped, late_rows
 from twinrun.job.dataflow import LateRule, dataflow
 from twinrun.whatif.need import NO_LATENESS_MS, unsaid, with_need
-from twinrun.whatif.whatif import Point, WhatIf, newest_before, smallest
+from twinrun.whatif.whatif import Point, WhatIf, newest_before, opened, smallest
 
 SECOND_US = 1_000_000
 FILL = "fill"
@@ -179,14 +180,18 @@ def test_what_ended_by_1970_is_lost_at_every_lateness(spark_session: SparkSessio
     assert needs(minute) == [never, None, None, never, -45_000, never, None]
     judged = given.filter(event_dropped(LEFT, minute)).select("us").distinct().collect()
     assert {row["us"] for row in judged} == {-1, -60 * SECOND_US}
+    minutes = replace(JOBS["tumbling"][0], window="1 minute")
+    seen = opened(given.withColumn("_micro_batch", F.lit(0)), minutes, "at").select("end_ms").collect()
+    assert sorted(row["end_ms"] for row in seen) == [60_000, 120_000], "no other window ever comes out"
     three = with_need(given, LEFT, minute).select("_need_ms")
     assert smallest(three, 7, keep=0.5) == 0, "three of seven may be lost, and three are"
     assert smallest(three, 7, keep=0.99) is None
     point = Point(10_000, 3, None, None)
     found = WhatIf("j", 2, 7, 10_000, 3, 0, (point,), keep=0.99, enough_ms=None, before_1970=3)
+    assert lines(replace(found, keep=0.99999))[-1] == "No lateness keeps 99.999% of the events.", "not 100.00%"
     assert lines(found)[-2:] == [
         "3 events of before 1970 would be lost at any lateness: a stream's watermark begins at 1970-01-01 00:00 UTC.",
-        "No lateness keeps 99.00% of the events.",
+        "No lateness keeps 99% of the events.",
     ]
 
 

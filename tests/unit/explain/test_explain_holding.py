@@ -41,4 +41,5 @@ def test_the_sentence_names_the_source_its_newest_event_and_what_waits() -> None
         "which with a lateness of 20 s holds it at 1970-01-01 00:00:55 UTC. By the events of clicks alone the "
         "watermark would be 1970-01-01 00:03:00 UTC; 3 waiting rows belong to windows that are over by then."
     )
+    assert "; 1 waiting row belongs to a window that is over by then." in sentence([ORDERS], [CLICKS], 180_000, 1)
     assert "orders has no event yet. By the events of clicks alone" in sentence([SILENT], [CLICKS], 180_000, None)

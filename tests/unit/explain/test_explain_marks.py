@@ -188,16 +188,23 @@ def test_the_notes_say_what_is_known_of_losses_and_no_more() -> None:
         static={},
     )
 
-    def notes(late: int, drops: bool, unnamed: tuple[str, ...]) -> str:
+    def notes(late: int, drops: bool, unnamed: tuple[str, ...], covered: bool = True, known: bool = True) -> str:
         checks: Any = SimpleNamespace(
             late_events=late, drops_late=drops, unnamed=unnamed, sink=NOBODY, duplicates=0, broker_seen=True
         )
+        checks.covered, checks.late_known = covered, known
         batch: Any = SimpleNamespace(static={})
         shown = Shown((), (), (), (), ())
         return " ".join(notes_of(job_of("minutes", ORDERS[0], "same", "updates"), cut, checks, batch, shown))
 
     assert notes(0, False, ()) == ""
     assert "dropped no event in 4 micro-batches" in notes(0, True, ())
+    # What nobody has looked at is not said to be none.
+    assert notes(0, True, (), covered=False, known=False) == (
+        "Whether the stream dropped late events is not known: the batch lacks events that it has read."
+    )
+    assert "is not known: events that it has read are not there" in notes(0, True, (), known=False)
+    assert notes(2, True, (), known=False).startswith("The stream dropped at least 2 late events. An event")
     assert "dropped 2 late events" in notes(2, True, ())
     assert "Whether the stream dropped events of b is not known" in notes(0, True, ("b",))
     assert "dropped no event" not in notes(0, True, ("b",))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from factory import agree, differ, empty, explained, stale
 from factory_parts import START_MS
 
 from twinrun.report.figures import causes, figures
+from twinrun.report.markdown import render_markdown
 from twinrun.report.terminal import render_summary
-from twinrun.report.words import headline, next_steps
-from twinrun.results.verdict import CauseCount, QuarantineCount, WindowPoint
+from twinrun.report.words import arrivals, headline, next_steps, story
+from twinrun.results.verdict import Arrival, CauseCount, QuarantineCount, Verdict, WindowPoint
 
 
 def test_figures_add_up() -> None:
@@ -112,6 +114,81 @@ def test_agree_says_what_was_refused() -> None:
     assert "  refused                    7   records, in no result: not_json 6; wrong_type 1" in render_summary(
         verdict, path=None
     )
+
+
+def rows_only(compared: int, **changes: Any) -> Verdict:
+    """A job without windows, of which so many rows were compared and all are equal."""
+    none = {"windows_compared": 0, "windows_pending": 0, "windows_equal": 0, "windows_different": 0}
+    base = replace(agree(), window_ms=None, shape="latest", rows_compared=compared, rows_equal=compared, **none)  # type: ignore[arg-type]
+    return replace(base, causes=(), rows_pending=0, **changes)
+
+
+def test_one_row_is_no_window_and_not_one_of_many() -> None:
+    same = rows_only(1)
+    assert headline(same, figures(same)).title == "Batch and stream agree in the only row compared."
+    other = replace(same, outcome="differ", exit_code=1, rows_equal=0, rows_unexplained=1)
+    assert headline(other, figures(other)).title == (
+        "Batch and stream differ in the only row compared, without a proven cause."
+    )
+    late = replace(stale(), windows_compared=1, windows_equal=1, windows_different=0, rows_explained=0)
+    assert "Of the finished part, 1 of 1 window is equal." in headline(late, figures(late)).lead
+    refused = replace(agree(), quarantine=(QuarantineCount("flights", "not_json", 1, "flights-1@772", ""),))
+    assert "  refused                    1   record, in no result: not_json 1" in render_summary(refused, path=None)
+
+
+def test_a_title_says_of_the_causes_only_what_is_so() -> None:
+    """What fails may be a limit or an audit, where each difference is proven and expected."""
+    limit = replace(explained(), outcome="differ", exit_code=1, problems=("late events are 5.51% of the events",))
+    assert headline(limit, figures(limit)).title.endswith(
+        "; every difference is proven and to be expected, and something else fails."
+    )
+    found = (*explained().causes[1:], CauseCount("sink_missing", 96, 96, None, ""))
+    sink = replace(limit, causes=found)
+    assert headline(sink, figures(sink)).title.endswith(
+        "; every difference is proven, but not every cause is to be expected."
+    )
+    assert headline(differ(), figures(differ())).title.endswith(", and 4 of them without a proven cause.")
+
+
+def test_both_modes_are_said_to_have_seen_the_same_events_only_where_they_have() -> None:
+    base = agree()
+    (source,) = base.cut.sources
+    assert "over the same 6\u202f118 events" in story(base, figures(base))
+    more = replace(source, events_batch=source.events_batch + 3)
+    ahead = replace(base, cut=replace(base.cut, sources=(more,)))
+    assert "over events, 6\u202f121 in batch and 6\u202f118 in stream" in story(ahead, figures(ahead))
+    # As many, and others: each mode lacks one that the other has.
+    short = replace(source, batch_end={**source.batch_end, 0: source.end[0] - 1})
+    apart = replace(base, cut=replace(base.cut, sources=(short,)))
+    assert "over the same" not in story(apart, figures(apart))
+    for verdict in (base, ahead, apart):
+        # Also of a table that a heal or another commit has made equal.
+        assert headline(verdict, figures(verdict)).lead == (
+            "As far as the two results can be compared, they hold the same rows."
+        )
+
+
+def test_of_late_events_it_is_said_what_is_not_known_of_them() -> None:
+    one, several = (replace(explained(), arrival=Arrival(0, 0, count)) for count in (1, 3))
+    assert arrivals(one) == "Of 1 event it is not known whether it arrived late or was read late."
+    assert arrivals(several) == "Of 3 events it is not known whether they arrived late or were read late."
+
+
+def test_sections_agree_with_their_counts_and_with_the_job() -> None:
+    base = explained()
+    one = replace(base, late_events=base.late_events[:1], expectations=base.expectations[:1])
+    text = render_markdown(one)
+    assert "The cross is 1 dropped event, at the event time that it carries." in text
+    assert "Of 1 expectation, 0 failed." in text
+    # An event that is late for two windows is one event.
+    twice = replace(base, late_events=(base.late_events[0], replace(base.late_events[0], window_start_ms=START_MS)))
+    assert "The cross is 1 dropped event" in render_markdown(twice)
+    assert "had passed the end of its window" in text
+    once = replace(base.late_events[0], window_start_ms=None)
+    assert "had passed the end of what it belongs to (" in render_markdown(replace(base, late_events=(once,)))
+    assert "has no watermark" not in text
+    timeless = render_markdown(replace(base, lateness_ms=None, window_ms=None, shape="latest"))
+    assert "No source of this job has a lateness, so the stream has no watermark" in timeless
 
 
 def test_stale_and_input_behind_name_the_next_commands() -> None:

@@ -145,6 +145,8 @@ def test_a_row_that_somebody_else_changed_is_told_with_the_commit_and_both_value
     assert f"{name} is 12 in its table, and 7 was emitted" in happened
     extra = words(one(small(replace(changed, emitted=None))))["What happened"]
     assert "The stream emitted no row of this key." in extra
+    proof = words(one(small(replace(changed, emitted=None))))["How it is proven"]
+    assert proof.endswith("held no row of this key, and a recomputation of what the stream emitted gives none.")
     # A row that is missing has its own cause, and the commit that may have taken it is told beside it.
     gone = replace(changed, causes={"sink_missing": 0}, stream=None, kind="only_batch", emitted=None)
     assert "version 27 (UPDATE" in words(one(small(gone)))["What happened"]

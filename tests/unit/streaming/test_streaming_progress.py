@@ -62,6 +62,12 @@ def test_only_micro_batches_of_this_run_count_and_records_are_told_by_rule() -> 
     assert so_far.refused == {"not_json": 2, "wrong_type": 4}
 
 
+def test_records_that_the_job_leaves_out_count_by_the_rule_of_that() -> None:
+    left_out = entry(0, None, 8, {"not_json": 1})
+    left_out.observedMetrics["decoded:clicks"]["refused_by_logic"] = 2
+    assert collected(left_out).refused == {"not_json": 1, "refused_by_logic": 2}
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_sink_that_reads_its_micro_batch_again_counts_no_record_twice(times: int) -> None:
     so_far = collected(entry(3, 10, 20, {"wrong_type": 2}, times=times))
