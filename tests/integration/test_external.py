@@ -122,7 +122,7 @@ def test_with_nothing_declared_nothing_is_late_or_pending_and_the_newest_window_
     assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
     # The row of the late event, and that of the minute which the engine has not closed.
     assert (found(verdict), verdict.rows_unexplained, verdict.windows_pending) == ({}, 2, 0)
-    assert any("1 rows of the batch lie in windows after the newest" in note for note in verdict.notes)
+    assert any("1 row of the batch lies in windows after the newest" in note for note in verdict.notes)
     assert verdict.external is not None
     assert {"late_dropped", "before_start", "beyond_cut", "sink_missing"} <= set(dict(verdict.external.out_of_reach))
 
