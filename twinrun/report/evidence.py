@@ -9,6 +9,7 @@ from twinrun.report.cells import NONE, duration, instant, joined, number, plural
 from twinrun.report.figures import causes
 from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
+from twinrun.report.told_external import declared_rule
 from twinrun.report.words import arrivals, cause_sentence, cause_title, clock, other
 from twinrun.results.verdict import CauseCount, LateEvent, Verdict
 
@@ -135,8 +136,8 @@ def dropped(verdict: Verdict) -> Section:
     if verdict.external is None:
         intro = f"When each was read, the stream's watermark ({clock(verdict)}) had passed the end of {whose}, "
     else:
-        lateness = f" (the newest event time seen, less {duration(verdict.lateness_ms)})" if verdict.lateness_ms else ""
-        intro = f"When each came, the declared watermark of its partition{lateness} had passed the end of {whose}, "
+        rule, lateness = declared_rule(verdict), duration(verdict.lateness_ms or 0)
+        intro = f"The lateness is {lateness}. When each came, {rule.whose}, had reached {rule.edge}, "
     of_row = " of that window's row" if windows else ""
     intro += f"so the {other(verdict)} left it out{of_row}. All times are UTC."
     listed = events_of(shown)

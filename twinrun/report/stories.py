@@ -85,7 +85,10 @@ def _urgency(sample: RowSample) -> int:
 def _left_out(verdict: Verdict, shown: list[RowSample]) -> list[str]:
     """How many rows of each kind are not among those that are told; pending rows are no difference of the headline."""
     counts = figures(verdict)
-    waits = sum(cause.rows for cause in verdict.causes if cause.cause == "pending" and verdict.window_ms is None)
+    if len(shown) >= verdict.rows_explained + verdict.rows_unexplained + verdict.rows_behind:
+        return []
+    by_row = verdict.window_ms is None or verdict.external is not None
+    waits = sum(cause.rows for cause in verdict.causes if cause.cause == "pending" and by_row)
     total = {"differ": verdict.rows_explained + verdict.rows_unexplained - waits, "wait": waits + verdict.rows_behind}
     told = {"wait": sum(1 for sample in shown if _urgency(sample) == _WAITS)}
     told["differ"] = len(shown) - told["wait"]

@@ -92,7 +92,7 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     return replace(found, commands=tuple(f"{each} --external" if "verify" in each else each for each in found.commands))
 
 
-def _rule(verdict: Verdict) -> EngineRule:
+def declared_rule(verdict: Verdict) -> EngineRule:
     """The rule that was declared; reports older than the choice of one know one alone."""
     name = verdict.external.late_rule if verdict.external is not None else "none"
     return rule_named(name) or RULES["partition-order"]
@@ -100,7 +100,7 @@ def _rule(verdict: Verdict) -> EngineRule:
 
 def _waits(verdict: Verdict, sample: RowSample) -> Told:
     """A row that the engine, by its rule, has not written yet."""
-    rule = _rule(verdict)
+    rule = declared_rule(verdict)
     if sample.window_start_ms is None or verdict.window_ms is None:
         ends = ""
     else:
@@ -127,8 +127,8 @@ def _read(verdict: Verdict) -> str:
 
 def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
     lateness = "" if verdict.lateness_ms is None else f" of {duration(verdict.lateness_ms)}"
-    rule = _rule(verdict)
-    after = "behind its clock, whether the window was open or not" if rule.by_event else _CLOSED
+    rule = declared_rule(verdict)
+    after = "behind the other engine's clock, whether the window was open or not" if rule.by_event else _CLOSED
     return Told(
         f"By the declared rule and lateness{lateness}, {events} of this row came {after}, and {were} dropped."
         f"{_how_late(sample, rule)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from factory import differ
 from test_report_snapshots import check, small
 
 from twinrun.cli.reread import read_verdict
+from twinrun.external.rules import RULES
 from twinrun.report.html import render_html
 from twinrun.report.json_ import render_json
 from twinrun.report.markdown import render_markdown
@@ -77,6 +79,33 @@ def test_a_story_names_the_late_event_and_what_the_declared_rule_judged_it_by() 
     assert "The latest is" in story
     assert "when the newest event time of its partition, less the lateness, was" in story
     assert "after the window&#39;s end" in story
+
+
+def by(rule: str, verdict: Verdict) -> Verdict:
+    assert verdict.external is not None
+    return replace(verdict, external=replace(verdict.external, late_rule=rule))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_story_says_by_whose_clock_the_event_was_late_and_what_would_have_kept_it(rule: str) -> None:
+    story = unescape(render_html(by(rule, external()))).split("Row by row")[1].split("By the declared rule")[1]
+    assert f"when {RULES[rule].whose}, was" in story
+    assert f"after {RULES[rule].edge}" in story
+    assert RULES[rule].kept in story
+
+
+def test_rows_that_wait_or_were_written_again_are_told_by_rule_and_position() -> None:
+    base = by("quix-key", external())
+    told = replace(base.samples[0], verdict="explained", events=())
+    samples = [replace(told, stream=None, kind="only_batch", causes={"pending": 0})]
+    samples += [replace(told, causes={"emitted_again": 0})]
+    stories = unescape(render_html(replace(base, samples=tuple(samples)))).split("Row by row")[1]
+    assert "quixstreams (closing strategy key) writes a window with a later event of the same key" in stories
+    (source,) = base.cut.sources
+    partition, offset = min(source.end.items())
+    assert f"partition {partition} before offset {offset}" in stories
+    assert "a declared restart set it back" in stories
+    assert "run again" not in stories.split("The events that the other engine dropped")[0]
 
 
 @pytest.mark.parametrize("outcome", ["agree", "explained", "nothing_compared"])
