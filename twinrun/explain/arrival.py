@@ -22,6 +22,7 @@ from twinrun.comparator.frame import sent
 from twinrun.events.json_ import quoted
 from twinrun.events.source import Source
 from twinrun.explain.counterfactual import USED
+from twinrun.explain.late import PASSED_FROM
 from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import Arrival, PartitionBehind, PartitionPoint
@@ -32,6 +33,7 @@ ARRIVED, READ, NOT_TOLD = "arrived_late", "read_late", "not_told"
 MOST_PARTITIONS = 8
 MOST_STEPS = 200
 _BUCKETS = 10_000
+_END = "_end_ms"
 
 
 @dataclass(frozen=True)
@@ -90,31 +92,33 @@ def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
     reads : sequence of Read
         All sources of the job.
     """
+    columns = [name for name in rows.columns if name != PASSED_FROM]
+    # An end between two milliseconds is passed by a watermark of the later one.
+    rows = rows.withColumn(_END, F.col(PASSED_FROM if PASSED_FROM in rows.columns else "window_end_ms"))
     rows = rows.localCheckpoint(eager=False)
-    end = "window_end_ms"
-    bounds = rows.agg(F.min(end), F.max(end), F.approx_count_distinct(end)).collect()[0]
+    bounds = rows.agg(F.min(_END), F.max(_END), F.approx_count_distinct(_END)).collect()[0]
     timed = [read for read in reads if read.source.lateness_ms is not None]
     if bounds[0] is None or not timed:
         nothing = {"arrival": F.lit(NOT_TOLD), "passed_at_ms": F.lit(None).cast("bigint")}
-        return rows.withColumns(nothing)
-    ends = rows.select("window_end_ms").distinct()
+        return rows.withColumns(nothing).select(*columns, *nothing)
+    ends = rows.select(_END).distinct()
     for place, read in enumerate(timed):
-        first = _first_past(ends.select("window_end_ms"), read, bounds[0], bounds[1], bounds[2])
-        ends = ends.join(first.withColumnRenamed("passed_ms", f"_passed_{place}"), "window_end_ms", "left")
+        first = _first_past(ends.select(_END), read, bounds[0], bounds[1], bounds[2])
+        ends = ends.join(first.withColumnRenamed("passed_ms", f"_passed_{place}"), _END, "left")
     # The watermark of several sources is the least of theirs: it has passed when the last of them has.
     passed, *others = [F.col(f"_passed_{place}") for place in range(len(timed))]
     for one in others:
         passed = F.when(passed.isNull() | one.isNull(), F.lit(None)).otherwise(F.greatest(passed, one))
-    ends = ends.select("window_end_ms", passed.cast("bigint").alias("passed_at_ms"))
+    ends = ends.select(_END, passed.cast("bigint").alias("passed_at_ms"))
     came = _before(reads)
-    joined = rows.join(sent(ends, bounds[2]), "window_end_ms", "left")
+    joined = rows.join(sent(ends, bounds[2]), _END, "left")
     joined = joined.join(came, ["topic", "partition", "micro_batch"], "left")
     came_ms = F.greatest("known_at_ms", F.coalesce("_before_ms", "known_at_ms"))
     # Before 1970 no event moves a watermark past anything: it begins there.
-    not_told = F.col("passed_at_ms").isNull() | (F.col("window_end_ms") <= 0)
+    not_told = F.col("passed_at_ms").isNull() | (F.col(_END) <= 0)
     joined = joined.withColumn("passed_at_ms", F.when(~not_told, F.col("passed_at_ms")))
     arrival = F.when(F.col("passed_at_ms").isNull(), NOT_TOLD).when(came_ms >= F.col("passed_at_ms"), ARRIVED)
-    return joined.withColumn("arrival", arrival.otherwise(READ)).select(*rows.columns, "arrival", "passed_at_ms")
+    return joined.withColumn("arrival", arrival.otherwise(READ)).select(*columns, "arrival", "passed_at_ms")
 
 
 def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int, count: int) -> DataFrame:
@@ -133,17 +137,17 @@ def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int, count: i
     movers = read.passage.moving(read.events).filter(read.moment >= low)
     movers = movers.select(read.moment.alias("_at"), F.unix_millis("_kafka_timestamp").alias("_known"))
     movers = movers.withColumn("_bucket", bucket(F.col("_at")))
-    reached = (F.col("window_end_ms") + F.lit(lateness)).alias("_needed")
-    marks = ends.select("window_end_ms", reached).withColumn("_bucket", bucket(F.col("_needed")))
+    reached = (F.col(_END) + F.lit(lateness)).alias("_needed")
+    marks = ends.select(_END, reached).withColumn("_bucket", bucket(F.col("_needed")))
     firsts = movers.groupBy("_bucket").agg(F.min("_known").alias("_first"))
     places = firsts.unionByName(marks.select("_bucket", F.lit(None).cast("bigint").alias("_first")))
     above = Window.orderBy(F.col("_bucket").desc()).rowsBetween(Window.unboundedPreceding, -1)
     later = places.groupBy("_bucket").agg(F.min("_first").alias("_first"))
     later = later.select("_bucket", F.min("_first").over(above).alias("_above"))
     inside = movers.join(sent(marks, count), "_bucket").filter(F.col("_at") >= F.col("_needed"))
-    inside = inside.groupBy("window_end_ms").agg(F.min("_known").alias("_within"))
-    found = marks.join(later, "_bucket", "left").join(inside, "window_end_ms", "left")
-    return found.select("window_end_ms", F.least("_above", "_within").alias("passed_ms"))
+    inside = inside.groupBy(_END).agg(F.min("_known").alias("_within"))
+    found = marks.join(later, "_bucket", "left").join(inside, _END, "left")
+    return found.select(_END, F.least("_above", "_within").alias("passed_ms"))
 
 
 def _before(reads: Sequence[Read]) -> DataFrame:

@@ -11,6 +11,8 @@ from twinrun.explain.differing import EXACT_TIMES
 from twinrun.job.dataflow import LateRule
 from twinrun.results.touched import floor_ms, starts_us_of
 
+PASSED_FROM = "_passed_from_ms"
+
 
 def is_dropped(end_us: Column) -> Column:
     """The rule: what the event belongs to had ended at or before the watermark of the previous micro-batch.
@@ -43,6 +45,8 @@ def event_dropped(source: Source, rule: LateRule) -> Column:
 def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
     """One row per dropped event, per window where the rule goes by windows; lazy.
 
+    `PASSED_FROM` is the first whole millisecond, as a watermark has them, at which it was passed.
+
     Parameters
     ----------
     events : DataFrame
@@ -62,7 +66,8 @@ def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFram
     elif rule.kind == "session":
         start = F.unix_micros(F.col(quoted(source.event_time)))
     dropped = events.filter(is_dropped(end))
-    return dropped.withColumns({"_start_ms": floor_ms(start), "_end_ms": floor_ms(end)}).drop("_start_us")
+    ends = {"_start_ms": floor_ms(start), "_end_ms": floor_ms(end), PASSED_FROM: floor_ms(end + F.lit(999))}
+    return dropped.withColumns(ends).drop("_start_us")
 
 
 def event_id(source: Source) -> Column:
@@ -71,7 +76,9 @@ def event_id(source: Source) -> Column:
     return F.to_json(F.struct(*named), EXACT_TIMES) if named else F.lit("{}")
 
 
-def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str) -> DataFrame:
+def late_rows(
+    events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str, *, passed: bool = False
+) -> DataFrame:
     """One row per dropped (event, window): the rows of the ``late_events`` table. Lazy.
 
     Parameters
@@ -79,6 +86,8 @@ def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, 
     events : DataFrame
         Events with ``_micro_batch`` and ``_late_ms`` (see `twinrun.explain.assign`); those that the stream did not
         read are left out.
+    passed : bool
+        With `PASSED_FROM`, for `twinrun.explain.arrival.with_arrival`, which takes it away again.
 
     Returns
     -------
@@ -102,4 +111,5 @@ def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, 
         F.col("_late_ms").alias("watermark_ms"),
         F.col("_micro_batch").alias("micro_batch"),
         (F.col("_late_ms") - F.col("_end_ms")).alias("late_ms"),
+        *([F.col(PASSED_FROM)] if passed else []),
     )

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from twinrun import Source
 from twinrun.explain.arrival import Read, arrivals, by_partition, with_arrival, with_behind
 from twinrun.explain.judge import Shown, notes_on_lateness, read_late
+from twinrun.explain.late import PASSED_FROM
 from twinrun.results.verdict import Arrival, PartitionBehind, WatermarkOf
 
 CLICKS = Source("clicks", schema="id STRING, at BIGINT", event_time="at", lateness="10 seconds", id=["id"])
@@ -78,6 +79,15 @@ def test_ends_far_apart_and_just_beyond_an_event_are_told_apart(spark_session: S
     # At 0 s, which is 1970, no event has moved the watermark there: it begins so. 50 s is the first beyond 40 s.
     assert {row[0] / 1000: row[1] for row in rows} == ends
     assert {row[0] / 1000: row[2] for row in rows}[190.001] == "not_told"
+
+
+def test_an_end_between_two_milliseconds_is_passed_by_the_later_one(spark_session: SparkSession) -> None:
+    """40.0005 s: what lets the watermark reach 40.000 s (at 50 s) has not passed it, what goes beyond (60 s) has."""
+    clicks = read(spark_session, CLICKS, ROWS)
+    rows = late(spark_session, [(2, 0)], 40.0).withColumn(PASSED_FROM, F.lit(40_001).cast("bigint"))
+    judged = with_arrival(rows, [clicks])
+    assert PASSED_FROM not in judged.columns
+    assert [row["passed_at_ms"] for row in judged.collect()] == [60_000]
 
 
 def test_of_many_windows_the_same_is_found_without_sending_them_to_every_executor(

@@ -66,6 +66,19 @@ def test_a_fault_is_warned_of_only_before_the_first_run(
     assert warned(spark_session, cfg, job, mode) == []
 
 
+def test_a_filter_that_decides_what_is_late_is_told_before_the_first_run_with_the_way_out(
+    spark_session: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg, job = project(tmp_path / "p", "= orders.groupBy", "= orders.filter('cents >= 400').groupBy")
+
+    head, way_out = warned(spark_session, cfg, job, "batch")
+
+    assert head.startswith("note: p/jobs/first_job.py:21 TR203 note, filter that Spark moves before the watermark: ")
+    assert head.endswith("source orders: cents >= 400")
+    assert way_out.startswith("  instead: aggregate all events and count those that matter with F.count_if")
+
+
 def test_a_sound_job_starts_without_a_word(spark_session: SparkSession, tmp_path: Path) -> None:
     cfg, job = project(tmp_path / "p")
 
