@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_a_fault_planted_in_a_shipped_job_is_found(spark_session: SparkSession, 
     after, rule = PLANTED[before]
     text = (JOBS / "carrier_delays.py").read_text(encoding="utf-8")
     assert text.count(before) == 1
+    shutil.copy(JOBS / "sources.py", tmp_path)
     file = tmp_path / "carrier_delays.py"
     file.write_text(text.replace(before, after), encoding="utf-8")
 
@@ -69,6 +71,7 @@ def test_a_fault_planted_in_a_shipped_job_is_found(spark_session: SparkSession, 
 
 def test_a_job_that_breaks_its_contract_is_no_finding_but_an_error(spark_session: SparkSession, tmp_path: Path) -> None:
     text = (JOBS / "route_totals.py").read_text(encoding="utf-8")
+    shutil.copy(JOBS / "sources.py", tmp_path)
     file = tmp_path / "route_totals.py"
     file.write_text(text.replace('keys=["origin", "dest"]', 'keys=["origin", "destination"]'), encoding="utf-8")
 
