@@ -32,6 +32,7 @@ _SPARK_SCHEMA = "org.apache.spark.sql.parquet.row.metadata"
 _CHAR = "__CHAR_VARCHAR_TYPE_STRING"
 _NANOS_PER = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _NANOS_OF = {"MILLIS": 1_000_000, "MICROS": 1_000, "NANOS": 1}
+_INSIDE = "inside"
 _NANOS_INSIDE = re.compile(r"int64 \S+ \((TIMESTAMP\(NANOS,(?:true|false)\))\)")
 _ARROW_SCHEMA = "ARROW:schema"
 _INT96_INSIDE = re.compile(r"(optional|required|repeated) int96 ")
@@ -178,18 +179,30 @@ def _told_types(text: str) -> dict[str, T.DataType]:
 
 
 def _durations(text: str) -> dict[str, str]:
-    """The unit per column that Arrow noted as a duration, which Parquet has no type for."""
+    """The unit per column that Arrow noted as a duration, which Parquet has no type for; `_INSIDE` of a nested type."""
     if not text:
         return {}
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
     except (ValueError, pa.ArrowException):  # another version's, or no schema at all
         return {}
-    return {each.name: each.type.unit for each in schema if pa.types.is_duration(each.type)}
+    units = {each.name: each.type.unit for each in schema if pa.types.is_duration(each.type)}
+    return units | {each.name: _INSIDE for each in schema if _durations_inside(each.type)}
+
+
+def _durations_inside(kind: pa.DataType) -> bool:
+    inner = [kind.field(index).type for index in range(kind.num_fields)]
+    return any(pa.types.is_duration(each) or _durations_inside(each) for each in inner)
+
+
+def _as_numbers(what: str) -> str:
+    return f"whose {what} inside Spark reads as numbers: those of another unit or zone would be equal"
 
 
 def _duration(column: Any, unit: str | None) -> Stored | None:
     """A bare INT64 that is a number of some unit: two tables may hold theirs in different ones."""
+    if unit == _INSIDE and not column.isPrimitive():
+        return Stored(_words(column), T.NullType(), T.NullType(), problem=_as_numbers("durations by Arrow's note"))
     if unit is None or not column.isPrimitive() or _words(column) != "INT64" or unit not in _NANOS_PER:
         return None
     text = f"INT64, a duration in {unit} by Arrow's note"
@@ -220,7 +233,7 @@ def _stored(jvm: Any, converter: Any, column: Any, told: T.DataType | None, *, b
         problem = "whose INT96 times inside may have a part below a microsecond, which Spark would cut"
     inside = _NANOS_INSIDE.search(str(column.toString())) if not column.isPrimitive() and not problem else None
     if inside is not None:
-        return Stored(f"{text} with INT64 ({inside[1]}) inside", dtype, dtype, special=f"inside {inside[1]}")
+        problem = _as_numbers(f"INT64 ({inside[1]})")
     return Stored(text, dtype, dtype, problem=problem)
 
 
