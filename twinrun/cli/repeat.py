@@ -23,7 +23,7 @@ from twinrun.cli.reread import read_verdict
 from twinrun.config.model import Config
 from twinrun.config.values import is_path
 from twinrun.errors import BrokerError, InputError
-from twinrun.explain.reach import records_of, silent_kafka, tables_of
+from twinrun.explain.reach import records_of, tables_of
 from twinrun.job.code import project_text
 from twinrun.job.job import Job
 from twinrun.report.json_ import render_json
@@ -33,8 +33,6 @@ from twinrun.tables.checkpoint import last_committed
 from twinrun.tables.control import Record, add_record, latest_records
 from twinrun.tables.delta import newest_logged
 from twinrun.tables.kafka import topic_info
-
-__all__ = ["KIND", "Standing", "remember", "said_again", "silent_kafka", "standing"]
 
 KIND = "verdict"
 """Kind of the control record, by job, that says which report may be said again, and while what stands where."""

@@ -56,10 +56,11 @@ def verify(
         return _verify_external(call, cfg, job, strict=strict, wait_s=wait_s, full=full)
     need_runs(cfg, job)
     from twinrun.cli import repeat
+    from twinrun.explain.reach import silent_kafka
 
     # Before Spark starts, too: where it is silent, all that follows knows less.
     with step(call.out, "asking Kafka"):
-        silent = repeat.silent_kafka(cfg)
+        silent = silent_kafka(cfg)
     if silent:
         call.out.note(silent)
 

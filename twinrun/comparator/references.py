@@ -16,6 +16,7 @@ from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import latest_version, read_table, table_exists
 from twinrun.tables.files import local_path
 from twinrun.tables.folder import need_root
+from twinrun.tables.listed import is_delta
 from twinrun.tables.named import read_named
 from twinrun.tables.parquet import read_parquet, strict_session
 from twinrun.tables.stored import without_padding
@@ -134,7 +135,7 @@ def _is_delta(spark: SparkSession, cfg: Config | None, ref: str) -> bool:
     if folder is not None:
         return (folder / "_delta_log").is_dir()
     if "/" in ref:
-        return bool(DeltaTable.isDeltaTable(spark, ref))
+        return is_delta(spark, ref)
     try:
         DeltaTable.forName(spark, ref)
     except AnalysisException:

@@ -33,7 +33,6 @@ ARRIVED, READ, NOT_TOLD = "arrived_late", "read_late", "not_told"
 MOST_PARTITIONS = 8
 MOST_STEPS = 200
 _BUCKETS = 10_000
-_END = "_end_ms"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def with_steps(reads: Sequence[Read]) -> list[Read]:
 
 
 def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
-    """Add ``arrival`` (`ARRIVED`, `READ` or `NOT_TOLD`) and ``passed_at_ms`` to `twinrun.explain.late.late_rows`.
+    """`twinrun.explain.late.late_rows` with ``arrival`` (`ARRIVED`, `READ` or `NOT_TOLD`) and ``passed_at_ms``.
 
     ``passed_at_ms``: the Kafka timestamp of the first event that moves the watermark past the window's end, of the
     slowest source; null where none is found. One Spark job, and one pass over the events where rows are late.
@@ -93,29 +92,27 @@ def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
         All sources of the job.
     """
     columns = [name for name in rows.columns if name != PASSED_FROM]
-    # An end between two milliseconds is passed by a watermark of the later one.
-    rows = rows.withColumn(_END, F.col(PASSED_FROM if PASSED_FROM in rows.columns else "window_end_ms"))
     rows = rows.localCheckpoint(eager=False)
-    bounds = rows.agg(F.min(_END), F.max(_END), F.approx_count_distinct(_END)).collect()[0]
+    bounds = rows.agg(F.min(PASSED_FROM), F.max(PASSED_FROM), F.approx_count_distinct(PASSED_FROM)).collect()[0]
     timed = [read for read in reads if read.source.lateness_ms is not None]
     if bounds[0] is None or not timed:
         nothing = {"arrival": F.lit(NOT_TOLD), "passed_at_ms": F.lit(None).cast("bigint")}
         return rows.withColumns(nothing).select(*columns, *nothing)
-    ends = rows.select(_END).distinct()
+    ends = rows.select(PASSED_FROM).distinct()
     for place, read in enumerate(timed):
-        first = _first_past(ends.select(_END), read, bounds[0], bounds[1], bounds[2])
-        ends = ends.join(first.withColumnRenamed("passed_ms", f"_passed_{place}"), _END, "left")
+        first = _first_past(ends.select(PASSED_FROM), read, bounds[0], bounds[1], bounds[2])
+        ends = ends.join(first.withColumnRenamed("passed_ms", f"_passed_{place}"), PASSED_FROM, "left")
     # The watermark of several sources is the least of theirs: it has passed when the last of them has.
     passed, *others = [F.col(f"_passed_{place}") for place in range(len(timed))]
     for one in others:
         passed = F.when(passed.isNull() | one.isNull(), F.lit(None)).otherwise(F.greatest(passed, one))
-    ends = ends.select(_END, passed.cast("bigint").alias("passed_at_ms"))
+    ends = ends.select(PASSED_FROM, passed.cast("bigint").alias("passed_at_ms"))
     came = _before(reads)
-    joined = rows.join(sent(ends, bounds[2]), _END, "left")
+    joined = rows.join(sent(ends, bounds[2]), PASSED_FROM, "left")
     joined = joined.join(came, ["topic", "partition", "micro_batch"], "left")
     came_ms = F.greatest("known_at_ms", F.coalesce("_before_ms", "known_at_ms"))
     # Before 1970 no event moves a watermark past anything: it begins there.
-    not_told = F.col("passed_at_ms").isNull() | (F.col(_END) <= 0)
+    not_told = F.col("passed_at_ms").isNull() | (F.col(PASSED_FROM) <= 0)
     joined = joined.withColumn("passed_at_ms", F.when(~not_told, F.col("passed_at_ms")))
     arrival = F.when(F.col("passed_at_ms").isNull(), NOT_TOLD).when(came_ms >= F.col("passed_at_ms"), ARRIVED)
     return joined.withColumn("arrival", arrival.otherwise(READ)).select(*columns, "arrival", "passed_at_ms")
@@ -137,17 +134,17 @@ def _first_past(ends: DataFrame, read: Read, low_ms: int, high_ms: int, count: i
     movers = read.passage.moving(read.events).filter(read.moment >= low)
     movers = movers.select(read.moment.alias("_at"), F.unix_millis("_kafka_timestamp").alias("_known"))
     movers = movers.withColumn("_bucket", bucket(F.col("_at")))
-    reached = (F.col(_END) + F.lit(lateness)).alias("_needed")
-    marks = ends.select(_END, reached).withColumn("_bucket", bucket(F.col("_needed")))
+    reached = (F.col(PASSED_FROM) + F.lit(lateness)).alias("_needed")
+    marks = ends.select(PASSED_FROM, reached).withColumn("_bucket", bucket(F.col("_needed")))
     firsts = movers.groupBy("_bucket").agg(F.min("_known").alias("_first"))
     places = firsts.unionByName(marks.select("_bucket", F.lit(None).cast("bigint").alias("_first")))
     above = Window.orderBy(F.col("_bucket").desc()).rowsBetween(Window.unboundedPreceding, -1)
     later = places.groupBy("_bucket").agg(F.min("_first").alias("_first"))
     later = later.select("_bucket", F.min("_first").over(above).alias("_above"))
     inside = movers.join(sent(marks, count), "_bucket").filter(F.col("_at") >= F.col("_needed"))
-    inside = inside.groupBy(_END).agg(F.min("_known").alias("_within"))
-    found = marks.join(later, "_bucket", "left").join(inside, _END, "left")
-    return found.select(_END, F.least("_above", "_within").alias("passed_ms"))
+    inside = inside.groupBy(PASSED_FROM).agg(F.min("_known").alias("_within"))
+    found = marks.join(later, "_bucket", "left").join(inside, PASSED_FROM, "left")
+    return found.select(PASSED_FROM, F.least("_above", "_within").alias("passed_ms"))
 
 
 def _before(reads: Sequence[Read]) -> DataFrame:

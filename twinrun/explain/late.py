@@ -12,6 +12,7 @@ from twinrun.job.dataflow import LateRule
 from twinrun.results.touched import floor_ms, starts_us_of
 
 PASSED_FROM = "_passed_from_ms"
+"""Beside the table's columns: the first whole millisecond, as a watermark has them, that had passed a window's end."""
 
 
 def is_dropped(end_us: Column) -> Column:
@@ -45,8 +46,6 @@ def event_dropped(source: Source, rule: LateRule) -> Column:
 def dropped_pairs(events: DataFrame, source: Source, rule: LateRule) -> DataFrame:
     """One row per dropped event, per window where the rule goes by windows; lazy.
 
-    `PASSED_FROM` is the first whole millisecond, as a watermark has them, at which it was passed.
-
     Parameters
     ----------
     events : DataFrame
@@ -76,18 +75,14 @@ def event_id(source: Source) -> Column:
     return F.to_json(F.struct(*named), EXACT_TIMES) if named else F.lit("{}")
 
 
-def late_rows(
-    events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str, *, passed: bool = False
-) -> DataFrame:
-    """One row per dropped (event, window): the rows of the ``late_events`` table. Lazy.
+def late_rows(events: DataFrame, job_name: str, source: Source, rule: LateRule, query_id: str) -> DataFrame:
+    """One row per dropped (event, window): the rows of the ``late_events`` table, and `PASSED_FROM`. Lazy.
 
     Parameters
     ----------
     events : DataFrame
         Events with ``_micro_batch`` and ``_late_ms`` (see `twinrun.explain.assign`); those that the stream did not
         read are left out.
-    passed : bool
-        With `PASSED_FROM`, for `twinrun.explain.arrival.with_arrival`, which takes it away again.
 
     Returns
     -------
@@ -111,5 +106,5 @@ def late_rows(
         F.col("_late_ms").alias("watermark_ms"),
         F.col("_micro_batch").alias("micro_batch"),
         (F.col("_late_ms") - F.col("_end_ms")).alias("late_ms"),
-        *([F.col(PASSED_FROM)] if passed else []),
+        PASSED_FROM,
     )

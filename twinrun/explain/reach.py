@@ -21,7 +21,7 @@ from twinrun.results.cut import StreamCut
 from twinrun.results.heals import KIND as HEAL
 from twinrun.results.refusals import KIND as LEFT_OUT
 from twinrun.results.state import BATCH, STREAM, BatchState
-from twinrun.results.verdict import Audit
+from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.asked import together
 from twinrun.tables.control import Key, control_pinned
 from twinrun.tables.gone import EXPIRY
@@ -55,6 +55,11 @@ class Reach:
     def bronze(self) -> dict[str, Offsets]:
         """End offsets of what was landed, by source."""
         return {name: each.ends for name, each in self.landed.items()}
+
+    @property
+    def refused(self) -> tuple[QuarantineCount, ...]:
+        """What the sources and the job refuse, by source and rule, each with one example."""
+        return tuple(count for each in self.held.values() for count in each.refused)
 
 
 def records_of(cfg: Config, job: Job) -> list[Key]:
@@ -129,10 +134,10 @@ def reach_of(
     each = [held_by(spark, cfg, source, covered[source.name], entries) for source in job.sources]
     held = dict(zip(covered, together(lambda *found: found, *each).answer(), strict=True))
     landed = {name: replace(told[name], ends=later_of(told[name].ends, held[name].ends)) for name in told}
-    lost = {
-        name: lost_to(landed[name], cut.start.get(name, {}), cut.end.get(name, {}), gone[name].ends) for name in landed
-    }
-    return Reach(broker, landed, topics, {name: replace(gone[name], lost=lost[name]) for name in gone}, held)
+    for name, land in landed.items():
+        lost = lost_to(land, cut.start.get(name, {}), cut.end.get(name, {}), gone[name].ends)
+        gone[name] = replace(gone[name], lost=lost)
+    return Reach(broker, landed, topics, gone, held)
 
 
 def _versions(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> list[Version]:

@@ -182,9 +182,10 @@ def cause_counts(explained: Explained | None) -> Question[tuple[CauseCount, ...]
     )
 
     def read(rows: list[Row]) -> tuple[CauseCount, ...]:
-        rows = sorted(rows, key=lambda row: str(row["cause"]))
-        causes = [(row["cause"], row) for row in rows]
-        return tuple(CauseCount(c, row["rows"], row["windows"], events.get(c), PROOFS[c]) for c, row in causes)
+        return tuple(
+            CauseCount(r["cause"], r["rows"], r["windows"], events.get(r["cause"]), PROOFS[r["cause"]])
+            for r in sorted(rows, key=lambda row: str(row["cause"]))
+        )
 
     return Question(found, read)
 

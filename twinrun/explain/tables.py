@@ -69,8 +69,7 @@ def write_late_events(
     parts = []
     for read in reads:
         new = read.passage.reaching(read.events.filter(F.col("_micro_batch") > last))
-        rule = flow.rules[read.source.name]
-        parts.append(late_rows(new, job.job_name, read.source, rule, cut.query_id, passed=True))
+        parts.append(late_rows(new, job.job_name, read.source, flow.rules[read.source.name], cut.query_id))
     rows = with_arrival(reduce(DataFrame.unionByName, parts), reads).localCheckpoint(eager=False)
     where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
     replace_part(rows, ref, where, evolve=True)

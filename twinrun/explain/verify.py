@@ -397,7 +397,7 @@ def _shown(
         samples=() if judged is None else row_samples(judged, rows, late.frame),
         timeline=points,
         micro_batches=moved,
-        quarantine=tuple(each for held in reach.held.values() for each in held.refused),
+        quarantine=reach.refused,
         watermarks=_watermarks(job, flow),
         arrival=late.arrival,
         partitions=behind,

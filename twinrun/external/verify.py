@@ -123,7 +123,7 @@ def verify_external(
             samples=() if kept is None else row_samples(kept, differing),
             timeline=points,
             micro_batches=(),
-            quarantine=tuple(each for held in reach.held.values() for each in held.refused),
+            quarantine=reach.refused,
         )
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted

@@ -8,8 +8,10 @@ job's function over the events up to it gives each row that must stand in the re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import and_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -172,17 +174,16 @@ def _by(evidence: Evidence) -> list[str]:
 
 def _of_difference(evidence: Evidence) -> Column:
     """Condition: the differing row is of this key and window."""
-    condition = F.col("place").eqNullSafe(F.col("_place"))
-    for name in evidence.on:
-        if name != "_place":
-            condition = condition & F.col("key")[name].eqNullSafe(F.col(quoted(f"_by_{name}")))
-    return condition
+    return _same(evidence, F.col("place"), lambda name: F.col("key")[name])
 
 
 def _of_result(world: World, evidence: Evidence) -> Column:
     """Condition: the row of a result is of this key and window."""
-    condition = F.col(quoted(world.job.window_column)).cast("timestamp").eqNullSafe(F.col("_place"))
-    for name in evidence.on:
-        if name != "_place":
-            condition = condition & F.col(quoted(name)).eqNullSafe(F.col(quoted(f"_by_{name}")))
-    return condition
+    place = F.col(quoted(world.job.window_column)).cast("timestamp")
+    return _same(evidence, place, lambda name: F.col(quoted(name)))
+
+
+def _same(evidence: Evidence, place: Column, cell: Callable[[str], Column]) -> Column:
+    keys = [name for name in evidence.on if name != "_place"]
+    same = [cell(name).eqNullSafe(F.col(quoted(f"_by_{name}"))) for name in keys]
+    return reduce(and_, same, place.eqNullSafe(F.col("_place")))

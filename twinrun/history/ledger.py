@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import TableError
-from twinrun.results.ledger import needed_columns
-from twinrun.tables.delta import read_table, table_exists
+from twinrun.results.ledger import rows_of
 
 DIFFERENCES_COLUMNS = ("verify_id", "job", "key_id", "window_start", "kind", "copy", "verdict", "causes")
 
@@ -21,10 +19,7 @@ def difference_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame:
     TableError
         There is no such table, or it lacks columns.
     """
-    ref = cfg.table("differences")
-    if not table_exists(spark, ref):
-        raise TableError(f"there is no table differences at {ref}.", fix=f"run: twinrun verify {job}")
-    return needed_columns(read_table(spark, ref), "differences", ref, DIFFERENCES_COLUMNS).filter(F.col("job") == job)
+    return rows_of(spark, cfg, job, "differences", DIFFERENCES_COLUMNS)
 
 
 class NoVerifyError(TableError):

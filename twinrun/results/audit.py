@@ -255,7 +255,7 @@ def gaps_allowed(source: Source, topic: TopicInfo | None) -> bool:
 
 def reasons(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> tuple[Refusal, ...]:
     """Why the job leaves records out, where the batch run left out any; two small Spark jobs then, unless pinned."""
-    return tuple(refusals_of(spark, cfg, job.job_name)) if batch.refused else ()
+    return refusals_of(spark, cfg, job.job_name) if batch.refused else ()
 
 
 def _place() -> Column:

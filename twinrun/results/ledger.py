@@ -52,7 +52,8 @@ def entries(windows: DataFrame, known: DataFrame | None, facts: Sequence[Column]
     """
     now = windows.select(*WINDOW)
     if known is not None:
-        was = _last(known).select(F.col("window_start").alias("_start"), "_open", F.struct(*_STATE).alias("_was"))
+        last = _spans(known).filter(F.col("_until_ms").isNull())
+        was = last.select(F.col("window_start").alias("_start"), "_open", F.struct(*_STATE).alias("_was"))
         both = now.withColumn("_now", F.struct(*_STATE)).withColumn("_is_open", _open())
         same = F.col("window_start").eqNullSafe(F.col("_start")) & (F.col("_is_open") == F.col("_open"))
         both = both.select("window_start", "_now", "_is_open").join(was, same, "full")
@@ -84,21 +85,21 @@ def ledger_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame:
     TableError
         There is no ledger, or it lacks columns.
     """
-    ref = cfg.table("ledger")
-    if not table_exists(spark, ref):
-        raise TableError(f"there is no table ledger at {ref}.", fix=f"run: twinrun verify {job}")
-    rows = needed_columns(read_table(spark, ref), "ledger", ref, LEDGER_COLUMNS)
-    return laid_out(rows.filter(F.col("job") == job))
+    return laid_out(rows_of(spark, cfg, job, "ledger", LEDGER_COLUMNS))
 
 
-def needed_columns(rows: DataFrame, name: str, ref: str, columns: Sequence[str]) -> DataFrame:
-    """The same rows of a table of the layout.
+def rows_of(spark: SparkSession, cfg: Config, job: str, name: str, columns: Sequence[str]) -> DataFrame:
+    """The job's rows of a table of the layout as they are; lazy. No Spark job.
 
     Raises
     ------
     TableError
-        It lacks one of the columns.
+        There is no such table, or it lacks one of the columns.
     """
+    ref = cfg.table(name)
+    if not table_exists(spark, ref):
+        raise TableError(f"there is no table {name} at {ref}.", fix=f"run: twinrun verify {job}")
+    rows = read_table(spark, ref)
     lacking = [column for column in columns if column not in rows.columns]
     if lacking:
         raise TableError(
@@ -106,7 +107,7 @@ def needed_columns(rows: DataFrame, name: str, ref: str, columns: Sequence[str])
             expected="the columns that a verify writes",
             fix=f"correct layout.{name} in the configuration, or put the table back",
         )
-    return rows
+    return rows.filter(F.col("job") == job)
 
 
 def laid_out(rows: DataFrame) -> DataFrame:
@@ -114,9 +115,7 @@ def laid_out(rows: DataFrame) -> DataFrame:
     whole = rows.filter(~_lasts(rows)).select(*LEDGER_COLUMNS)
     states = _spans(rows).filter(~F.col("verdict").isin(GONE, NO_LONGER_OPEN))
     verifies = rows.filter(F.col("verdict") == VERIFIED).select(*VERIFY)
-    within = F.col("verified_at_ms") >= F.col("_from_ms")
-    within = within & (F.col("_until_ms").isNull() | (F.col("verified_at_ms") < F.col("_until_ms")))
-    found = verifies.join(states.select(*WINDOW, "_from_ms", "_until_ms"), within)
+    found = verifies.join(states.select(*WINDOW, "_from_ms", "_until_ms"), _holds_at("verified_at_ms"))
     return found.select(*LEDGER_COLUMNS).unionByName(whole)
 
 
@@ -136,10 +135,8 @@ def removable(ledger: DataFrame, old: DataFrame) -> DataFrame:
     own = ledger.filter(~_lasts(ledger) | (F.col("verdict") == VERIFIED)).join(old, "verify_id", "left_semi")
     stay = ledger.filter(F.col("verdict") == VERIFIED).join(old, "verify_id", "left_anti")
     stay = stay.select(F.col("job").alias("_job"), F.col("verified_at_ms").alias("_at_ms"))
-    states = _spans(ledger)
-    needed = (F.col("_job") == F.col("job")) & (F.col("_at_ms") >= F.col("_from_ms"))
-    needed = needed & (F.col("_until_ms").isNull() | (F.col("_at_ms") < F.col("_until_ms")))
-    return own.select(*names).unionByName(states.join(stay, needed, "left_anti").select(*names))
+    needed = (F.col("_job") == F.col("job")) & _holds_at("_at_ms")
+    return own.select(*names).unionByName(_spans(ledger).join(stay, needed, "left_anti").select(*names))
 
 
 def _open() -> Column:
@@ -164,9 +161,9 @@ def _spans(rows: DataFrame) -> DataFrame:
     return states.withColumns(spans).drop("verified_at_ms")
 
 
-def _last(known: DataFrame) -> DataFrame:
-    """The last row of each window, of those that last."""
-    return _spans(known).filter(F.col("_until_ms").isNull())
+def _holds_at(at_ms: str) -> Column:
+    """Whether a row of `_spans` is what a verify of that instant saw."""
+    return (F.col(at_ms) >= F.col("_from_ms")) & (F.col("_until_ms").isNull() | (F.col(at_ms) < F.col("_until_ms")))
 
 
 def _text(state: Column) -> Column:

@@ -21,7 +21,7 @@ from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings
 from twinrun.tables.fence import one_commit
 from twinrun.tables.files import newest_number
-from twinrun.tables.listed import files_once
+from twinrun.tables.listed import files_once, is_delta
 
 USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 """Session setting by which the commit of a MERGE or DELETE gets its metadata."""
@@ -65,7 +65,7 @@ def is_path(ref: str) -> bool:
 def table_exists(spark: SparkSession, ref: str) -> bool:
     """Whether a Delta table exists at the reference. No Spark job."""
     if is_path(ref):
-        return bool(DeltaTable.isDeltaTable(spark, ref))
+        return is_delta(spark, ref)
     return bool(spark.catalog.tableExists(ref))
 
 

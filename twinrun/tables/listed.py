@@ -106,20 +106,20 @@ def files_once(spark: SparkSession, ref: str, version: int | None) -> DataFrame 
     here = _here.get()
     if here is None or ref not in here.refs:
         return None
-    known = here.newest.get(ref) if version is None else version
-    if known is None or (ref, known) not in here.found:
-        try:
+    try:
+        known = here.newest.get(ref) if version is None else version
+        if known is None or (ref, known) not in here.found:
             at = _snapshot(spark, ref, version, here)
             known = int(at.snapshot.version())
-            here.found[ref, known] = _listings(spark, {(ref, known): at})[ref, known]
-        except Py4JJavaError:
-            return None  # read as ever, which says what is wrong in Delta's own words
-        except (Py4JError, TypeError, AttributeError):
-            return None  # another Delta, without these methods, or Spark Connect, without Java
-    found = here.found[ref, known]
-    if found is None:
-        return None
-    return DataFrame(found.log.createDataFrame(found.snapshot, found.files, False, _none(spark)), spark)
+            here.found.update(_listings(spark, {(ref, known): at}))
+        found = here.found[ref, known]
+        if found is None:
+            return None
+        return DataFrame(found.log.createDataFrame(found.snapshot, found.files, False, _none(spark)), spark)
+    except Py4JJavaError:
+        return None  # read as ever, which says what is wrong in Delta's own words
+    except (Py4JError, TypeError, AttributeError):
+        return None  # another Delta, without these methods, or Spark Connect, without Java
 
 
 def _snapshot(spark: SparkSession, ref: str, version: int | None, here: _Listed) -> _Files:

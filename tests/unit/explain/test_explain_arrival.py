@@ -54,7 +54,7 @@ def late(spark: SparkSession, places: list[tuple[int, int]], end_s: float = 90.0
     known = {(p, o): (k, b) for p, o, _, k, b in ROWS}
     rows = [("clicks", p, o, known[p, o][1], int(known[p, o][0] * 1000), int(end_s * 1000)) for p, o in places]
     schema = "topic STRING, partition INT, offset BIGINT, micro_batch BIGINT, known_at_ms BIGINT, window_end_ms BIGINT"
-    return spark.createDataFrame(rows, schema)
+    return spark.createDataFrame(rows, schema).withColumn(PASSED_FROM, F.col("window_end_ms"))
 
 
 def found(frame: DataFrame) -> dict[tuple[int, int], tuple[str, int | None]]:

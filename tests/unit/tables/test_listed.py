@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from delta.tables import DeltaTable
@@ -110,3 +112,18 @@ def test_several_tables_are_listed_in_one_spark_job(spark_session: SparkSession,
             context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
         with pytest.raises(TwinrunError, match="no Delta table"):
             read_table(spark_session, str(tmp_path / "none"))
+
+
+def test_a_delta_that_cannot_read_chosen_files_reads_tables_as_ever(
+    spark_session: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = _made(spark_session, tmp_path / "t", {})
+    listing = listed._listings
+
+    def without_its_method(spark: SparkSession, wanted: Any) -> Any:
+        return {key: replace(at, log=object()) for key, at in listing(spark, wanted).items()}
+
+    monkeypatch.setattr(listed, "_listings", without_its_method)
+    with listed_once([ref]):
+        assert listed.files_once(spark_session, ref, None) is None
+        assert read_table(spark_session, ref).count() == 27
