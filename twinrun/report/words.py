@@ -106,9 +106,9 @@ def _differ_title(verdict: Verdict, counts: Figures) -> str:
     if counts.unexplained:
         return f"{differ}, and {number(counts.unexplained)} of them without a proven cause."
     if unexpected(verdict):
-        return f"{differ}; every difference is proven, but not every cause is to be expected."
+        return f"{differ}; each is proven, but not every cause is expected."
     if counts.different:
-        return f"{differ}; every difference is proven and to be expected, and something else fails."
+        return f"{differ}; each is proven and expected, but something else fails."
     return "The results do not pass, although the compared values are equal."
 
 
