@@ -46,7 +46,10 @@ def verify(
             "--wait", min=0, metavar="SECONDS", help="Wait for the batch to cover the cut. [default: verify.wait_s]"
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Also compare every row exactly, without digests.")] = False,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Also compare every row exactly, without digests, and count all records anew."),
+    ] = False,
     external: External = False,
 ) -> int:
     """Compare both results of a job at one cut and prove why rows differ; exit code 0 or 1 is the verdict."""

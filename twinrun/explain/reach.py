@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,11 @@ from twinrun.explain.tables import NAMED
 from twinrun.job.job import Job
 from twinrun.results.audit import Covered, Held, audit, held_by, reasons
 from twinrun.results.cut import StreamCut
+from twinrun.results.facts import KIND as FACTS
+from twinrun.results.facts import Facts
 from twinrun.results.heals import KIND as HEAL
 from twinrun.results.refusals import KIND as LEFT_OUT
+from twinrun.results.refusals import Refusal
 from twinrun.results.state import BATCH, STREAM, BatchState
 from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.asked import together
@@ -83,7 +86,7 @@ def tables_of(cfg: Config, job: Job) -> list[str]:
 @contextmanager
 def records_pinned(spark: SparkSession, cfg: Config, job: Job) -> Iterator[None]:
     """Every control record that a verify asks for, read once. Two small Spark jobs."""
-    wanted = [(kind, job.job_name) for kind in (STREAM, BATCH, NAMED)] + records_of(cfg, job)
+    wanted = [(kind, job.job_name) for kind in (STREAM, BATCH, NAMED, FACTS)] + records_of(cfg, job)
     with control_pinned(spark, cfg, wanted, [(READ_BY, stream_readers(job.job_name))]):
         yield
 
@@ -98,7 +101,14 @@ def silent_kafka(cfg: Config) -> str:
 
 
 def reach_of(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, *, silent: bool = False
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    cut: StreamCut,
+    batch: BatchState,
+    *,
+    silent: bool = False,
+    facts: Facts | None = None,
 ) -> Reach:
     """Ends of the topics, what the tables hold and what is gone. Two small Spark jobs, one more with erased records.
 
@@ -109,6 +119,8 @@ def reach_of(
     ----------
     silent : bool
         The broker did not answer just now, and is not asked again.
+    facts : Facts, optional
+        What is known from the verify before; by default everything is looked at.
     """
     broker: dict[str, Offsets | None] = {}
     topics: dict[str, TopicInfo | None] = {}
@@ -131,13 +143,29 @@ def reach_of(
     gone = gone_from(spark, cfg, job)
     covered = {name: _covered(name, cut, batch, told[name], gone) for name in told}
     entries = reasons(spark, cfg, job, batch)
-    each = [held_by(spark, cfg, source, covered[source.name], entries) for source in job.sources]
-    held = dict(zip(covered, together(lambda *found: found, *each).answer(), strict=True))
+    held = _held(spark, cfg, job, covered, entries, facts or Facts())
     landed = {name: replace(told[name], ends=later_of(told[name].ends, held[name].ends)) for name in told}
     for name, land in landed.items():
         lost = lost_to(land, cut.start.get(name, {}), cut.end.get(name, {}), gone[name].ends)
         gone[name] = replace(gone[name], lost=lost)
     return Reach(broker, landed, topics, gone, held)
+
+
+def _held(
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    covered: Mapping[str, Covered],
+    entries: Sequence[Refusal],
+    facts: Facts,
+) -> dict[str, Held]:
+    """What the tables of each source hold. One Spark job; one more where a fact does not fit what was added since."""
+    for known in (facts, Facts()):
+        each = [held_by(spark, cfg, s, covered[s.name], entries, known.of(s.name)) for s in job.sources]
+        held = dict(zip(covered, together(lambda *found: found, *each).answer(), strict=True))
+        if all(one.sound for one in held.values()):
+            break
+    return held
 
 
 def _versions(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> list[Version]:

@@ -1,10 +1,10 @@
-"""The tables that a verify keeps: late events, duplicate events, and the ledger."""
+"""The tables that a verify keeps of late events and of its verdicts: late events, and the ledger."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.explain.arrival import Read, with_arrival
 from twinrun.explain.evidence import mark_events
-from twinrun.explain.late import event_id, late_rows
+from twinrun.explain.late import late_rows
 from twinrun.explain.material import refused_by_stream
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
@@ -22,7 +22,7 @@ from twinrun.results.cut import StreamCut
 from twinrun.results.ledger import entries, job_rows, laid_out
 from twinrun.results.state import BatchState, read_events
 from twinrun.results.verdict import LateEvent
-from twinrun.tables.asked import Question, together
+from twinrun.tables.asked import Question
 from twinrun.tables.control import Entry, latest_record
 from twinrun.tables.delta import append, read_table, replace_part, table_exists
 from twinrun.tables.offsets import at_or_after, before
@@ -177,55 +177,6 @@ def _late_in(rows: list[Row]) -> tuple[LateEvent, ...]:
         )
         for row in rows
     )
-
-
-def repeated_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> dict[str, DataFrame]:
-    """By source: the ids that stand at several offsets, with all their coordinates. At hand once asked for.
-
-    Sources without an id are left out: nothing tells a copy of theirs.
-    """
-    place = F.struct("_topic", "_partition", "_offset")
-    found = {}
-    for source in job.sources:
-        if source.id:
-            copies = (
-                read_events(spark, cfg, source.name, batch)
-                .groupBy(event_id(source).alias("id"))
-                .agg(F.count("*").alias("copies"), F.sort_array(F.collect_list(place)).alias("coordinates"))
-            )
-            name = F.lit(source.name).alias("source")
-            repeated = copies.filter(F.col("copies") > 1).select(name, "id", "copies", "coordinates")
-            found[source.name] = repeated.localCheckpoint(eager=False)
-    return found
-
-
-def repeated_ids(found: Mapping[str, DataFrame]) -> Question[dict[str, int]]:
-    """How many ids of each source stand at several offsets."""
-    counts = [
-        Question(each.agg(F.count("*").alias("ids")), lambda rows: int(rows[0]["ids"])) for each in found.values()
-    ]
-    return together(lambda *ids: dict(zip(found, ids, strict=True)), *counts)
-
-
-def write_duplicate_events(
-    spark: SparkSession, cfg: Config, found: Mapping[str, DataFrame], ids: Mapping[str, int]
-) -> int:
-    """Make the table ``duplicate_events`` anew for each source; returns how many ids there are in all.
-
-    Only counted: a duplicate is an event like any other unless the source says ``distinct``. Where a source has none,
-    a small Spark job where the table is there; else about three.
-
-    Parameters
-    ----------
-    found, ids : mapping by source
-        From `repeated_events` and `repeated_ids`.
-    """
-    ref = cfg.table("duplicate_events")
-    there = table_exists(spark, ref)
-    for name, rows in found.items():
-        if ids[name] or (there and not read_table(spark, ref).filter(F.col("source") == name).isEmpty()):
-            replace_part(rows, ref, f"source = '{name}'")
-    return sum(ids.values())
 
 
 def write_ledger(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,6 +21,7 @@ from twinrun.explain.arrival import (
     with_behind,
     with_steps,
 )
+from twinrun.explain.copies import Copies, Repeated, repeated_events, repeated_ids, write_duplicate_events
 from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
@@ -50,9 +51,6 @@ from twinrun.explain.tables import (
     late_samples,
     named_up_to,
     reads_of,
-    repeated_events,
-    repeated_ids,
-    write_duplicate_events,
     write_late_events,
     write_ledger,
 )
@@ -61,6 +59,7 @@ from twinrun.job.job import Job
 from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
+from twinrun.results.facts import Facts, facts_entry, facts_of
 from twinrun.results.run import Say, quiet, without_lineage
 from twinrun.results.state import BATCH, BatchState, StreamState, batch_state_of
 from twinrun.results.verdict import (
@@ -110,7 +109,8 @@ def verify(
     wait_s : float, optional
         How long to wait until the batch covers the cut; by default ``verify.wait_s`` of conf.
     full : bool
-        Compare every row as an exact multiset besides the digests.
+        Compare every row as an exact multiset besides the digests, and look at all of bronze and events, whatever the
+        verify before has found there.
     silent : bool, optional
         Whether Kafka was silent when the caller asked it, just now. By default it is asked here.
     on_step, on_warning : function of str, optional
@@ -147,7 +147,8 @@ def verify(
         if waited:
             stack.enter_context(records_pinned(spark, cfg, job))
         covered = _covered(cut, batch, job)
-        reach = reach_of(spark, cfg, job, cut, batch, silent=silent)
+        facts = Facts() if full else facts_of(spark, cfg, job)
+        reach = reach_of(spark, cfg, job, cut, batch, silent=silent, facts=facts)
         flow = _flow(spark, cfg, job, cut, batch)
         sides = stack.enter_context(_whole_sides(spark, batch, cut))
         say("comparing")
@@ -162,14 +163,15 @@ def verify(
         say("naming late and duplicate events")
         reads = with_steps(reads_of(spark, cfg, job, flow, cut, batch))
         # None are named before the batch covers the cut.
-        complete = not anything(reach.gone)
-        named = write_late_events(spark, cfg, job, flow, cut, reads, complete) if covered else None
+        whole = not anything(reach.gone)
+        named = write_late_events(spark, cfg, job, flow, cut, reads, whole) if covered else None
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None)
         windows = windows.localCheckpoint(eager=False)
-        counted = _count(spark, cfg, job, cut, batch, windows, judged, named, reads)
-        rows = {"batch": comparison.rows_batch, "stream": comparison.rows_stream}
-        expectations = check_expectations(job, {"batch": ready.batch, "stream": ready.stream}, rows)
+        copies = repeated_events(spark, cfg, job, batch, facts)
+        counted = _count(spark, cfg, job, cut, reach, copies, windows, judged, named, reads)
+        lease.parting.append(facts_entry(job, _facts(job, reach, counted)))
+        expectations = _expectations(job, ready, comparison)
         # The ledger says up to where late events are named: not without the batch's events, and with a hole in
         # the log only where its rows say so.
         if covered and (cut.missing == 0 or judged is not None):
@@ -272,6 +274,12 @@ def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Rea
     )
 
 
+def _expectations(job: Job, ready: Sides, comparison: Comparison) -> tuple[ExpectationResult, ...]:
+    """What the job expects of its result, asked of both modes' tables."""
+    rows = {"batch": comparison.rows_batch, "stream": comparison.rows_stream}
+    return check_expectations(job, {"batch": ready.batch, "stream": ready.stream}, rows)
+
+
 @dataclass(frozen=True)
 class _Late:
     """The late events by name, how they came to be late, and what they are a share of."""
@@ -307,6 +315,7 @@ class _Counted:
     causes: tuple[CauseCount, ...]
     late: _Late
     duplicates: int
+    repeated: Mapping[str, Repeated]
 
 
 def _count(
@@ -314,20 +323,30 @@ def _count(
     cfg: Config,
     job: Job,
     cut: StreamCut,
-    batch: BatchState,
+    reach: Reach,
+    copies: Mapping[str, Copies],
     windows: DataFrame,
     judged: Explained | None,
     named: DataFrame | None,
     reads: Sequence[Read],
 ) -> _Counted:
     """One Spark job for all of it; a few more where events were late, or stand at several offsets."""
-    copies = repeated_events(spark, cfg, job, batch)
     latest = late_samples(named, cfg.verify.max_late_samples)
+    seqs = {name: held.known.last_seq for name, held in reach.held.items()}
     counts, causes, arrival, samples, ids = ask(
-        totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies)
+        totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies, seqs)
     )
     duplicates = write_duplicate_events(spark, cfg, copies, ids)
-    return _Counted(counts, causes, _late(job, cut, reads, named, arrival, samples), duplicates)
+    return _Counted(counts, causes, _late(job, cut, reads, named, arrival, samples), duplicates, ids)
+
+
+def _facts(job: Job, reach: Reach, counted: _Counted) -> Facts:
+    """What the next verify may go by. Pure."""
+    known = {}
+    for source in job.sources:
+        ids = counted.repeated.get(source.name)
+        known[source.name] = replace(reach.held[source.name].known, ids=None if ids is None else ids.known)
+    return Facts(known)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from twinrun.comparator.result import Comparison
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.events.json_ import quoted
+from twinrun.explain.copies import repeated_events, repeated_ids, write_duplicate_events
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.lost import uncounted
@@ -20,7 +21,6 @@ from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, si
 from twinrun.explain.samples import row_samples, sample_rows
 from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
 from twinrun.explain.summary import cause_counts, of_rows, timeline, totals, windows_frame
-from twinrun.explain.tables import repeated_events, repeated_ids, write_duplicate_events
 from twinrun.external.cut import EVERYTHING_READY
 from twinrun.external.explain import Case, Explained, explain_external
 from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_batch

@@ -12,6 +12,8 @@ from twinrun.broker.topics import TopicInfo
 from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.job.job import Job
+from twinrun.results.facts import NOTHING as NOTHING_KNOWN
+from twinrun.results.facts import SourceFacts, Span, Spans, behind, both, counted_in, grown, whole_in
 from twinrun.results.refusals import RULE, Refusal, is_left_out, refusals_of
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import Audit, QuarantineCount
@@ -19,6 +21,7 @@ from twinrun.tables.asked import Question, together
 from twinrun.tables.delta import read_table
 from twinrun.tables.gone import Gone, Loss
 from twinrun.tables.landed import Landed, spans_text
+from twinrun.tables.listed import Mark, added_since, mark_of
 from twinrun.tables.offsets import Offsets, PartitionCount, at_or_after, before
 from twinrun.wording import plural, worded
 
@@ -65,6 +68,10 @@ class Held:
         Records of the span that are events, and that are refused: by the decoder or by the job.
     refused : tuple of QuarantineCount
         All that is refused, by rule.
+    known : SourceFacts
+        What the next verify may go by.
+    sound : bool
+        False where what was carried on does not fit what was found: nothing of this may be used, see `held_by`.
     """
 
     ends: Offsets
@@ -73,12 +80,22 @@ class Held:
     valid: int
     quarantined: int
     refused: tuple[QuarantineCount, ...]
+    known: SourceFacts = NOTHING_KNOWN
+    sound: bool = True
 
 
 def held_by(
-    spark: SparkSession, cfg: Config, source: Source, covered: Covered, entries: Sequence[Refusal] = ()
+    spark: SparkSession,
+    cfg: Config,
+    source: Source,
+    covered: Covered,
+    entries: Sequence[Refusal] = (),
+    known: SourceFacts = NOTHING_KNOWN,
 ) -> Question[Held]:
     """What the tables of a source hold up to the offsets that are audited. One look at two narrow columns of each.
+
+    Of bronze and events only what was added is looked at, where ``known`` tells the rest. An answer that is not
+    ``sound`` is to be asked for again, with nothing known: bronze holds an offset twice.
 
     Parameters
     ----------
@@ -90,33 +107,100 @@ def held_by(
     kept, places = before(covered.ends) & at_or_after(covered.gone.ends), covered.left_out
     events = read_table(spark, cfg.table("events", source=source.name))
     refused = read_table(spark, cfg.table("quarantine", source=source.name)).filter(F.col("_requeued_seq").isNull())
-    left = is_left_out(places)
-    split = events.filter(kept).agg(F.count_if(~left).alias("valid"), F.count_if(left).alias("left"))
 
     def read(
-        bronze: tuple[Offsets, dict[int, PartitionCount], int],
-        decoded: list[Row],
+        bronze: _InBronze,
+        decoded: _InEvents,
         by_rule: tuple[int, list[QuarantineCount]],
         by_logic: list[QuarantineCount],
     ) -> Held:
-        valid, quarantined = decoded[0]["valid"], decoded[0]["left"] + by_rule[0]
-        return Held(*bronze, valid, quarantined, (*by_rule[1], *by_logic))
+        return Held(
+            ends=bronze.ends,
+            counted=bronze.counted,
+            erased=bronze.erased,
+            valid=decoded.valid,
+            quarantined=decoded.left + by_rule[0],
+            refused=(*by_rule[1], *by_logic),
+            known=SourceFacts(bronze=bronze.known, events=decoded.known, last_seq=decoded.last_seq),
+            sound=bronze.sound,
+        )
 
     return together(
         read,
-        _in_bronze(spark, cfg, source, covered),
-        Question(split, list),
+        _in_bronze(spark, cfg, source, covered, known),
+        _in_events(spark, cfg, source, covered, known),
         _by_decoder(source, refused, kept),
         _by_logic(source, events, places, entries),
     )
 
 
-def _in_bronze(
-    spark: SparkSession, cfg: Config, source: Source, covered: Covered
-) -> Question[tuple[Offsets, dict[int, PartitionCount], int]]:
+@dataclass(frozen=True)
+class _InEvents:
+    """Events of the span that is audited: those that count, and those that the job leaves out."""
+
+    valid: int
+    left: int
+    known: tuple[Mark, Spans] | None
+    last_seq: int
+
+
+def _in_events(
+    spark: SparkSession, cfg: Config, source: Source, covered: Covered, known: SourceFacts
+) -> Question[_InEvents]:
+    ref = cfg.table("events", source=source.name)
+    old, rows = _old(spark, ref, known.events)
+    # A record that the job leaves out may lie anywhere; and a span that is audited in part says nothing of that part.
+    whole = None if covered.left_out else whole_in(old, covered.gone.ends, covered.ends)
+    if rows is None or whole is None:
+        old, whole, rows, known = {}, 0, read_table(spark, ref), NOTHING_KNOWN
+    out = is_left_out(covered.left_out)
+    kept = before(covered.ends) & at_or_after(covered.gone.ends)
+    found = rows.groupBy("_partition").agg(
+        F.count_if(kept & ~out).alias("valid"),
+        F.count_if(kept & out).alias("left"),
+        F.count("*").alias("rows"),
+        F.min("_offset").alias("first"),
+        F.max("_offset").alias("last"),
+        F.max("_decoded_seq").alias("seq"),
+    )
+    now = mark_of(spark, ref)
+
+    def read(rows: list[Row]) -> _InEvents:
+        spans = grown(old, {row["_partition"]: Span(row["rows"], row["first"], row["last"]) for row in rows})
+        valid = whole + sum(row["valid"] for row in rows)
+        last_seq = max([known.last_seq, *(row["seq"] for row in rows)])
+        left = sum(row["left"] for row in rows)
+        return _InEvents(valid, left, None if now is None else (now, spans), last_seq)
+
+    return Question(found, read)
+
+
+def _old(spark: SparkSession, ref: str, known: tuple[Mark, Spans] | None) -> tuple[Spans, DataFrame | None]:
+    """What is known of a table, and the rows that were added since; without the latter nothing is known."""
+    added = None if known is None else added_since(spark, ref, known[0])
+    return ({}, None) if known is None or added is None else (known[1], added)
+
+
+@dataclass(frozen=True)
+class _InBronze:
     """End offsets, counts by partition of what is audited, erased records among them."""
+
+    ends: Offsets
+    counted: dict[int, PartitionCount]
+    erased: int
+    known: tuple[Mark, Spans] | None
+    sound: bool
+
+
+def _in_bronze(
+    spark: SparkSession, cfg: Config, source: Source, covered: Covered, known: SourceFacts
+) -> Question[_InBronze]:
     places = ["partition", "offset"]
-    bronze = read_table(spark, cfg.table("bronze", topic=cfg.source(source.name).topic))
+    ref = cfg.table("bronze", topic=cfg.source(source.name).topic)
+    # An erased record holds its offset in another table.
+    old, added = _old(spark, ref, known.bronze if covered.gone.erased is None else None)
+    bronze = read_table(spark, ref) if added is None else added
+    now = mark_of(spark, ref) if covered.gone.erased is None else None
     records = bronze.select(*places, F.lit(False).alias("erased"))
     if covered.gone.erased is not None:
         records = records.unionByName(covered.gone.erased.select(*places, F.lit(True).alias("erased")))
@@ -137,13 +221,28 @@ def _in_bronze(
         F.max(F.when(F.col("in"), F.col("offset"))).alias("last"),
         of("streamed", "n").alias("streamed"),
         (of("in", "n") - of("in", "here")).alias("erased"),
+        F.sum("here").alias("all_rows"),
+        F.count_if(F.col("here") > 0).alias("all_distinct"),
+        F.min(F.when(F.col("here") > 0, F.col("offset"))).alias("all_first"),
     )
+    before_it = counted_in(old, covered.gone.ends, covered.ends, covered.stream)
 
-    def read(rows: list[Row]) -> tuple[Offsets, dict[int, PartitionCount], int]:
-        ends = {row["partition"]: row["end"] for row in rows if row["end"] is not None}
+    def read(rows: list[Row]) -> _InBronze:
         names = ("partition", "rows", "distinct", "first", "last", "streamed")
         counted = {row["partition"]: PartitionCount(*(row[name] for name in names)) for row in rows if row["rows"]}
-        return ends, counted, sum(row["erased"] for row in rows)
+        here = [row for row in rows if row["all_rows"]]
+        new = {row["partition"]: Span(row["all_rows"], row["all_first"], row["end"] - 1) for row in here}
+        spans = grown(old, new)
+        ends = {p: span.last + 1 for p, span in spans.items()}
+        once = all(row["all_rows"] == row["all_distinct"] for row in here)
+        solid = once and all(span.solid for span in spans.values())
+        return _InBronze(
+            ends=ends,
+            counted=both(before_it, counted),
+            erased=sum(row["erased"] for row in rows),
+            known=(now, spans) if solid and now is not None else None,
+            sound=behind(old, new),
+        )
 
     return Question(found, read)
 

@@ -25,6 +25,11 @@ MOST_FILES = 200
 """A table of more files is read by Delta's own listing, which leaves out files by their statistics."""
 
 
+MOST_COMMITS = 1_000
+"""Beyond so many commits a table is looked at whole, rather than asked what they added."""
+_HARMLESS = ("CommitInfo", "SetTransaction", "AddCDCFile")
+
+
 Version = tuple[str, int | None]
 """A table and its version; None for the newest."""
 
@@ -120,6 +125,117 @@ def files_once(spark: SparkSession, ref: str, version: int | None) -> DataFrame 
         return None  # read as ever, which says what is wrong in Delta's own words
     except (Py4JError, TypeError, AttributeError):
         return None  # another Delta, without these methods, or Spark Connect, without Java
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One version of a table, so that it is known again: by its number, the table's id and the commit's own id.
+
+    A table that was deleted and made anew, or put back from a copy and written on, has the same numbers again.
+    """
+
+    version: int
+    table: str
+    commit: str
+
+
+def mark_of(spark: SparkSession, ref: str, version: int | None = None) -> Mark | None:
+    """The mark of a version, of the newest as the block of `listed_once` sees it; None where it has none. No Spark job.
+
+    None outside of such a block, for tables by catalog name, and where the commit is no longer in the log or was
+    written without an id.
+    """
+    at = _seen(spark, ref, version)
+    try:
+        return None if at is None else _marked(spark, at, int(at.snapshot.version()))
+    except (Py4JError, TypeError, AttributeError):
+        return None
+
+
+def added_since(spark: SparkSession, ref: str, mark: Mark, version: int | None = None) -> DataFrame | None:
+    """The rows that were added to a table after a mark; None where that is not all that has happened to it.
+
+    Only by the files that the commits in between added: where one of them took a file away, compacted or changed the
+    table, None. Lazy, and no Spark job.
+
+    Parameters
+    ----------
+    version : int, optional
+        Up to this version; by default the newest as the block of `listed_once` sees it.
+    """
+    at = _seen(spark, ref, version)
+    try:
+        files = None if at is None else _added(spark, at, mark)
+        if at is None or files is None:
+            return None
+        java: Any = spark._jvm
+        chosen = java.org.apache.spark.api.python.PythonUtils.toSeq(files)
+        return DataFrame(at.log.createDataFrame(at.snapshot, chosen, False, _none(spark)), spark)
+    except (Py4JError, TypeError, AttributeError):
+        return None
+
+
+def _seen(spark: SparkSession, ref: str, version: int | None) -> _Files | None:
+    here = _here.get()
+    if here is None or ref not in here.refs:
+        return None
+    try:
+        return _snapshot(spark, ref, here.newest.get(ref) if version is None else version, here)
+    except (Py4JError, TypeError, AttributeError):
+        return None
+
+
+def _changes(spark: SparkSession, log: Any, first: int, last: int) -> Iterator[tuple[int, list[Any]]]:
+    """The actions of each commit from ``first`` to ``last``, one list for each. Read from the log; no Spark job."""
+    commits = log.getChanges(first, last, _none(spark), False)
+    while commits.hasNext():
+        commit = commits.next()
+        number = int(commit._1())
+        actions = commit._2().iterator()
+        found = []
+        while actions.hasNext():
+            found.append(actions.next())
+        yield number, found
+
+
+def _marked(spark: SparkSession, at: _Files, version: int) -> Mark | None:
+    for number, actions in _changes(spark, at.log, version, version):
+        ids = [_commit_id(action) for action in actions if _kind(action) == "CommitInfo"]
+        if number == version and ids and ids[0]:
+            return Mark(version, str(at.snapshot.metadata().id()), ids[0])
+    return None
+
+
+def _added(spark: SparkSession, at: _Files, mark: Mark) -> Any:
+    """Files that were added after a mark, as a list of Java's; None where more than that has happened."""
+    last = int(at.snapshot.version())
+    if last - mark.version > MOST_COMMITS or mark.version > last or str(at.snapshot.metadata().id()) != mark.table:
+        return None
+    java: Any = spark._jvm
+    files, expected = java.java.util.ArrayList(), mark.version
+    for number, actions in _changes(spark, at.log, mark.version, last):
+        if number != expected or files.size() > MOST_FILES:
+            return None
+        expected += 1
+        for action in actions:
+            kind = _kind(action)
+            if number == mark.version:
+                if kind == "CommitInfo" and _commit_id(action) != mark.commit:
+                    return None
+            elif kind == "AddFile" and action.dataChange():
+                files.add(action)
+            elif kind not in _HARMLESS:
+                return None
+    return files if expected == last + 1 else None
+
+
+def _kind(action: Any) -> str:
+    return str(action.getClass().getSimpleName())
+
+
+def _commit_id(action: Any) -> str:
+    found = action.txnId()
+    return str(found.get()) if found.isDefined() else ""
 
 
 def _snapshot(spark: SparkSession, ref: str, version: int | None, here: _Listed) -> _Files:
