@@ -69,6 +69,10 @@ proof-cost: setup ## CPU of a proof beside the batch run of the windows that dif
 overhead: setup $(DONE)/peers ## What twinrun costs beside the same by hand and beside other comparers (ONLY="a b", hours).
 	$(BIN)/python -m bench.overhead $(if $(ONLY),--only $(ONLY))
 
+.PHONY: measure
+measure: setup ## Measure the main job in both modes, and how far predictions are off (QUICK=1: under 10 minutes).
+	$(BIN)/python -m bench.measured $(if $(QUICK),--quick)
+
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ LAYERS = [
     "report",
     "produce",
     "scenario",
+    "measure",
     "api",
     "cli",
 ]

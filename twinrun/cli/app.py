@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from twinrun.cli import (
+    advise,
     broker,
     compare,
     demo,
@@ -24,6 +25,7 @@ from twinrun.cli import (
     jobs,
     lint,
     maintain,
+    measure,
     produce,
     project,
     quarantine,
@@ -63,6 +65,8 @@ for each in (
     heal,
     compare,
     jobs,
+    measure,
+    advise,
     demo,
 ):
     app.add_typer(each.commands)

@@ -1,4 +1,4 @@
-"""The folder of a demo run: one demo at a time, fresh on each run, and nobody else's data removed."""
+"""The folder of a demo or a measurement: one at a time, fresh on each run, and nobody else's data removed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ MARK = ".twinrun-demo"
 
 
 @contextmanager
-def fresh_folder(folder: Path) -> Iterator[Path]:
-    """Hold a folder for this demo alone, emptied of what the last one left, a broker of its included.
+def fresh_folder(folder: Path, what: str = "demo") -> Iterator[Path]:
+    """Hold a folder for this run alone, emptied of what the last one left, a broker of its included.
 
     Parameters
     ----------
     folder : Path
         The lock is a file beside it, so that it can be removed itself.
+    what : str
+        What the run is called in words.
 
     Raises
     ------
     InputError
-        Another demo runs on it, or it was not made by a demo.
+        Another one runs on it, or it was not made by one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("a+") as lock:
@@ -40,12 +42,12 @@ def fresh_folder(folder: Path) -> Iterator[Path]:
             lock.seek(0)
             holder = lock.read().strip() or "?"
             raise InputError(
-                f"another demo runs on {folder} (process {holder}).", fix="wait for its end, or end it"
+                f"another {what} runs on {folder} (process {holder}).", fix="wait for its end, or end it"
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        _empty(folder)
+        _empty(folder, what)
         yield folder
 
 
@@ -69,13 +71,13 @@ def without_interruption() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Path, what: str) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"{folder} is not a folder of its own.", fix="remove it; the demo makes it anew")
+        raise InputError(f"{folder} is not a folder of its own.", fix=f"remove it; the {what} makes it anew")
     if folder.exists():
         if any(folder.iterdir()) and not (folder / MARK).exists():
             raise InputError(
-                f"{folder} was not made by a demo, so it is not removed.", fix="move what is in it elsewhere"
+                f"{folder} was not made by a {what}, so it is not removed.", fix="move what is in it elsewhere"
             )
         # A demo that was killed leaves its broker behind: its record is in the folder that goes now.
         stop_broker(broker_folder(folder))

@@ -48,6 +48,7 @@ class Layout(BaseModel):
     requeue: str = "{warehouse}/twinrun/requeue"
     external_differences: str = "{warehouse}/twinrun/external_differences"
     external_malformed: str = "{warehouse}/twinrun/external_malformed"
+    measurements: str = "{warehouse}/twinrun/measurements"
 
     @model_validator(mode="after")
     def _templates_are_sound(self) -> Layout:

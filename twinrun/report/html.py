@@ -37,13 +37,13 @@ def render_html(verdict: Verdict) -> str:
 
 def page_html(templates: Environment, page: Page) -> str:
     """Fill the templates with a page that is laid out."""
-    css = _style()
+    css = style()
     return templates.get_template("report.html.j2").render(
         page=page,
         pictures=_pictures(page.verdict),
         glossary=glossary(page.verdict),
         css=Markup(css),  # our own file, no data in it; escaping would break its selectors
-        css_hash=_csp_hash(css),
+        css_hash=csp_hash(css),
     )
 
 
@@ -56,7 +56,7 @@ def render_history(found: History, window_ms: int | None) -> str:
         The job's window length; None for jobs without windows.
     """
     clean = neutral(found)
-    css = _style()
+    css = style()
     return (
         environment()
         .get_template("history.html.j2")
@@ -65,7 +65,7 @@ def render_history(found: History, window_ms: int | None) -> str:
             part=history_section(clean, window_ms),
             pictures=_past_picture(clean),
             css=Markup(css),  # see page_html
-            css_hash=_csp_hash(css),
+            css_hash=csp_hash(css),
         )
     )
 
@@ -109,7 +109,8 @@ def _past_picture(past: History | None) -> dict[str, Picture]:
     return {"history": past_picture(past, Words(history_text(past), "", ""))}
 
 
-def _style() -> str:
+def style() -> str:
+    """The style sheet of every page."""
     return _template("report.css").strip()
 
 
@@ -119,5 +120,6 @@ def _template(name: str) -> str:
     return files("twinrun.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _csp_hash(style: str) -> str:
-    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+def csp_hash(text: str) -> str:
+    """What a page's policy says of its own style sheet."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -40,7 +40,7 @@ def write_report(verdict: Verdict, folder: Path) -> ReportFiles:
         "report.md": render_markdown(verdict),
         "report.html": render_html(verdict),
     }
-    _write(folder, texts)
+    write_files(folder, texts)
     return ReportFiles(folder / "report.html", folder / "report.json", folder / "report.md")
 
 
@@ -52,10 +52,17 @@ def write_history(found: History, window_ms: int | None, file: Path) -> None:
     MachineError
         It cannot be written.
     """
-    _write(file.parent, {file.name: render_history(found, window_ms)})
+    write_files(file.parent, {file.name: render_history(found, window_ms)})
 
 
-def _write(folder: Path, texts: dict[str, str]) -> None:
+def write_files(folder: Path, texts: dict[str, str]) -> None:
+    """Write each text under its name into a local folder, whole or not at all; the folder is made if needed.
+
+    Raises
+    ------
+    MachineError
+        One cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

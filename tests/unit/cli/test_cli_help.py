@@ -13,6 +13,7 @@ import typer
 from twinrun.cli.app import app
 
 ALL = [
+    "advise",
     "batch",
     "broker start",
     "broker status",
@@ -29,6 +30,7 @@ ALL = [
     "maintain erase",
     "maintain expire",
     "maintain tidy",
+    "measure",
     "produce",
     "quarantine",
     "report",

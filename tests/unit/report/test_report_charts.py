@@ -69,7 +69,7 @@ def test_rendering_takes_less_than_3_seconds() -> None:
 
 
 def css_colours() -> tuple[dict[str, str], dict[str, str]]:
-    light, dark = html_report._style().split("@media screen and (prefers-color-scheme: dark)", 1)
+    light, dark = html_report.style().split("@media screen and (prefers-color-scheme: dark)", 1)
     read = re.compile(r"--([\w-]+): (#[0-9a-f]{6})")
     return dict(read.findall(light)), dict(read.findall(dark.split("* {")[0]))
 

@@ -1,0 +1,458 @@
+"""``twinrun measure``: what each mode of a job costs and how fresh it is, on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
+from twinrun.broker.topics import create_topic, offset_ranges
+from twinrun.cli.call import Call, command
+from twinrun.cli.inputs import job_named, need_static, need_table
+from twinrun.cli.live import step
+from twinrun.cli.output import columns
+from twinrun.cli.runs import JobName
+from twinrun.cli.session import with_spark
+from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
+from twinrun.config.model import Config
+from twinrun.config.sections import TableBinding
+from twinrun.durations import parse_ms
+from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, BrokerError, InputError
+from twinrun.job.job import Job
+from twinrun.session.small import Size
+from twinrun.wording import plural
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from twinrun.measure.arms import Arm
+    from twinrun.measure.load import Due
+    from twinrun.measure.past import Past
+    from twinrun.measure.results import Measurement, Result
+    from twinrun.produce.records import Record
+
+commands = typer.Typer()
+FLIGHTS = "flights"
+QUICK_RATE, QUICK_EVENTS = 100.0, 3_000
+FULL_RATE, FULL_EVENTS = 500.0, 90_000
+LEAST_EVENTS = 200
+_FOLDER = Path(".data/measure")
+_PACKAGES = ("twinrun", "pyspark", "delta-spark")
+_PARTITIONS = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a measurement was asked for, checked."""
+
+    arms: tuple[Arm, ...]
+    rate: float
+    events: int
+    repeats: int
+    seed: int
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Load:
+    """The events of a measurement: where they come from, when each is due, and the speed of their own times."""
+
+    origin: str
+    dues: list[Due]
+    speed: float
+
+
+@command(commands, "measure", "twinrun measure departures_per_hour --quick")
+def measure(
+    call: Call,
+    name: JobName,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few events and short cadences: under 10 minutes on 2 idle cores.")
+    ] = False,
+    events: Annotated[
+        int | None,
+        typer.Option("--events", min=LEAST_EVENTS, help="Events of each arm. [default: 90,000; quick 3,000]"),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0.1, help="Events per second. [default: 500; quick 100]")
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm", metavar="'MODE DURATION'", help="Measure this arm, such as 'batch 30s'; may be repeated."
+        ),
+    ] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Of each arm. [default: 5; quick 1]")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the order of the arms.")] = 1,
+    slo: Annotated[
+        str | None, typer.Option("--freshness", metavar="DURATION", help="Draw this freshness into the chart as a box.")
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Measure nothing: compare the last measurement with the one before it.")
+    ] = False,
+    max_regression: Annotated[
+        str | None,
+        typer.Option("--max-regression", metavar="SHARE", help="Exit 1 where a figure grew by more, such as 10%."),
+    ] = None,
+) -> int:
+    """Run a job in both modes under the same load; say how fresh and how costly each is. Has its own broker and tables.
+
+    An arm has figures only where its verify agrees.
+    """
+    most = None if max_regression is None else regression_share(max_regression)
+    slo_s = None if slo is None else _slo_seconds(slo)
+    cfg = call.config()
+    job = job_named(cfg, name)
+    if history:
+        return _history(call, cfg, job, most)
+    _check_job(job)
+    asked = asked_for(quick, events, rate, arm, repeats, seed)
+    with fresh_folder(cfg.root / _FOLDER, "measurement") as folder:
+        try:
+            found, past = _measure(call, cfg, job, folder, asked)
+        finally:
+            with without_interruption():
+                stop_broker(broker_folder(folder))
+    files = _write(cfg, found, slo_s)
+    changed, code = _compared(past, most)
+    payload = {**found.to_dict(), "report": files}
+    call.out.result(payload, [*lines(found), *(changed if most is not None else []), f"  report     {files['html']}"])
+    if not any(result.agreed for result in found.results):
+        return EXIT_DIFFERENT
+    return code if most is not None else EXIT_OK
+
+
+def asked_for(
+    quick: bool, events: int | None, rate: float | None, arms: list[str] | None, repeats: int | None, seed: int
+) -> Asked:
+    """The options of a measurement, with what is usual where nothing was said.
+
+    Raises
+    ------
+    InputError
+        An arm cannot be read, or is longer than the load.
+    """
+    from twinrun.measure.arms import FULL, QUICK, parse_arm
+
+    rate = rate or (QUICK_RATE if quick else FULL_RATE)
+    chosen = tuple(dict.fromkeys(parse_arm(text) for text in arms or ())) or (QUICK if quick else FULL)
+    events = events or (QUICK_EVENTS if quick else FULL_EVENTS)
+    long = [each.name for each in chosen if each.every_ms / 1000 > events / rate]
+    if long:
+        raise InputError(
+            f"the load lasts {events / rate:.0f} s, less than one interval of {', '.join(long)}.",
+            fix="give more --events, or a lower --rate",
+        )
+    return Asked(chosen, rate, events, repeats or (1 if quick else 5), seed, quick)
+
+
+def regression_share(text: str) -> float:
+    """A share such as ``10%`` or ``0.1``.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    number = text.strip()
+    try:
+        value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise InputError(f"--max-regression {text!r} is no share.", expected="such as 10% or 0.1")
+    return value
+
+
+def measurement_folder(cfg: Config, job_name: str) -> Path:
+    """Where the page and the JSON of a job's last measurement are."""
+    return Path(cfg.report.folder) / f"{job_name}.measure"
+
+
+def versions_of(job: Job) -> dict[str, str]:
+    """What a measurement was made with, the text of the job included."""
+    from twinrun.job.code import project_text
+
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # from a zip
+            found[package] = "unknown"
+    return {**found, "job": hashlib.sha256(project_text(job).encode()).hexdigest()[:16]}
+
+
+def lines(found: Measurement) -> list[str]:
+    """The measurement as a terminal shows it: a line per arm, and what it does not say."""
+    from twinrun.measure.page import table_of
+
+    head, *rows = table_of(found)
+    return [
+        f"{found.job}: {plural(len(found.results), 'run')} of {plural(len(found.arms()), 'arm')}, "
+        f"{found.rate_per_s:,.0f} events/s from {found.events_from}",
+        *columns([tuple(head), *(tuple(row) for row in rows)]),
+        *[f"  note       {note}" for note in (*found.notes, *found.thrown_away)],
+    ]
+
+
+def _check_job(job: Job) -> None:
+    """Refuse what no freshness can be told of yet."""
+    if len(job.sources) != 1:
+        raise InputError(
+            f"{job.job_name} has {plural(len(job.sources), 'source')}; measure tells the freshness of one alone.",
+            expected="a job with one source",
+        )
+    if job.shape == "session":
+        raise InputError(
+            f"{job.job_name} makes sessions; measure cannot tell yet with which row an event of a session shows.",
+            expected="a job of windows, of single events, or of the latest row per key",
+        )
+
+
+def _measure(call: Call, cfg: Config, job: Job, folder: Path, asked: Asked) -> tuple[Measurement, tuple[Past, ...]]:
+    """All that happens before Spark starts, then the arms on one session."""
+    from twinrun.measure.load import check_rate, fastest
+
+    with step(call.out, "reading the events"):
+        load = _load(cfg, job, asked)
+    if job.tables and not load.origin.startswith("the flights"):
+        need_static(cfg, job)
+    with step(call.out, "starting a broker"):
+        broker = start_broker(broker_folder(folder))
+        create_topic(broker.bootstrap_servers, "measure-fastest", _PARTITIONS)
+        check_rate(asked.rate, fastest(broker.bootstrap_servers, "measure-fastest", load.dues))
+    began = time.monotonic()
+
+    def work(spark: SparkSession, stop: threading.Event) -> tuple[Measurement, tuple[Past, ...]]:
+        session_s = time.monotonic() - began
+        return _on_spark(call, spark, cfg, job, folder, asked, load, broker, session_s, stop)
+
+    return with_spark(cfg, f"measure {job.job_name}", work, size=Size(0, len(load.dues)))
+
+
+def _on_spark(
+    call: Call,
+    spark: SparkSession,
+    cfg: Config,
+    job: Job,
+    folder: Path,
+    asked: Asked,
+    load: Load,
+    broker: BrokerInfo,
+    session_s: float,
+    stop: threading.Event,
+) -> tuple[Measurement, tuple[Past, ...]]:
+    from twinrun.measure.arms import in_order
+    from twinrun.measure.past import read_past, write_rows
+    from twinrun.measure.results import Measurement, without_noisy
+    from twinrun.measure.run import Bench, prepare, run_arm, warm_up
+    from twinrun.measure.usage import NOISE_SHARE, machine
+
+    about = machine()
+    cores = _cores(spark, about["cores"])
+    tables = _tables(spark, cfg, job, folder, load)
+    settle_s = max(60.0, load.dues[-1].due_s)
+    bench = Bench(
+        spark, cfg, job, broker, folder / "arms", load.dues, _PARTITIONS, about["cores"], settle_s, stop, tables
+    )
+    prepare(bench)
+    results: list[Result] = []
+    order = in_order(asked.arms, asked.repeats, asked.seed)
+    with step(call.out, f"measure {job.job_name}") as say:
+        say("warming up")
+        warm_up(bench)
+        for number, (repeat, arm) in enumerate(order):
+            result = run_arm(bench, arm, repeat, say)
+            results.append(result)
+            call.out.note(f"  {number + 1:>3} of {len(order)}  {result.seconds:6.1f} s  {arm.name}: {_told(result)}")
+    kept, thrown = without_noisy(results, NOISE_SHARE)
+    found = Measurement(
+        measurement=uuid.uuid4().hex[:12],
+        job=job.job_name,
+        at_ms=int(time.time() * 1000),
+        rate_per_s=asked.rate,
+        speed=load.speed,
+        events_from=load.origin,
+        windowed_stream=job.windowed and job.emit == "final",
+        session_s=session_s,
+        cores=cores,
+        machine=about,
+        versions=versions_of(job),
+        settings={
+            "events": len(load.dues),
+            "rate_per_s": asked.rate,
+            "repeats": asked.repeats,
+            "partitions": _PARTITIONS,
+            "noise_share": NOISE_SHARE,
+            "spark": {key: spark.conf.get(key, "") for key in ("spark.master", "spark.sql.shuffle.partitions")},
+        },
+        commit=_commit(cfg.root),
+        results=tuple(kept),
+        thrown_away=tuple(thrown),
+        notes=tuple(_notes(load, job, kept)),
+    )
+    write_rows(spark, cfg, found)
+    return found, read_past(spark, cfg, job.job_name)
+
+
+def _load(cfg: Config, job: Job, asked: Asked) -> Load:
+    """The events: of the job's topic where there is one, else, for a job on flights, the data set of the demo."""
+    from twinrun.measure.load import read_topic, schedule
+
+    source = job.sources[0].name
+    binding, options = cfg.source(source), cfg.kafka.confluent_options()
+    records: list[Record] = []
+    try:
+        ranges = offset_ranges(cfg.kafka.bootstrap_servers, binding.topic, options)
+        if sum(high - low for low, high in ranges.values()):
+            records = read_topic(cfg.kafka.bootstrap_servers, binding.topic, options, asked.events)
+        why = f"the topic {binding.topic!r} has none"
+    except BrokerError as error:
+        why = error.found.rstrip(".")
+    origin = f"the topic {binding.topic}"
+    if not records and source == FLIGHTS:
+        records, origin = _flights(asked.events), "the flights of 2013 (the demo's data set)"
+    if len(records) < LEAST_EVENTS:
+        had = f"{origin} has {len(records)}" if records else why
+        raise InputError(
+            f"there are too few events to measure {job.job_name} with: {had}.",
+            expected=f"at least {LEAST_EVENTS} records in the topic of {source}",
+            fix="name the cluster that has them, or produce some: twinrun produce --help",
+        )
+    dues, speed = schedule(records, asked.rate)
+    return Load(origin, dues, speed)
+
+
+def _flights(most: int) -> list[Record]:
+    from twinrun.produce.flights import FIRST_DAY, flight_events, flight_records
+
+    days = min(365, most // 800 + 2)
+    return list(flight_events(flight_records(FIRST_DAY, days).head(most)))
+
+
+def _tables(spark: SparkSession, cfg: Config, job: Job, folder: Path, load: Load) -> dict[str, TableBinding]:
+    """Static tables beside those of the configuration: the weather that goes with the flights."""
+    if not load.origin.startswith("the flights") or not any(table.name == "weather" for table in job.tables):
+        return {}
+    from twinrun.produce.flights import write_weather
+
+    path = str(folder / "static" / "weather")
+    write_weather(spark, path)
+    return {"weather": TableBinding(path=path)}
+
+
+def _cores(spark: SparkSession, there: int) -> int:
+    return min(int(spark.sparkContext.defaultParallelism), there) or there
+
+
+def _commit(root: Path) -> str:
+    """The commit of the project that the job belongs to, with a plus where files have changed; empty without git."""
+    found = []
+    for asked in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", *asked], cwd=root, capture_output=True, text=True, check=False, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        if done.returncode:
+            return ""
+        found.append(done.stdout.strip())
+    return found[0] + ("+" if found[1] else "")
+
+
+def _notes(load: Load, job: Job, results: list[Result]) -> list[str]:
+    from twinrun.measure.usage import NOISE_SHARE
+
+    notes = []
+    if load.speed > 1.05:
+        notes.append(
+            f"Events came {load.speed:,.0f} times as fast as their own times say: the watermark's wait is as many "
+            "times longer where they come at their own pace, and more of them may be late there."
+        )
+    if job.windowed and job.emit == "final":
+        notes.append(
+            "Batch shows a window as soon as it has an event of it, and again later; the stream shows it once, when it "
+            "is over. The two freshnesses are of these."
+        )
+    noisy = sorted({r.arm.name for r in results if r.others_share > NOISE_SHARE})
+    if noisy:
+        notes.append(f"Other processes kept the machine busy during every repeat of: {', '.join(noisy)}.")
+    return notes
+
+
+def _told(result: Result) -> str:
+    if not result.agreed:
+        return result.why_not
+    total = result.freshness.total if result.freshness else None
+    fresh = "no event had an effect" if total is None else f"p50 {total.p50:.2f} s, p99 {total.p99:.2f} s"
+    return f"{result.outcome}; {fresh}; {result.cpu_s_per_million:,.0f} CPU s per million events"
+
+
+def _write(cfg: Config, found: Measurement, slo_s: float | None) -> dict[str, str]:
+    from twinrun.measure.page import write_page
+
+    return write_page(found, measurement_folder(cfg, found.job), slo_s)
+
+
+def _slo_seconds(text: str) -> float:
+    try:
+        return parse_ms(text) / 1000
+    except ValueError as error:
+        raise InputError(f"--freshness: {error}.", expected="a duration such as 5m or 30s") from None
+
+
+def _history(call: Call, cfg: Config, job: Job, most: float | None) -> int:
+    """What became slower since the measurement before the last."""
+    fix = f"measure it: twinrun measure {job.job_name} --quick"
+    need_table(cfg, cfg.table("measurements"), fix=fix)
+
+    def work(spark: SparkSession, _: threading.Event) -> tuple[Past, ...]:
+        from twinrun.measure.past import read_past
+
+        with step(call.out, f"measure {job.job_name} --history"):
+            return read_past(spark, cfg, job.job_name)
+
+    past = with_spark(cfg, f"measure {job.job_name} --history", work)
+    if not past:
+        raise InputError(f"{job.job_name} was never measured.", fix=fix)
+    told, code = _compared(past, most)
+    from twinrun.measure.past import changes
+
+    found, notes = changes(past)
+    payload = {
+        "exit_code": code,
+        "changes": [{**vars(each), "share": each.share} for each in found],
+        "notes": notes,
+        "max_regression": most,
+    }
+    call.out.result(payload, told)
+    return code
+
+
+def _compared(past: tuple[Past, ...], most: float | None) -> tuple[list[str], int]:
+    from twinrun.measure.past import changes, regressions
+
+    found, notes = changes(past)
+    slower = regressions(found, most) if most is not None else []
+    units = {"p99": "s", "cpu": "CPU s per million"}
+    rows = [
+        (
+            each.arm,
+            each.figure,
+            f"{each.before:,.2f} {units[each.figure]}",
+            f"{each.now:,.2f}",
+            f"{each.share:+.1%}{'  SLOWER' if each in slower else ''}",
+        )
+        for each in found
+    ]
+    told = columns([("arm", "figure", "before", "now", "change"), *rows]) if rows else []
+    told += [f"  note       {note}" for note in notes]
+    return told, EXIT_DIFFERENT if slower else EXIT_OK

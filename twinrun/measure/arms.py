@@ -1,0 +1,106 @@
+"""The arms of a measurement: a mode with its trigger or cadence, and the order in which they run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from twinrun.durations import human, parse_ms
+from twinrun.errors import InputError
+
+Mode = Literal["stream", "available-now", "batch"]
+MODES: tuple[Mode, ...] = ("stream", "available-now", "batch")
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """One way to run a job.
+
+    Attributes
+    ----------
+    mode : {"stream", "available-now", "batch"}
+        ``stream``: a query that stays up. ``available-now``: the same query, started again and again, each time to the
+        end of the topic. ``batch``: an ingest and a batch run, again and again.
+    every_ms : int
+        The trigger's interval, or from the start of one run to that of the next. 0, for a stream: at once.
+    """
+
+    mode: Mode
+    every_ms: int
+
+    @property
+    def name(self) -> str:
+        """``stream 0 s``, ``available-now 10 s``, ``batch 1 min``."""
+        return f"{self.mode} {human(self.every_ms)}"
+
+
+QUICK = (
+    Arm("stream", 0),
+    Arm("stream", 1_000),
+    Arm("stream", 10_000),
+    Arm("available-now", 5_000),
+    Arm("available-now", 15_000),
+    Arm("batch", 5_000),
+    Arm("batch", 10_000),
+    Arm("batch", 15_000),
+)
+"""What ``--quick`` measures."""
+
+FULL = (
+    Arm("stream", 0),
+    Arm("stream", 1_000),
+    Arm("stream", 10_000),
+    Arm("stream", 60_000),
+    Arm("available-now", 15_000),
+    Arm("available-now", 30_000),
+    Arm("available-now", 60_000),
+    Arm("batch", 10_000),
+    Arm("batch", 20_000),
+    Arm("batch", 30_000),
+    Arm("batch", 60_000),
+)
+"""What a measurement takes without ``--quick``: two kinds of a restarted run need three cadences each for a model."""
+
+
+def parse_arm(text: str) -> Arm:
+    """Read an arm such as ``batch 30s`` or ``stream 0s``.
+
+    Raises
+    ------
+    InputError
+        The mode is unknown, the duration cannot be read, or a run that ends would start again at once.
+    """
+    mode, _, every = text.strip().partition(" ")
+    found = next((each for each in MODES if each == mode), None)
+    if found is None:
+        raise InputError(
+            f"--arm {text!r} names no mode.",
+            expected=f"one of {', '.join(MODES)}, then a duration",
+            fix="such as --arm 'batch 30s'",
+        )
+    try:
+        every_ms = parse_ms(every)
+    except ValueError as error:
+        raise InputError(f"--arm {text!r}: {error}.", fix="such as --arm 'batch 30s'") from None
+    if found != "stream" and every_ms < 1_000:
+        raise InputError(f"--arm {text!r} starts a run that ends again at once.", expected="1 second or more")
+    return Arm(found, every_ms)
+
+
+def in_order(arms: Sequence[Arm], repeats: int, seed: int) -> list[tuple[int, Arm]]:
+    """Every arm once per repeat, in an order drawn anew for each repeat: no arm always follows the same one.
+
+    Returns
+    -------
+    list of (int, Arm)
+        The repeat, from 0, and the arm.
+    """
+    drawn = random.Random(seed)
+    order: list[tuple[int, Arm]] = []
+    for repeat in range(repeats):
+        shuffled = list(arms)
+        drawn.shuffle(shuffled)
+        order += [(repeat, arm) for arm in shuffled]
+    return order

@@ -1,0 +1,264 @@
+"""What a measurement found, as frozen values: in JSON, as rows of a table, and compared with earlier ones."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinrun.errors import InputError
+from twinrun.measure.arms import Arm
+from twinrun.measure.freshness import Freshness, Quantiles
+
+SCHEMA_VERSION = 1
+# Two-sided 95 % of Student's t by degrees of freedom; beyond these 2.
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One run that began and ended: the events that were new to it, the rows it wrote, its seconds and CPU seconds."""
+
+    events: int
+    rows: int
+    seconds: float
+    cpu_s: float
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """The micro-batches of a stream that stays up; a straight line of their duration over their events, seconds."""
+
+    number: int
+    fixed_s: float
+    per_event_s: float
+    phases_ms: dict[str, float]
+    phases_of: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One arm, run once.
+
+    Attributes
+    ----------
+    outcome, exit_code, problems : str, int, tuple of str
+        Of the verify that followed. Without agreement nothing below is a figure of this job.
+    rate_per_s, sent, end_late_s : float, int, float
+        What the producer did, and how late its last record was.
+    kept_up : bool
+        Whether all was read before the time was over.
+    cpu_s : dict
+        CPU seconds of ``jvm``, ``python``, ``broker`` and ``producer`` from the first record to the last commit.
+    seconds : float
+        The same span.
+    others_share : float
+        Share of the machine's cores that processes used which take no part.
+    units : tuple of Unit
+        The runs of a batch or an available-now arm; empty for a stream that stays up.
+    overran : int
+        Runs that began late since the one before was not over.
+    sizes : dict
+        Files and bytes of ``table`` and ``checkpoint``; ``state_rows`` and ``state_bytes``, the most that were seen.
+    """
+
+    arm: Arm
+    repeat: int
+    outcome: str
+    exit_code: int
+    problems: tuple[str, ...]
+    rate_per_s: float
+    sent: int
+    end_late_s: float
+    kept_up: bool
+    freshness: Freshness | None
+    cpu_s: dict[str, float]
+    seconds: float
+    peak_memory_bytes: int
+    others_share: float
+    units: tuple[Unit, ...] = ()
+    micro_batches: MicroBatches | None = None
+    overran: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the verify found no difference, or proved each, and the load was what was asked for."""
+        return self.outcome in ("agree", "explained") and self.exit_code == 0 and self.kept_up
+
+    @property
+    def why_not(self) -> str:
+        """Why there are no figures; empty where there are."""
+        if self.agreed:
+            return ""
+        if not self.kept_up:
+            return "did not keep up with the load"
+        return f"{self.outcome}: {'; '.join(self.problems) or 'the results do not agree'}"
+
+    @property
+    def cpu_s_per_million(self) -> float:
+        """CPU seconds of JVM and Python per million events that were sent; broker and producer are told apart."""
+        return (self.cpu_s["jvm"] + self.cpu_s["python"]) / max(self.sent, 1) * 1e6
+
+    @property
+    def completeness(self) -> float | None:
+        """Share of the events that reach the result and were not dropped as late. None without figures."""
+        found = self.freshness
+        return None if found is None or not found.events else 1 - found.lost / found.events
+
+    @property
+    def own_pace_completeness(self) -> float | None:
+        """At least so large where events come at the pace of their own times. 1 in batch, which drops none."""
+        found = self.freshness
+        if found is None or not found.events:
+            return None
+        return 1.0 if self.arm.mode == "batch" else 1 - (found.lost_at_own_pace or 0) / found.events
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All arms of a job, measured one after another on one machine.
+
+    Attributes
+    ----------
+    speed : float
+        Seconds of record time per second of the run; 0 where the records' times do not move.
+    windowed_stream : bool
+        The stream writes windows when they close, so that its freshness holds the watermark's wait.
+    session_s : float
+        What it took to start the Spark session: a machine that is started per run pays it each time.
+    thrown_away : tuple of str
+        Repeats that are not in ``results`` since the machine was busy with something else; which, and why.
+    """
+
+    measurement: str
+    job: str
+    at_ms: int
+    rate_per_s: float
+    speed: float
+    events_from: str
+    windowed_stream: bool
+    session_s: float
+    cores: int
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    commit: str
+    results: tuple[Result, ...]
+    thrown_away: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def arms(self) -> list[Arm]:
+        """The arms, each once, by mode and interval."""
+        return sorted({result.arm for result in self.results})
+
+    def of(self, arm: Arm) -> list[Result]:
+        """The repeats of an arm."""
+        return [result for result in self.results if result.arm == arm]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, with its schema version first."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over repeats, and how far its 95 % interval reaches to both sides; None for one repeat alone."""
+
+    mean: float
+    half: float | None
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and 95 % interval of repeats, by Student's t."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Estimate(mean, None)
+    factor = _T95[len(values) - 2] if len(values) - 2 < len(_T95) else 2.0
+    return Estimate(mean, factor * statistics.stdev(values) / len(values) ** 0.5)
+
+
+def without_noisy(results: Sequence[Result], limit: float) -> tuple[list[Result], list[str]]:
+    """Leave out repeats on a busy machine, where a quiet one of the same arm is left; and say which.
+
+    Returns
+    -------
+    (list of Result, list of str)
+        What stays, and a sentence for each that does not.
+    """
+    kept: list[Result] = []
+    thrown: list[str] = []
+    for result in results:
+        quiet = [each for each in results if each.arm == result.arm and each.others_share <= limit]
+        if result.others_share > limit and quiet:
+            share = f"{result.others_share:.0%}"
+            thrown.append(f"{result.arm.name}, repeat {result.repeat + 1}: other processes used {share} of the cores")
+        else:
+            kept.append(result)
+    return kept, thrown
+
+
+def from_dict(document: Mapping[str, Any]) -> Measurement:
+    """Read the JSON form again.
+
+    Raises
+    ------
+    InputError
+        It has another schema version, or lacks something.
+    """
+    found = document.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise InputError(
+            f"the measurement has the schema version {found}.",
+            expected=f"{SCHEMA_VERSION}, as this version of twinrun writes it",
+            fix="measure again: twinrun measure JOB",
+        )
+    try:
+        values = {name: value for name, value in document.items() if name != "schema_version"}
+        values["results"] = tuple(_result(each) for each in values["results"])
+        for name in ("thrown_away", "notes"):
+            values[name] = tuple(values[name])
+        return Measurement(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the measurement cannot be read: {error}.", fix="measure again: twinrun measure JOB"
+        ) from None
+
+
+def read_measurement(file: Path, job: str) -> Measurement:
+    """The last measurement of a job.
+
+    Raises
+    ------
+    InputError
+        There is none, or it cannot be read.
+    """
+    if not file.exists():
+        raise InputError(
+            f"{job} was never measured: there is no {file}.",
+            expected="a measurement of this job on this machine",
+            fix=f"make one: twinrun measure {job} --quick",
+        )
+    try:
+        return from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        raise InputError(f"{file} is not JSON.", fix=f"measure again: twinrun measure {job}") from None
+
+
+def _result(values: Mapping[str, Any]) -> Result:
+    found = dict(values)
+    found["arm"] = Arm(**found["arm"])
+    found["problems"] = tuple(found["problems"])
+    found["units"] = tuple(Unit(**each) for each in found["units"])
+    if found["micro_batches"] is not None:
+        found["micro_batches"] = MicroBatches(**found["micro_batches"])
+    if found["freshness"] is not None:
+        fresh = dict(found["freshness"])
+        for name in ("total", "watermark", "trigger", "run", "machinery"):
+            fresh[name] = None if fresh[name] is None else Quantiles(**fresh[name])
+        fresh["over_time"] = tuple(tuple(point) for point in fresh["over_time"])
+        found["freshness"] = Freshness(**fresh)
+    return Result(**found)

@@ -1,0 +1,401 @@
+"""Run the arms: each on a topic and tables of its own, under the same load, and verified before it has any figure."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.broker.process import BrokerInfo
+from twinrun.broker.topics import create_topic
+from twinrun.config.kafka import Kafka
+from twinrun.config.model import Config
+from twinrun.config.sections import SourceBinding, TableBinding
+from twinrun.errors import InputError
+from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.verify import verify
+from twinrun.job.job import Job
+from twinrun.measure.arms import Arm
+from twinrun.measure.freshness import BatchRun, Freshness, batch_freshness, commit_ms, stream_freshness
+from twinrun.measure.load import Due, Load, Order, Sent, write_dues
+from twinrun.measure.results import MicroBatches, Result, Unit
+from twinrun.measure.usage import Cpu, Peak, cpu, folder_size, others_share, peak_memory
+from twinrun.results.cut import StreamCut, stream_cut
+from twinrun.results.run import Progress, Say
+from twinrun.results.state import BatchState, batch_state, read_events, stream_state
+from twinrun.results.verdict import Verdict
+
+LEAD_S = 4.0
+"""From the start of the producer's process until the first record is due."""
+_LOOK_S = 4.0
+_WARM_UP = 500
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all arms share.
+
+    Attributes
+    ----------
+    cfg : Config
+        The user's; topics, tables and checkpoints are each arm's own.
+    dues : sequence of Due
+        The load; every arm gets the same.
+    settle_s : float
+        How long after the load an arm may take to read what is left.
+    tables : dict
+        Static tables that are bound otherwise than in the configuration.
+    """
+
+    spark: SparkSession
+    cfg: Config
+    job: Job
+    broker: BrokerInfo
+    folder: Path
+    dues: Sequence[Due]
+    partitions: int
+    cores: int
+    settle_s: float
+    stop: threading.Event
+    tables: dict[str, TableBinding] = field(default_factory=dict)
+
+    def place(self, name: str) -> Place:
+        """A fresh topic and folder."""
+        folder = self.folder / name
+        folder.mkdir(parents=True)
+        topic = f"measure-{name}"
+        create_topic(self.broker.bootstrap_servers, topic, self.partitions)
+        return Place(self, folder, topic)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The topic, tables and checkpoints of one arm."""
+
+    bench: Bench
+    folder: Path
+    topic: str
+
+    def cfg(self, trigger: str = "available-now", interval_ms: int = 0) -> Config:
+        """The user's configuration with the places of this arm."""
+        base, source = self.bench.cfg, self.bench.job.sources[0].name
+        isolation = base.source(source).isolation_level
+        stream = base.stream.model_copy(update={"trigger": trigger, "interval_ms": interval_ms})
+        return base.model_copy(
+            update={
+                "kafka": Kafka(bootstrap_servers=self.bench.broker.bootstrap_servers),
+                "warehouse": str(self.folder / "warehouse"),
+                "checkpoints": str(self.folder / "checkpoints"),
+                "sources": {**base.sources, source: SourceBinding(topic=self.topic, isolation_level=isolation)},
+                "tables": {**base.tables, **self.bench.tables},
+                "stream": stream,
+            }
+        )
+
+    def load(self, lead_s: float = LEAD_S) -> tuple[Load, float]:
+        """Start the producer; the process, and when its first record is due (epoch seconds)."""
+        start_s = time.time() + lead_s
+        dues = self.folder.parent / "dues.jsonl"
+        order = Order(self.bench.broker.bootstrap_servers, self.topic, str(dues), start_s, f"{self.folder}/sent.json")
+        return Load(order, self.folder), start_s
+
+    def ingest(self) -> Any:
+        """Land what the topic has."""
+        return _run("streaming.ingest")(self.bench.spark, self.cfg(), self.bench.job.sources[0], self.bench.stop)
+
+    def batch(self) -> Any:
+        """A batch run."""
+        return _run("batch.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
+
+    def drain(self) -> Any:
+        """The stream to the end of the topic."""
+        return _run("streaming.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
+
+    def batch_state(self) -> BatchState:
+        """What the last batch run covered."""
+        found = batch_state(self.bench.spark, self.cfg(), self.bench.job.job_name)
+        if found is None:
+            raise InputError(f"no batch run of {self.bench.job.job_name} has ended.")
+        return found
+
+    def cut(self) -> StreamCut:
+        """What the stream had done."""
+        state = stream_state(self.bench.spark, self.cfg(), self.bench.job.job_name)
+        assert state is not None
+        return stream_cut(self.bench.spark, self.cfg(), self.bench.job, state)
+
+
+@dataclass
+class _Did:
+    """What one arm did, before it is verified."""
+
+    start_s: float
+    sent: Sent
+    used: Cpu
+    peak: Peak
+    kept_up: bool
+    fresh: Callable[[], Freshness]
+    units: list[Unit] = field(default_factory=list)
+    overran: int = 0
+    watch: _Watch | None = None
+
+
+def prepare(bench: Bench) -> None:
+    """Write the load down once, for all arms."""
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    write_dues(bench.dues, bench.folder / "dues.jsonl")
+
+
+def warm_up(bench: Bench) -> None:
+    """Run both modes once over a few records, so that the first arm does not pay for what Java learns."""
+    from twinrun.produce.producer import produce
+
+    place = bench.place("warm-up")
+    records = (each.record for each in bench.dues[:_WARM_UP])
+    produce(records, place.topic, {"bootstrap.servers": bench.broker.bootstrap_servers})
+    place.drain()
+    place.ingest()
+    place.batch()
+    with suppress(InputError):
+        verify(bench.spark, place.cfg(), bench.job)
+    shutil.rmtree(place.folder)
+
+
+def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
+    """Run one arm under the load, then the other mode, then verify both; figures are worked out last.
+
+    Returns
+    -------
+    Result
+        With figures only where the verify agreed; see `Result.agreed`.
+    """
+    place = bench.place(f"{arm.name.replace(' ', '-')}-{repeat}")
+    say(f"{arm.name}: under load")
+    with peak_memory(bench.broker.pid) as peak:
+        did = _stream(place, arm, peak) if arm.mode == "stream" else _again_and_again(place, arm, peak)
+    if bench.stop.is_set():
+        raise KeyboardInterrupt
+    sizes = _sizes(place, arm, did)
+    say(f"{arm.name}: verifying")
+    if arm.mode == "batch":
+        place.drain()
+    else:
+        place.ingest()
+        place.batch()
+    verdict = verify(bench.spark, place.cfg(), bench.job)
+    result = _result(bench, place, arm, repeat, did, verdict, sizes)
+    shutil.rmtree(place.folder, ignore_errors=True)
+    return result
+
+
+def _result(
+    bench: Bench, place: Place, arm: Arm, repeat: int, did: _Did, verdict: Verdict, sizes: dict[str, int]
+) -> Result:
+    agreed = verdict.outcome in ("agree", "explained") and verdict.exit_code == 0 and did.kept_up
+    return Result(
+        arm=arm,
+        repeat=repeat,
+        outcome=verdict.outcome,
+        exit_code=verdict.exit_code,
+        problems=verdict.problems,
+        rate_per_s=did.sent.sent / max(did.sent.seconds, 1e-9),
+        sent=did.sent.sent,
+        end_late_s=did.sent.end_late_s,
+        kept_up=did.kept_up,
+        freshness=did.fresh() if agreed else None,
+        cpu_s={
+            "jvm": did.used.jvm_s,
+            "python": did.used.python_s,
+            "broker": did.used.broker_s,
+            "producer": did.sent.cpu_s,
+        },
+        seconds=did.used.at_s,
+        peak_memory_bytes=did.peak.memory_bytes,
+        others_share=others_share(did.used, did.sent.cpu_s, bench.cores),
+        units=tuple(did.units),
+        micro_batches=_micro_batches(place, did) if agreed and did.watch else None,
+        overran=did.overran,
+        sizes=sizes,
+    )
+
+
+@dataclass
+class _Watch:
+    """Follows a stream that stays up: starts the load when it runs, and ends it when all was read."""
+
+    place: Place
+    arm: Arm
+    stop: threading.Event
+    load: Load | None = None
+    start_s: float = 0.0
+    began: Cpu | None = None
+    ended: Cpu | None = None
+    kept_up: bool = False
+    idle_since: float = 0.0
+    looked_at: float = 0.0
+    last: tuple[int, str | None] = (-1, None)
+    phases: dict[int, dict[str, int]] = field(default_factory=dict)
+    state: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, so_far: Progress) -> None:
+        """Called twice a second by the run."""
+        now, bench = time.monotonic(), self.place.bench
+        if self.load is None:
+            self.load, self.start_s = self.place.load()
+            return
+        if self.began is None and time.time() >= self.start_s:
+            self.began = cpu(bench.broker.pid)
+        if now - self.looked_at > _LOOK_S:
+            self.looked_at = now
+            self._look()
+        if bench.stop.is_set():
+            self.stop.set()
+        if not self.load.over:
+            return
+        read_all = so_far.events >= len(bench.dues)
+        where = (so_far.micro_batch, so_far.watermark)
+        if where != self.last or not read_all:
+            self.last, self.idle_since, self.ended = where, now, cpu(bench.broker.pid)
+        over_s = time.time() - self.start_s - bench.dues[-1].due_s
+        quiet_s = now - self.idle_since
+        if read_all and quiet_s > self.arm.every_ms / 1000 + 2.0:
+            self.kept_up = True
+            self.stop.set()
+        elif over_s > bench.settle_s + 2 * self.arm.every_ms / 1000:
+            self.stop.set()
+
+    def _look(self) -> None:
+        """What Spark still says of its recent micro-batches: how long each phase took, and the state's size."""
+        with suppress(Exception):  # the query may end meanwhile
+            for query in self.place.bench.spark.streams.active:
+                if query.name != self.place.bench.job.job_name:
+                    continue
+                for entry in query.recentProgress:
+                    if entry.numInputRows:
+                        self.phases[entry.batchId] = dict(entry.durationMs)
+                    rows = sum(each.numRowsTotal for each in entry.stateOperators)
+                    held = sum(each.memoryUsedBytes for each in entry.stateOperators)
+                    self.state["state_rows"] = max(self.state.get("state_rows", 0), rows)
+                    self.state["state_bytes"] = max(self.state.get("state_bytes", 0), held)
+
+
+def _stream(place: Place, arm: Arm, peak: Peak) -> _Did:
+    """A stream that stays up, from the first record until all is read and nothing more comes out."""
+    bench, stop = place.bench, threading.Event()
+    watch = _Watch(place, arm, stop)
+    try:
+        run = _run("streaming.runner")
+        run(bench.spark, place.cfg("processing-time", arm.every_ms), bench.job, None, stop, watch)
+        ended = watch.ended or cpu(bench.broker.pid)
+        if watch.load is None or watch.began is None:
+            raise KeyboardInterrupt
+        sent = watch.load.result()
+    finally:
+        if watch.load is not None:
+            watch.load.stop()
+
+    def fresh() -> Freshness:
+        return stream_freshness(bench.spark, place.cfg(), bench.job, place.cut(), place.batch_state(), watch.start_s)
+
+    kept_up = watch.kept_up and sent.kept_pace
+    return _Did(watch.start_s, sent, ended.since(watch.began), peak, kept_up, fresh, watch=watch)
+
+
+def _again_and_again(place: Place, arm: Arm, peak: Peak) -> _Did:
+    """Runs that end, each begun on time or, where the one before was not over, late; the last one after the load."""
+    bench, every_s = place.bench, arm.every_ms / 1000
+    load, start_s = place.load()
+    units: list[Unit] = []
+    runs: list[BatchRun] = []
+    number = overran = 0
+    try:
+        _sleep_until(start_s, bench.stop)
+        began = cpu(bench.broker.pid)
+        while not bench.stop.is_set():
+            number += 1
+            _sleep_until(start_s + number * every_s, bench.stop)
+            behind = int((time.time() - start_s) / every_s) - number
+            overran, number = overran + (behind > 0), number + max(behind, 0)
+            last = load.over
+            at_s, before = time.time(), cpu(bench.broker.pid)
+            done = _once(place, arm)
+            used = cpu(bench.broker.pid).since(before)
+            units.append(Unit(done.events, done.rows or 0, time.time() - at_s, used.jvm_s + used.python_s))
+            if arm.mode == "batch":
+                ends = place.batch_state().ends[bench.job.sources[0].name]
+                runs.append(BatchRun(int(at_s * 1000), ends, commit_ms(bench.spark, done.table, done.version)))
+            if last:
+                break
+        used = cpu(bench.broker.pid).since(began)
+        sent = load.result()
+    finally:
+        load.stop()
+
+    def fresh() -> Freshness:
+        if arm.mode == "batch":
+            return batch_freshness(bench.spark, place.cfg(), bench.job, runs, place.batch_state(), start_s)
+        return stream_freshness(bench.spark, place.cfg(), bench.job, place.cut(), place.batch_state(), start_s)
+
+    return _Did(start_s, sent, used, peak, sent.kept_pace, fresh, units, overran)
+
+
+def _once(place: Place, arm: Arm) -> Any:
+    if arm.mode == "available-now":
+        return place.drain()
+    place.ingest()
+    return place.batch()
+
+
+def _sleep_until(at_s: float, stop: threading.Event) -> None:
+    while (left := at_s - time.time()) > 0 and not stop.is_set():
+        stop.wait(min(left, 0.5))
+
+
+def _micro_batches(place: Place, did: _Did) -> MicroBatches:
+    """A line through the durations of all micro-batches with data over their events. One Spark job."""
+    bench, watch = place.bench, did.watch
+    assert watch is not None
+    cut, source = place.cut(), bench.job.sources[0].name
+    events = read_events(bench.spark, place.cfg(), source, place.batch_state())
+    read = with_micro_batch(events, cut, place.topic, cut.start[source]).groupBy("_micro_batch").count()
+    log = cut.micro_batches.select(F.col("micro_batch").alias("_micro_batch"), "duration_ms")
+    held = log.filter(F.col("duration_ms") > 0).join(read, "_micro_batch")
+    row = held.agg(
+        F.count(F.lit(1)).alias("number"),
+        F.regr_slope("duration_ms", "count").alias("slope"),
+        F.avg("duration_ms").alias("mean_ms"),
+        F.avg("count").alias("mean"),
+    ).collect()[0]
+    # More events never take less time: what says so is noise.
+    slope = max(row["slope"] or 0.0, 0.0) if row["number"] else 0.0
+    fixed_ms = max((row["mean_ms"] or 0.0) - slope * (row["mean"] or 0.0), 0.0)
+    names = sorted({name for each in watch.phases.values() for name in each})
+    seen = max(len(watch.phases), 1)
+    phases = {name: sum(each.get(name, 0) for each in watch.phases.values()) / seen for name in names}
+    return MicroBatches(row["number"], fixed_ms / 1000, slope / 1000, phases, len(watch.phases))
+
+
+def _sizes(place: Place, arm: Arm, did: _Did) -> dict[str, int]:
+    """Files and bytes that the arm alone has left, before the other mode runs."""
+    root = place.folder
+    table = root / "warehouse" / "results" / place.bench.job.job_name
+    found: dict[str, int] = {}
+    for name, folder in (("table", table), ("checkpoint", root / "checkpoints"), ("all", root / "warehouse")):
+        files, size = folder_size(folder)
+        found |= {f"{name}_files": files, f"{name}_bytes": size}
+    return {**found, **(did.watch.state if did.watch else {})}
+
+
+def _run(module: str) -> Callable[..., Any]:
+    """The ``run`` of a module of batch/ or streaming/, by name: both stay replaceable."""
+    run: Callable[..., Any] = importlib.import_module(f"twinrun.{module}").run
+    return run
