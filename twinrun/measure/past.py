@@ -125,6 +125,8 @@ def changes(past: Sequence[Past]) -> tuple[list[Change], list[str]]:
         found += known
         if not known:
             notes.append(f"{each.arm}: no figures to compare (then {earlier.outcome}, now {each.outcome})")
+    gone = sorted(before.keys() - {each.arm for each in now})
+    notes += [f"{arm}: is not measured any more" for arm in gone]
     return found, notes
 
 

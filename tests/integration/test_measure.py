@@ -1,0 +1,101 @@
+"""One arm of each mode through a real broker: what it says of freshness and loss holds against what was planted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.integration.conftest import T0_MS, World
+from twinrun.broker.process import BrokerInfo
+from twinrun.measure.arms import Arm
+from twinrun.measure.load import schedule
+from twinrun.measure.run import Bench, prepare, run_arm
+from twinrun.produce.records import Record
+
+pytestmark = pytest.mark.slow
+
+EVENTS, RATE = 600, 50.0
+LATE = 5
+STALL_S = 5.0
+
+
+def click(number: int, at_ms: int) -> Record:
+    text = f'{{"id":"{number}","at":{at_ms},"page":"p{number % 3}","amount":1.00,"weight":0.5}}'
+    return Record(b"k", text.encode(), at_ms)
+
+
+def clicks() -> list[Record]:
+    """Ten a minute in order of time, and near the end a few of the first minute: late for every stream."""
+    found = [click(number, T0_MS + number * 6_000) for number in range(EVENTS)]
+    for number in range(LATE):
+        late = click(EVENTS + number, T0_MS + number)
+        # Its record has the time at which it comes, so that it is due then.
+        found.insert(EVENTS - 20, late._replace(timestamp_ms=T0_MS + (EVENTS - 21) * 6_000))
+    return found
+
+
+@pytest.fixture
+def bench(spark_session: SparkSession, broker: BrokerInfo, tmp_path: Path, make_world: object) -> Bench:
+    world: World = make_world(partitions=1)  # type: ignore[operator]
+    dues, _ = schedule(clicks(), RATE)
+    job = world.job()
+    folder = tmp_path / "arms"
+    made = Bench(spark_session, world.cfg(), job, broker, folder, dues, 1, 2, 60.0, threading.Event())
+    prepare(made)
+    return made
+
+
+@pytest.mark.parametrize("arm", [Arm("stream", 500), Arm("available-now", 3_000), Arm("batch", 4_000)])
+def test_an_arm_is_verified_and_every_event_is_shown_waits_or_is_lost(bench: Bench, arm: Arm) -> None:
+    found = run_arm(bench, arm, 0, lambda _: None)
+
+    fresh = found.freshness
+    assert found.why_not == ""
+    assert fresh is not None
+    assert fresh.total is not None
+    assert fresh.events == fresh.shown + fresh.waiting + fresh.lost == EVENTS + LATE
+    assert found.sent == EVENTS + LATE
+    if arm.mode == "batch":
+        assert (found.outcome, fresh.lost, fresh.waiting) in (("agree", 0, 0), ("explained", 0, 0))
+        assert found.completeness == 1.0
+    else:
+        assert (found.outcome, fresh.lost) == ("explained", LATE)
+        assert fresh.lost_at_own_pace == LATE
+        assert fresh.waiting == 10  # of the last minute, which no watermark has passed
+        assert fresh.watermark is not None
+        assert fresh.watermark.p50 > 0
+    assert fresh.total.p99 < 60
+    assert found.cpu_s["jvm"] > 0
+    assert found.cpu_s["producer"] > 0
+    assert found.cpu_s["broker"] > 0
+    assert found.peak_memory_bytes > 2**27
+
+
+def test_a_producer_that_stands_still_for_5_s_shows_in_p99(bench: Bench) -> None:
+    """Stopped by a signal, as a machine would: its records keep the times at which they were due."""
+    stalled = threading.Thread(target=_stall, args=(bench,), daemon=True)
+    stalled.start()
+
+    found = run_arm(bench, Arm("stream", 500), 0, lambda _: None)
+
+    stalled.join()
+    assert found.freshness is not None
+    assert found.freshness.total is not None
+    assert found.freshness.total.p99 > STALL_S - 1
+
+
+def _stall(bench: Bench) -> None:
+    import psutil
+
+    while not (loads := [p for p in psutil.Process().children() if "twinrun.measure.load" in " ".join(p.cmdline())]):
+        time.sleep(0.1)
+    time.sleep(4 + 5)  # the lead, and some of the load
+    os.kill(loads[0].pid, signal.SIGSTOP)
+    time.sleep(STALL_S)
+    os.kill(loads[0].pid, signal.SIGCONT)
