@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.machine import commit, machine
+from twinrun.measure.advise import WITHIN
 from twinrun.measure.model import held_out
 from twinrun.measure.results import from_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-WITHIN = 0.2
-"""Predictions of held-out arms should lie within this share of what was measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,7 +77,7 @@ def lines(found: Advice) -> list[str]:
             told.append(f"                 {seconds(chosen.watermark_s)} of it wait for the watermark")
         complete = "not known" if chosen.completeness is None else f"at least {chosen.completeness:.2%}"
         told.append(f"  completeness   {complete}")
-        told.append(f"  cost           {_cost(chosen)}, {chosen.busy_cores:.2f} cores busy on average")
+        told.append(f"  cost           {_cost(chosen)}{_busy(chosen)}")
         told.append(f"  known from     {', '.join(chosen.arms)}")
     if found.runner_up is not None:
         told.append(f"  runner-up      {found.runner_up.name}: {found.why_lost}")
@@ -96,6 +97,10 @@ def _margin(found: Advice, chosen: Candidate) -> str:
     if asked is None or chosen.p99_s > asked:
         return ""
     return f", {1 - chosen.p99_s / asked:.0%} below what was asked for"
+
+
+def _busy(chosen: Candidate) -> str:
+    return f", {chosen.busy_cores:.2f} cores busy on average" if math.isfinite(chosen.busy_cores) else ""
 
 
 def _cost(chosen: Candidate) -> str:

@@ -48,6 +48,7 @@ LEAST_EVENTS = 200
 _FOLDER = Path(".data/measure")
 _PACKAGES = ("twinrun", "pyspark", "delta-spark")
 _PARTITIONS = 3
+_PRIMER = 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Load:
     origin: str
     dues: list[Due]
     speed: float
+    primer: list[Record]
 
 
 @command(commands, "measure", "twinrun measure departures_per_hour --quick")
@@ -262,7 +264,18 @@ def _on_spark(
     tables = _tables(spark, cfg, job, folder, load)
     settle_s = max(60.0, load.dues[-1].due_s)
     bench = Bench(
-        spark, cfg, job, broker, folder / "arms", load.dues, _PARTITIONS, about["cores"], settle_s, stop, tables
+        spark,
+        cfg,
+        job,
+        broker,
+        folder / "arms",
+        load.dues,
+        _PARTITIONS,
+        about["cores"],
+        settle_s,
+        stop,
+        tables,
+        load.primer,
     )
     prepare(bench)
     results: list[Result] = []
@@ -314,22 +327,22 @@ def _load(cfg: Config, job: Job, asked: Asked) -> Load:
     try:
         ranges = offset_ranges(cfg.kafka.bootstrap_servers, binding.topic, options)
         if sum(high - low for low, high in ranges.values()):
-            records = read_topic(cfg.kafka.bootstrap_servers, binding.topic, options, asked.events)
+            records = read_topic(cfg.kafka.bootstrap_servers, binding.topic, options, asked.events + _PRIMER)
         why = f"the topic {binding.topic!r} has none"
     except BrokerError as error:
         why = error.found.rstrip(".")
     origin = f"the topic {binding.topic}"
     if not records and source == FLIGHTS:
-        records, origin = _flights(asked.events), "the flights of 2013 (the demo's data set)"
-    if len(records) < LEAST_EVENTS:
+        records, origin = _flights(asked.events + _PRIMER), "the flights of 2013 (the demo's data set)"
+    if len(records) < LEAST_EVENTS + _PRIMER:
         had = f"{origin} has {len(records)}" if records else why
         raise InputError(
             f"there are too few events to measure {job.job_name} with: {had}.",
-            expected=f"at least {LEAST_EVENTS} records in the topic of {source}",
+            expected=f"at least {LEAST_EVENTS + _PRIMER} records in the topic of {source}",
             fix="name the cluster that has them, or produce some: twinrun produce --help",
         )
-    dues, speed = schedule(records, asked.rate)
-    return Load(origin, dues, speed)
+    dues, speed = schedule(records[_PRIMER:], asked.rate)
+    return Load(origin, dues, speed, records[:_PRIMER])
 
 
 def _flights(most: int) -> list[Record]:

@@ -11,12 +11,14 @@ from typing import Any
 from twinrun.durations import human, parse_ms
 from twinrun.errors import InputError
 from twinrun.measure.arms import MODES, Arm, Mode
-from twinrun.measure.model import Costs, costs_of, predict
+from twinrun.measure.model import Costs, costs_of, held_out, predict
 from twinrun.measure.results import Measurement
 from twinrun.wording import plural
 
 BUSY = 0.8
 """An arm may keep so much of the machine's cores busy; the rest is for what comes unevenly."""
+WITHIN = 0.2
+"""Where an arm that was left out is predicted further off than this share, the advice says so."""
 _DAY_S = 86_400
 _TRIGGERS_MS = (0, 1_000, 10_000, 60_000)
 _CADENCES_MS = tuple(s * 1000 for s in (10, 30, 60, 120, 240, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, _DAY_S))
@@ -259,7 +261,7 @@ def _misses(
         needs = "more cores than can be told" if not math.isfinite(busy) else plural(math.ceil(busy / BUSY), "core")
         misses.append(f"does not keep up on {plural(cores, 'core')}: it needs {needs}")
         worst = max(worst, busy / (BUSY * cores) if math.isfinite(busy) else math.inf)
-    if slo.freshness_s is not None and p99_s > slo.freshness_s:
+    if slo.freshness_s is not None and slo.freshness_s < p99_s < math.inf:
         of_it = f", {seconds(wait_s)} of them the watermark's wait" if wait_s > slo.freshness_s / 10 else ""
         misses.append(f"p99 freshness {seconds(p99_s)} instead of {seconds(slo.freshness_s)}{of_it}")
         worst = max(worst, p99_s / slo.freshness_s)
@@ -271,7 +273,7 @@ def _misses(
             misses.append("its completeness is not known")
             worst = math.inf
         elif complete < slo.completeness:
-            misses.append(f"completeness may be as low as {complete:.2%} instead of {slo.completeness:.4%}")
+            misses.append(f"completeness may be as low as {complete:.2%} instead of {slo.completeness * 100:.10g}%")
             worst = max(worst, (1 - complete) / max(1 - slo.completeness, 1e-9))
     return misses, worst
 
@@ -329,6 +331,17 @@ def _notes(measured: Measurement, slo: Slo, chosen: Candidate, rate: float) -> t
         notes.append(
             f"Extrapolated: {rate:,.0f} events/s in this arm means runs of another size than any that was measured; "
             f"a run's time has a 95 % interval {told}."
+        )
+    if slo.freshness_s and chosen.half_s and chosen.p99_s <= slo.freshness_s < chosen.p99_s + chosen.half_s:
+        notes.append("At the upper end of that interval it would miss the freshness that is asked for.")
+    off = [each for each in held_out(measured) if each.arm.startswith(f"{chosen.arm.mode} ")]
+    worst = max(off, key=lambda each: each.error, default=None)
+    if worst is None:
+        notes.append(f"How far predictions of {chosen.arm.mode} arms are off could not be checked: three are needed.")
+    elif worst.error > WITHIN:
+        notes.append(
+            f"Take this with care: {worst.arm}, left out and predicted from the other arms, was off by "
+            f"{worst.error:.0%} ({worst.figure}). More --events and --repeats make it better."
         )
     if chosen.arm.mode == "batch" and measured.windowed_stream:
         notes.append(

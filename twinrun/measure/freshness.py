@@ -193,7 +193,8 @@ def _due_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -
     due = F.element_at(headers, -1)["value"].cast("string").cast("bigint")
     dues = bronze.select(F.col("partition").alias("_partition"), F.col("offset").alias("_offset"), due.alias("_due_us"))
     events = _passage(spark, cfg, job, batch).reaching(read_events(spark, cfg, source.name, batch))
-    return events.join(dues, _PLACE)
+    # Records without a due time were there before the load began.
+    return events.join(dues.filter(F.col("_due_us").isNotNull()), _PLACE)
 
 
 def _passage(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> Passage:

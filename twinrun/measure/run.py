@@ -29,6 +29,8 @@ from twinrun.measure.freshness import BatchRun, Freshness, batch_freshness, comm
 from twinrun.measure.load import Due, Load, Order, Sent, write_dues
 from twinrun.measure.results import MicroBatches, Result, Unit
 from twinrun.measure.usage import Cpu, Peak, cpu, folder_size, others_share, peak_memory
+from twinrun.produce.producer import produce
+from twinrun.produce.records import Record
 from twinrun.results.cut import StreamCut, stream_cut
 from twinrun.results.run import Progress, Say
 from twinrun.results.state import BatchState, batch_state, read_events, stream_state
@@ -54,6 +56,9 @@ class Bench:
         How long after the load an arm may take to read what is left.
     tables : dict
         Static tables that are bound otherwise than in the configuration.
+    primer : sequence of Record
+        Records that each arm has seen before its load begins, so that no run under load makes the tables.
+        They have no due time and are in no figure; the verify compares them like all others.
     """
 
     spark: SparkSession
@@ -67,6 +72,7 @@ class Bench:
     settle_s: float
     stop: threading.Event
     tables: dict[str, TableBinding] = field(default_factory=dict)
+    primer: Sequence[Record] = ()
 
     def place(self, name: str) -> Place:
         """A fresh topic and folder."""
@@ -74,6 +80,8 @@ class Bench:
         folder.mkdir(parents=True)
         topic = f"measure-{name}"
         create_topic(self.broker.bootstrap_servers, topic, self.partitions)
+        if self.primer:
+            produce(self.primer, topic, {"bootstrap.servers": self.broker.bootstrap_servers})
         return Place(self, folder, topic)
 
 
@@ -157,8 +165,6 @@ def prepare(bench: Bench) -> None:
 
 def warm_up(bench: Bench) -> None:
     """Run both modes once over a few records, so that the first arm does not pay for what Java learns."""
-    from twinrun.produce.producer import produce
-
     place = bench.place("warm-up")
     records = (each.record for each in bench.dues[:_WARM_UP])
     produce(records, place.topic, {"bootstrap.servers": bench.broker.bootstrap_servers})
@@ -261,7 +267,7 @@ class _Watch:
             self.stop.set()
         if not self.load.over:
             return
-        read_all = so_far.events >= len(bench.dues)
+        read_all = so_far.events >= len(bench.dues) + len(bench.primer)
         where = (so_far.micro_batch, so_far.watermark)
         if where != self.last or not read_all:
             self.last, self.idle_since, self.ended = where, now, cpu(bench.broker.pid)
@@ -313,6 +319,8 @@ def _stream(place: Place, arm: Arm, peak: Peak) -> _Did:
 def _again_and_again(place: Place, arm: Arm, peak: Peak) -> _Did:
     """Runs that end, each begun on time or, where the one before was not over, late; the last one after the load."""
     bench, every_s = place.bench, arm.every_ms / 1000
+    if bench.primer:
+        _once(place, arm)
     load, start_s = place.load()
     units: list[Unit] = []
     runs: list[BatchRun] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.measure.measured import ARMS, measurement, result
@@ -84,6 +86,32 @@ def test_a_rate_beyond_the_cores_is_said_with_the_cores_that_it_needs() -> None:
     assert any(note == "For 9 times the rate: 900 events/s." for note in found.notes)
     assert far.best is None
     assert "does not keep up on 2 cores" in far.sentence
+
+
+def test_advice_says_how_far_off_the_model_was_on_an_arm_that_it_had_not_seen() -> None:
+    honest = advise(measurement(), Slo(freshness_s=300))
+    slow = result(Arm("batch", 10_000))
+    slow = replace(slow, cpu_s={**slow.cpu_s, "jvm": slow.cpu_s["jvm"] * 2})
+    found = advise(measurement([*(result(arm) for arm in ARMS if arm != slow.arm), slow]), Slo(freshness_s=300))
+    few = advise(measurement([result(Arm("batch", 5_000)), result(Arm("batch", 10_000))]), Slo(freshness_s=300))
+
+    assert not any("Take this with care" in note for note in honest.notes)
+    assert any(note.startswith("Take this with care: batch 10 s, left out and predicted") for note in found.notes)
+    assert "How far predictions of batch arms are off could not be checked: three are needed." in few.notes
+
+
+def test_advice_says_where_the_interval_reaches_beyond_what_is_asked_for() -> None:
+    uneven = [result(arm) for arm in ARMS]
+    uneven = [
+        replace(r, units=tuple(replace(u, seconds=u.seconds * (0.7 + 0.6 * (n % 2))) for n, u in enumerate(r.units)))
+        for r in uneven
+    ]
+    found = advise(measurement(uneven), Slo(freshness_s=143))
+
+    assert found.best is not None
+    assert found.best.half_s is not None
+    assert found.best.p99_s + found.best.half_s > 143 >= found.best.p99_s
+    assert "At the upper end of that interval it would miss the freshness that is asked for." in found.notes
 
 
 def test_an_arm_without_agreement_gives_no_advice() -> None:
