@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -300,14 +300,7 @@ def _on_spark(
         cores=cores,
         machine=about,
         versions=versions_of(job),
-        settings={
-            "events": len(load.dues),
-            "rate_per_s": asked.rate,
-            "repeats": asked.repeats,
-            "partitions": _PARTITIONS,
-            "noise_share": NOISE_SHARE,
-            "spark": {key: spark.conf.get(key, "") for key in ("spark.master", "spark.sql.shuffle.partitions")},
-        },
+        settings=_settings(spark, asked, len(load.dues)),
         commit=_commit(cfg.root),
         results=tuple(kept),
         thrown_away=tuple(thrown),
@@ -315,6 +308,20 @@ def _on_spark(
     )
     write_rows(spark, cfg, found)
     return found, read_past(spark, cfg, job.job_name)
+
+
+def _settings(spark: SparkSession, asked: Asked, events: int) -> dict[str, Any]:
+    """What two measurements must have in common to be compared."""
+    from twinrun.measure.usage import NOISE_SHARE
+
+    return {
+        "events": events,
+        "rate_per_s": asked.rate,
+        "repeats": asked.repeats,
+        "partitions": _PARTITIONS,
+        "noise_share": NOISE_SHARE,
+        "spark": {key: spark.conf.get(key, "") for key in ("spark.master", "spark.sql.shuffle.partitions")},
+    }
 
 
 def _load(cfg: Config, job: Job, asked: Asked) -> Load:
