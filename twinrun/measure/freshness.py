@@ -68,7 +68,8 @@ class Freshness:
     lost : int
         Those that the stream dropped as late, from all of their windows; 0 in batch.
     lost_at_own_pace : int or None
-        So many at most are lost where events come at the pace of their own times: as if each were a micro-batch.
+        So many at most are lost where events come at the pace of their own times and no partition lags behind: as if
+        each event were a micro-batch.
     total, watermark, trigger, run, machinery : Quantiles or None
         ``machinery`` is the trigger's wait and the run together.
     over_time : tuple of (float, float, float)

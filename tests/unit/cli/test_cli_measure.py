@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import twinrun.measure.past
 from tests.unit.measure.measured import measurement
 from twinrun.cli.inputs import job_named
 from twinrun.cli.measure import asked_for, regression_share, versions_of
 from twinrun.config.load import load_config
 from twinrun.errors import InputError
 from twinrun.measure.page import write_page
+from twinrun.measure.past import Past
 from twinrun.measure.usage import machine
 
 
@@ -118,6 +122,21 @@ def test_a_history_that_is_not_there_is_refused_before_spark_starts(run: Any, pr
     assert done.code == 2
     assert "there is no table at" in done.err
     assert spark.started == []
+
+
+@pytest.mark.parametrize(("most", "code"), [("10%", 1), ("20%", 0)])
+def test_a_history_in_which_something_became_slower_than_allowed_exits_with_1(
+    run: Any, project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch, most: str, code: int
+) -> None:
+    (project / ".data" / "warehouse" / "twinrun" / "measurements").mkdir(parents=True)
+    old = Past("m", 1, "batch 10 s", "explained", 10.0, 100.0, "{}", "{}", "abc")
+    monkeypatch.setattr(twinrun.measure.past, "read_past", lambda *_: (replace(old, at_ms=2, p99_s=11.5), old))
+
+    done = run("measure", name_of(project), "--history", "--max-regression", most)
+
+    assert done.code == code
+    assert re.search(r"batch 10 s\s+p99\s+10.00 s\s+11.50\s+\+15.0%", done.out)
+    assert ("SLOWER" in done.out) is bool(code)
 
 
 @pytest.mark.parametrize(
