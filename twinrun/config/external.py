@@ -77,6 +77,8 @@ class ExternalBinding(BaseModel):
         window.
     restarts : dict of str to list of dict
         By source, for each restart of the engine: partition to the offset at which a clock in memory begins anew.
+    retention : str or None
+        How long the engine's store keeps a window after a restart; None: a window and ``lateness``, its default.
     start, end : dict
         Offsets by source and partition between which the engine read; ``end`` is exclusive.
     """
@@ -96,6 +98,7 @@ class ExternalBinding(BaseModel):
     lateness: Duration | None = None
     late_rule: LateRuleName = "none"
     restarts: Annotated[dict[Name, list[PartitionOffsets]], EmptySection] = {}
+    retention: Duration | None = None
     start: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
     end: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
 
@@ -126,6 +129,11 @@ class ExternalBinding(BaseModel):
     def lateness_ms(self) -> int | None:
         """Declared lateness in milliseconds."""
         return None if self.lateness is None else parse_ms(self.lateness)
+
+    @property
+    def retention_ms(self) -> int | None:
+        """Declared retention of the store in milliseconds."""
+        return None if self.retention is None else parse_ms(self.retention)
 
     @property
     def ready_until_ms(self) -> int | None:

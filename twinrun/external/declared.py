@@ -7,6 +7,7 @@ from twinrun.comparator.declared import offset_s, type_named
 from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
 from twinrun.config.nearest import listed, nearest
+from twinrun.durations import human
 from twinrun.errors import BrokerError, ConfigError, InputError
 from twinrun.external.rules import MOST_RESTARTS, restarts_problem
 from twinrun.job.job import Job
@@ -34,7 +35,7 @@ def external_binding(cfg: Config, job: Job) -> ExternalBinding:
         )
     problems = [
         *_wrong_windows(binding, job),
-        *_wrong_restarts(binding),
+        *_wrong_restarts(binding, job),
         *_wrong_names(binding, job),
         *_wrong_types(binding),
     ]
@@ -72,6 +73,8 @@ def declared_texts(binding: ExternalBinding, job: Job) -> tuple[str, ...]:
         texts.append(f"late_rule: {binding.late_rule}")
     for source, marks in binding.restarts.items():
         texts += [f"restart of {source}: {_shown(mark)}" for mark in marks]
+    if binding.retention is not None:
+        texts.append(f"retention: {binding.retention}")
     for name, offsets in (("start", binding.start), ("end", binding.end)):
         texts += [f"{name} of {source}: {_shown(partitions)}" for source, partitions in offsets.items()]
     if binding.ignore:
@@ -125,9 +128,18 @@ def _partitions(ends: dict[int, int]) -> str:
     return f"partitions {listed([str(p) for p in sorted(ends)])}" if ends else "no partition with records"
 
 
-def _wrong_restarts(binding: ExternalBinding) -> list[str]:
+def _wrong_restarts(binding: ExternalBinding, job: Job) -> list[str]:
     """Marks of restarts that do not go with the rule, or with each other and the declared offsets."""
     problems = [restarts_problem(binding.late_rule)] if any(binding.restarts.values()) else []
+    if binding.retention is not None and not any(binding.restarts.values()):
+        problems.append("retention says what a store still has after a restart, and no restarts are declared")
+    elif binding.retention_ms is not None and job.window_ms is not None:
+        least = job.window_ms + (binding.lateness_ms or 0)
+        if binding.retention_ms < least:
+            problems.append(
+                f"retention is {binding.retention}, and a store keeps at least a window and the lateness, "
+                f"{human(least)}"
+            )
     for source, marks in binding.restarts.items():
         if len(marks) > MOST_RESTARTS:
             problems.append(f"restarts.{source} has {len(marks)} restarts, and at most {MOST_RESTARTS} can be tried")

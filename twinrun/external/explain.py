@@ -266,7 +266,10 @@ def _when_written(
         return None, 0
     name = job.sources[0].name
     every = _marked(spark, cfg, case, rules)[name]
-    ends = clock_ends(every).localCheckpoint() if rules.restarts else None
+    ends = None
+    if rules.restarts:
+        lateness_ms = (rules.lateness_ms or 0) - rule.ahead_ms
+        ends = clock_ends(every, job, lateness_ms, case.binding.retention_ms).localCheckpoint()
     clocks = Clocks(case.appended, len(rules.restarts), ends, case.flow.passage(name))
     written = writings(world, world.material.marked[name], clocks)
     if written is None:

@@ -2,8 +2,9 @@
 
 A window is written when the clock that its events are judged by reaches its end. A clock in memory begins anew with
 each restart: an event that would have been late counts again, and the window, updated, is written once more when the
-new clock gets there, with all that was counted until then. So by life of a clock (from one restart to the next) the
-job's function over the events up to it gives each row that must stand in the result, and no other.
+new clock gets there: with all that was counted until then, or, where the store had let go of the window by its
+retention, with what was counted since. So by life of a clock (from one restart to the next) the job's function over the
+events that the store still had gives each row that must stand in the result, and no other.
 """
 
 from __future__ import annotations
@@ -25,17 +26,21 @@ from twinrun.explain.needed import only_needed
 from twinrun.explain.sides import Sides
 from twinrun.external.causes import World
 from twinrun.external.mark import CLOCK_END, LIFE
+from twinrun.job.job import Job
 from twinrun.job.passing import EVERY, Passage
 from twinrun.results.touched import window_starts
 
 _LIVES, _WAITS = "_lives", "_waits"
+_SINCE = "_since"
+_SEGMENT_MS = 60_000
+"""Least length of a segment of Kafka Streams' window store, which drops whole segments."""
 
 
 @dataclass(frozen=True)
 class Clocks:
     """What is known of when windows are written.
 
-    ``restarts``: how many are declared; ``ends``: with restarts, ``_partition``, `LIFE` and `CLOCK_END` of each clock;
+    ``restarts``: how many are declared; ``ends``: with restarts, what `clock_ends` gives;
     ``appended``: every row that is written stays; ``passage``: which events reach the window.
     """
 
@@ -45,9 +50,20 @@ class Clocks:
     passage: Passage = EVERY
 
 
-def clock_ends(marked: DataFrame) -> DataFrame:
-    """Where the clock of each partition stood at the end of each of its lives. A row for each; lazy."""
-    return marked.groupBy("_partition", LIFE).agg(F.max(CLOCK_END).alias(CLOCK_END))
+def clock_ends(marked: DataFrame, job: Job, lateness_ms: int, retention_ms: int | None) -> DataFrame:
+    """Where the clock of each partition stood at the end of each of its lives, and what its store had then. Lazy.
+
+    ``_partition``, `LIFE`, `CLOCK_END`, and ``_floor``: windows that start before it (epoch ms) had been dropped from
+    the store: it has segments of half the retention (at least a minute), and drops those that end more than the
+    retention before the newest window. The newest event of a life is never late: its window is the newest.
+    """
+    window_ms = job.window_ms or 0
+    kept_ms = window_ms + lateness_ms if retention_ms is None else retention_ms
+    segment_ms, step_ms = max(kept_ms // 2, _SEGMENT_MS), job.slide_ms or window_ms
+    newest = F.col(CLOCK_END) + F.lit(lateness_ms)
+    oldest = newest - F.pmod(newest, F.lit(step_ms)) - F.lit(kept_ms)
+    ends = marked.groupBy("_partition", LIFE).agg(F.max(CLOCK_END).alias(CLOCK_END))
+    return ends.withColumn("_floor", oldest - F.pmod(oldest, F.lit(segment_ms)))
 
 
 def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | None:
@@ -56,8 +72,9 @@ def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | Non
     Returns
     -------
     DataFrame or None
-        ``_by_KEY`` of each key, ``_place`` (start of the window), ``_lives`` (sorted; empty: never written) and
-        ``_waits`` (an event was counted, and the window has not been written since). None where the keys of the result
+        ``_by_KEY`` of each key, ``_place`` (start of the window), ``_lives`` (sorted; empty: never written), ``_since``
+        (by life, the first life whose events the store still had) and ``_waits`` (an event was counted, and the window
+        has not been written since). None where the keys of the result
         are no fields of the events. Windows with events of a key in several partitions are left out: each has a clock.
     """
     job, evidence = world.job, world.material.evidence
@@ -80,7 +97,7 @@ def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | Non
     if clocks.ends is None:
         closed = counted.withColumn("_in", F.when(F.col(CLOCK_END) >= F.col("_end_ms"), F.col(LIFE)))
     else:
-        ends = clocks.ends.toDF("_p", "_l", "_e")
+        ends = clocks.ends.select("_partition", LIFE, CLOCK_END).toDF("_p", "_l", "_e")
         since = (F.col("_partition") == F.col("_p")) & (F.col("_l") >= F.col(LIFE))
         joined = counted.join(F.broadcast(ends), since & (F.col("_e") >= F.col("_end_ms")), "left")
         closed = joined.groupBy(*by, "_partition", LIFE).agg(F.min("_l").alias("_in"))
@@ -88,8 +105,24 @@ def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | Non
         F.array_sort(F.collect_set("_in")).alias(_LIVES),
         F.max(F.col("_in").isNull()).alias(_WAITS),
         F.count_distinct("_partition").alias("_partitions"),
+        F.first("_partition").alias("_partition"),
     )
-    return found.filter(F.col("_partitions") == 1).drop("_partitions")
+    return _with_since(found.filter(F.col("_partitions") == 1).drop("_partitions"), clocks).drop("_partition")
+
+
+def _with_since(found: DataFrame, clocks: Clocks) -> DataFrame:
+    """Add ``_since``: life by life, behind the last of the earlier ones at whose end the window had been dropped."""
+    if clocks.ends is None:
+        return found.withColumn(_SINCE, F.transform(_LIVES, lambda _: F.lit(0)))
+    floors = clocks.ends.groupBy("_partition").agg(F.collect_list(F.struct(LIFE, "_floor")).alias("_floors"))
+    joined = found.join(F.broadcast(floors), "_partition", "left")
+    start = F.unix_millis("_place")
+
+    def since(life: Column) -> Column:
+        gone = F.filter("_floors", lambda each: (each[LIFE] < life) & (start < each["_floor"]))
+        return F.coalesce(F.array_max(F.transform(gone, lambda each: each[LIFE])) + 1, F.lit(0))
+
+    return joined.withColumn(_SINCE, F.transform(_LIVES, since)).drop("_floors")
 
 
 def written_unexpectedly(world: World, written: DataFrame, stream: DataFrame) -> int:
@@ -106,9 +139,10 @@ def explain_written(
 ) -> DataFrame | None:
     """Rows that are explained by when their window was written, with ``verdict`` and ``causes``; None without any.
 
-    ``emitted_again``: the result holds exactly the rows that the function gives up to each life in which the window was
-    written, one for each. ``pending``: it holds those that were written, and an event has been counted since.
-    About one Spark job where no window waits or was written twice, else two or three.
+    ``emitted_again``: the result holds exactly the rows that the function gives over the events that the store had in
+    each life in which the window was written, one for each; of the latest record per key the last one, where the store
+    had dropped what was counted before. ``pending``: it holds those that were written, and an event has been counted
+    since. About one Spark job where no window waits or was written twice, else three or four.
 
     Parameters
     ----------
@@ -121,7 +155,8 @@ def explain_written(
     """
     job, material, evidence = world.job, world.material, world.material.evidence[0]
     waits = F.col(_WAITS) & (F.lit(waiting) | (F.size(_LIVES) > 0))
-    again = F.size(_LIVES) > 1 if clocks.appended else F.lit(False)
+    twice = F.size(_LIVES) > 1
+    again = twice if clocks.appended else twice & (F.element_at(_SINCE, -1) > 0)
     placed = rows.join(written, _of_difference(evidence)).filter(waits | again).drop(*_by(evidence), "_place")
     placed = placed.localCheckpoint()
     if not placed.limit(1).count():
@@ -129,11 +164,11 @@ def explain_written(
     keys = placed.select(KEY_ID).distinct().localCheckpoint()
     name = job.sources[0].name
     parts = []
-    for life in range(clocks.restarts + 1):
-        upto = material.marked[name].filter(F.col(LIFE) <= life)
-        mine = written.filter(F.array_contains(_LIVES, F.lit(life))).withColumn(
-            "_last", F.array_max(_LIVES) == F.lit(life)
-        )
+    for life, since in _spans(written, clocks):
+        upto = material.marked[name].filter(F.col(LIFE).between(since, life))
+        at = F.array_position(_LIVES, F.lit(life)).cast("int")
+        mine = written.filter((at > 0) & (F.get(_SINCE, at - 1) == F.lit(since)))
+        mine = mine.withColumn("_last", F.array_max(_LIVES) == F.lit(life))
         given = world.rows({name: upto})
         parts.append(given.join(mine, _of_result(world, evidence)).select(*[quoted(c) for c in given.columns], "_last"))
     emitted = rows_at(job, reduce(DataFrame.unionByName, parts), keys).localCheckpoint()
@@ -162,6 +197,17 @@ def explain_written(
     # Held against what the engine had counted, not against its table, which has several rows of the key.
     as_counted = replace(material, sides=Sides(material.sides.batch, counted))
     return only_needed(job, done, as_counted, world.rows)
+
+
+def _spans(written: DataFrame, clocks: Clocks) -> list[tuple[int, int]]:
+    """Lives in which windows are written, each with the first life that a store then had. At most one Spark job.
+
+    A few numbers, not rows: no more than the restarts that may be declared, squared.
+    """
+    if not clocks.restarts:
+        return [(0, 0)]
+    spans = written.select(F.explode(F.arrays_zip(_LIVES, _SINCE)).alias("_span")).select("_span.*").distinct()
+    return sorted((row[_LIVES], row[_SINCE]) for row in spans.collect())
 
 
 def _one(cause: str) -> Column:

@@ -248,18 +248,19 @@ CAUSES = (
             "once more."
         ),
         proof=(
-            "by the declared rule and restarts, the batch's function over the events counted until each writing gives "
-            "exactly these rows, one for each"
+            "by the declared rule and restarts, the batch's function over the events that its store had at each "
+            "writing gives exactly these rows, one for each"
         ),
         told=Told(
             "The other engine keeps its clock in memory, and a declared restart set it back: the window, which it had "
             "written, took late events again and was written once more.",
-            "By the declared rule and restarts, the job's own function over the events counted until each writing "
-            "gives exactly the rows that the external result holds of this key, one for each, and no other. That is as "
-            "good as what is declared; no row of the result contradicts it.",
-            "Whoever adds up the external result counts this window more than once. Its last row has the most events.",
-            "Take the last row of each key (rows: latest), or let the engine write each window at most once "
-            "(EmitStrategy.onWindowClose in Kafka Streams).",
+            "By the declared rule and restarts, the job's own function over the events that its store had at each "
+            "writing gives exactly the rows that the external result holds of this key, one for each, and no other. "
+            "That is as good as what is declared; no row of the result contradicts it.",
+            "Whoever adds up the external result counts this window more than once. The store may have let "
+            "go of the window before: then its last row has only the events since the restart.",
+            "Let the engine write each window at most once (EmitStrategy.onWindowClose in Kafka Streams); or let its "
+            "store keep windows longer (Materialized.withRetention), and take the last row of each key.",
         ),
     ),
     Cause(

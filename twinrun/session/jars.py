@@ -50,16 +50,22 @@ def fetch_jars(
     MachineError
         A jar cannot be had, or is not the one that was locked; then none of this fetch is kept.
     """
-    wanted = locked_set(set_name)
+    return fetch_set(locked_set(set_name), progress=progress, from_dir=from_dir)
+
+
+def fetch_set(
+    wanted: JarSet, *, progress: Callable[[str], None] | None = None, from_dir: Path | None = None
+) -> list[Path]:
+    """`fetch_jars` for a set of any lock file, such as that of the other engines."""
     if _quick_problem(wanted) == "":
         return _paths(wanted)
-    with tempfile.TemporaryDirectory(prefix=f".{set_name}-", dir=_jar_root()) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".{wanted.name}-", dir=_jar_root()) as scratch:
         staging = Path(scratch) / "new"
         staging.mkdir()
         if from_dir is None:
             say = progress or _silent
             size_mb = sum(jar.size for jar in wanted.jars) / 1e6
-            say(f"downloading {len(wanted.jars)} {set_name} jars ({size_mb:.0f} MB)")
+            say(f"downloading {len(wanted.jars)} {wanted.name} jars ({size_mb:.0f} MB)")
             download(wanted.jars, staging, find_java(), say)
         else:
             _copy_from(wanted.jars, from_dir, staging)

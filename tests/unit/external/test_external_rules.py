@@ -65,6 +65,7 @@ class Engine:
     flushes: bool = False
     restarts: tuple[int, ...] = ()
     clock_of: list[Click] | None = None
+    retention_ms: int = MINUTE_MS + GRACE_MS
 
     def run(self, log: list[Click]) -> tuple[list[Row], set[int]]:
         """The rows in order of writing, and the offsets of the dropped events."""
@@ -72,6 +73,11 @@ class Engine:
         open_, counted, rows, dropped = {}, defaultdict[tuple[str, int], int](int), list[Row](), set[int]()
         for offset, (page, second) in enumerate(log):
             if offset in self.restarts:
+                # The store has segments of at least a minute, and has dropped those that end before its retention.
+                segment = max(self.retention_ms // 2, MINUTE_MS)
+                oldest = (T0_MS + newest.get("", 0)) // MINUTE_MS * MINUTE_MS - self.retention_ms
+                for key in [k for k in counted if T0_MS + k[1] * MINUTE_MS < oldest // segment * segment]:
+                    del counted[key]
                 newest = {}
             at, filtered = round(second * 1000), page.isupper()
             whose = page if self.per_key else ""
@@ -95,7 +101,7 @@ class Engine:
                     if (minute + 1) * MINUTE_MS - self.ahead_ms + GRACE_MS <= clock:
                         rows.append((key, minute, counted[key, minute]))
                         del open_[key, minute]
-                        # a window written again has all that was counted until then
+                        # a window written again has all that was counted until then, if the store still had it
         if self.flushes or self.by_event:
             rows += [(key, minute, counted[key, minute]) for key, minute in sorted(open_)]
         return rows, dropped
@@ -270,6 +276,14 @@ def restarted(p: int) -> list[Click]:
     ]  # fmt: skip
 
 
+def forgotten(p: int) -> list[Click]:
+    """At 185 s the store lets go of minute 0, and keeps minute 1; then the engine starts anew before offset 6."""
+    return [
+        (f"n{p}", 5), (f"o{p}", 6), (f"n{p}", 65), (f"n{p}", 131), (f"n{p}", 185), (f"o{p}", 7),
+        (f"n{p}", 8), (f"n{p}", 9), (f"o{p}", 10), (f"n{p}", 66), (f"n{p}", 260),
+    ]  # fmt: skip
+
+
 TWICE = Engine(restarts=(5,))
 THRICE = Engine(restarts=(5, 12))
 PLANTS: list[Click] = [("j", 5), ("k", 5), ("l", 5), ("m", 5), ("j", 200)]
@@ -285,9 +299,11 @@ WORLD: dict[int, tuple[list[Click], Engine]] = {
     7: ([("h", 5), ("h", 8), ("h", 6), ("h", 200)], Engine(clock_of=[("a", 80)])),
     8: ([("i", 5), ("I", 140), ("i", 6), ("i", 200)], FLINK),
     9: (PLANTS, KAFKA),
+    10: (forgotten(10), Engine(restarts=(6,))),
+    11: (forgotten(11), Engine(restarts=(6,), retention_ms=10 * MINUTE_MS)),
 }
 # Right in 0, 4 and 5; forgotten in 1; one too late in 2 and one too early in 3.
-MARKS = [{0: 5, 2: 6, 3: 4, 4: 5, 5: 5}, {5: 12}]
+MARKS = [{0: 5, 2: 6, 3: 4, 4: 5, 5: 5, 10: 6, 11: 6}, {5: 12}]
 AGAIN = {"emitted_again": 0}
 WORLD_FOUND: Found = {
     ("a0", 0): {**AGAIN, "late_dropped": 1}, ("b0", 0): {**AGAIN, "late_dropped": 1}, ("c0", 0): AGAIN,
@@ -298,6 +314,10 @@ WORLD_FOUND: Found = {
     ("a4", 1): {"pending": 0},
     ("a5", 0): {**AGAIN, "late_dropped": 1}, ("b5", 0): {**AGAIN, "late_dropped": 1}, ("c5", 0): AGAIN,
     ("a5", 1): AGAIN, ("a5", 2): {"pending": 0},
+    # Minute 0 had been dropped from the store: it is written with what came since, minute 1 with all. A store that
+    # keeps ten minutes had both, which is not what is declared.
+    ("n10", 0): AGAIN, ("n10", 1): AGAIN, ("o10", 0): {**AGAIN, "late_dropped": 1},
+    ("n11", 0): "unexplained", ("n11", 1): AGAIN, ("o11", 0): "unexplained",
     ("g", 0): "unexplained", ("h", 0): "unexplained", ("i", 0): "unexplained",
     ("j", 0): "unexplained", ("k", 0): "unexplained", ("l", 0): {"sink_duplicate": 0}, ("m", 0): "unexplained",
 }  # fmt: skip
@@ -321,6 +341,16 @@ def test_windows_written_again_and_windows_that_wait_are_told_by_the_mark_of_the
     assert {(e.partition, e.offset) for e in told.late if e.partition in (0, 4, 5)} == {
         (0, 4), (0, 10), (4, 4), (5, 4), (5, 10)
     }  # fmt: skip
+
+
+def test_a_store_that_keeps_windows_longer_writes_them_again_with_all_that_was_counted(
+    spark_session: SparkSession,
+) -> None:
+    engine = Engine(restarts=(6,), retention_ms=10 * MINUTE_MS)
+    rows = engine.run(forgotten(0))[0]
+    marks = {"clicks": [{0: 6}]}
+    found, _ = verified(spark_session, {0: forgotten(0)}, rows, "kafka-streams", restarts=marks, retention="10 minutes")
+    assert found == {("n0", 0): AGAIN, ("n0", 1): AGAIN, ("o0", 0): {**AGAIN, "late_dropped": 1}}
 
 
 @pytest.mark.slow
