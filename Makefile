@@ -17,6 +17,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.done
+ENGINES := quix bytewax faust
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 ##@ Use
@@ -73,6 +74,10 @@ overhead: setup $(DONE)/peers ## What twinrun costs beside the same by hand and 
 measure: setup ## Measure the main job in both modes, and how far predictions are off (QUICK=1: under 10 minutes).
 	$(BIN)/python -m bench.measured $(if $(QUICK),--quick)
 
+.PHONY: engines
+engines: setup $(ENGINES:%=$(DONE)/engine-%) ## Run other engines over one log, and explain every difference by their own late rules.
+	$(BIN)/python -m bench.engines
+
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.
 	$(BIN)/ruff check .
@@ -98,6 +103,8 @@ lock: ## Resolve requirements/*.in again, with hashes (needs uv).
 		--generate-hashes requirements/$$each.in -o requirements/$$each.txt; done
 	$(UV) pip compile --quiet --no-deps --python-version 3.11 --generate-hashes requirements/bench.in \
 		-o requirements/bench.txt
+	for each in $(ENGINES); do $(UV) pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes requirements/engine-$$each.in -o requirements/engine-$$each.txt; done
 
 .PHONY: clean
 clean: ## Remove what was built; the environment, the jar cache and data stay.
@@ -123,6 +130,13 @@ $(DONE)/package: pyproject.toml setup.py $(DONE)/requirements
 $(DONE)/peers: requirements/bench.txt $(DONE)/venv
 	rm -rf $(VENV)/peers
 	$(PIP) install --require-hashes --no-deps --target $(VENV)/peers -r requirements/bench.txt
+	@touch $@
+
+# An environment for each: they do not go together.
+$(DONE)/engine-%: requirements/engine-%.txt $(DONE)/venv
+	rm -rf $(VENV)/engines/$*
+	"$(PYTHON)" -m venv $(VENV)/engines/$*
+	$(VENV)/engines/$*/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
 $(DONE)/java: requirements/java.txt $(DONE)/package
