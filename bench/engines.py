@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,15 +141,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ran = run_engines(world, log, chosen)
             if asked.keep:
                 keep_records(world, ran, asked.keep)
-            result = judge_all(world, log, chosen, ran, asked.controls)
+
+            def keep(told: dict[str, Any]) -> None:
+                """After each engine: minutes of work are not lost with the last of them."""
+                told |= {"seconds": round(time.monotonic() - began, 1), "commit": commit(), "machine": machine()}
+                asked.out.parent.mkdir(parents=True, exist_ok=True)
+                asked.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+                write_page(told, asked.page)
+
+            result = judge_all(world, log, chosen, ran, asked.controls, keep)
         finally:
             stop_broker(root / "broker")
             if world.spark is not None:
                 stop_session(world.spark)
-    result |= {"seconds": round(time.monotonic() - began, 1), "commit": commit(), "machine": machine()}
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    write_page(result, asked.page)
     for sentence in result["problems"]:
         print(sentence)
     print(f"{asked.out} and {asked.page}, {result['seconds']:.0f} s")
@@ -199,18 +203,33 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def judge_all(world: World, log: Log, chosen: Sequence[Engine], ran: dict[str, Ran], controls: bool) -> dict[str, Any]:
+def judge_all(
+    world: World,
+    log: Log,
+    chosen: Sequence[Engine],
+    ran: dict[str, Ran],
+    controls: bool,
+    keep: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
     """Run twinrun's batch and stream, verify each engine, and put together what the result file says."""
     world.spark = build_session(
         "twinrun-engines", {**_SESSION, "spark.sql.warehouse.dir": str(world.root / "warehouse")}
     )
     spark = run_twinrun(world, log)
-    reports, problems = {}, []
+    reports: dict[str, Any] = {}
+    problems: list[str] = []
+    told: dict[str, Any] = {}
     for engine in chosen:
         report = judge(world, log, engine, ran[engine.name], controls)
         reports[engine.name] = report.fields
         problems += [f"{engine.name}: {each}" for each in report.problems]
         print(f"{engine.name}: {json.dumps(report.fields)}", flush=True)
+        told = _told(log, spark, reports, problems)
+        keep(told)
+    return told
+
+
+def _told(log: Log, spark: dict[str, Any], reports: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     killed = [c["seen"] for each in reports.values() for c in each.get("controls", {}).values()]
     return {
         "events": len(log.events),
