@@ -42,7 +42,7 @@ def clicks() -> list[Record]:
 
 @pytest.fixture
 def bench(spark_session: SparkSession, broker: BrokerInfo, tmp_path: Path, make_world: object) -> Bench:
-    world: World = make_world(partitions=1)  # type: ignore[operator]
+    world: World = make_world(partitions=1, **{"stream.max_offsets_per_trigger": "null"})  # type: ignore[operator]
     dues, _ = schedule(clicks(), RATE)
     job = world.job()
     folder = tmp_path / "arms"
