@@ -39,6 +39,7 @@ LAYERS = [
     "produce",
     "scenario",
     "measure",
+    "gallery",
     "api",
     "cli",
 ]

@@ -20,6 +20,7 @@ from twinrun.cli import (
     compare,
     demo,
     doctor,
+    gallery,
     heal,
     history,
     jobs,
@@ -67,6 +68,7 @@ for each in (
     jobs,
     measure,
     advise,
+    gallery,
     demo,
 ):
     app.add_typer(each.commands)

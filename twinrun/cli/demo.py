@@ -1,10 +1,10 @@
-"""``twinrun demo``: the main job end to end, on real flights, a real broker and real tables."""
+"""``twinrun demo``: the main job on real flights, or a job of the gallery on its made-up log, end to end."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,6 +24,7 @@ from twinrun.cli.verify import report_folder, show_verdict
 from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
 from twinrun.config.model import Config
 from twinrun.errors import InputError
+from twinrun.gallery.entries import Entry, entry_of
 from twinrun.job.job import Job
 from twinrun.produce.producer import produce
 from twinrun.results.run import RunSummary, Say
@@ -43,7 +44,9 @@ LONGEST = (date(2013, 12, 31) - FIRST_DAY).days + 1
 PER_MICRO_BATCH = 150
 MOST_MICRO_BATCHES = 175
 SHORT_DAYS = 31
-_FOLDER = Path(".data/demo")
+DAYS, EVENTS, SEED = 7, 2_000, 1
+MOST_EVENTS, FEW_EVENTS = 1_000_000, 50_000
+_FOLDER, _GALLERY = Path(".data/demo"), Path(".data/gallery")
 # In a minute or two, generated code costs more to compile than it saves, and one small heap is collected fastest alone.
 _QUICK = (
     # A micro-batch of 150 flights is one task's work, and so is the log of a table with a few hundred files.
@@ -72,31 +75,91 @@ class Steps:
         self.details.clear()
 
 
-@command(commands, "demo", "twinrun demo --days 7")
-def demo(call: Call, days: Annotated[int, typer.Option(min=1, max=365, help="Days of flights to replay.")] = 7) -> int:
-    """Replay real flights through Kafka, run the main job in both modes, verify, and explain every difference.
+@command(commands, "demo", "twinrun demo page_load_times --events 5000")
+def demo(
+    call: Call,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help=f"{JOB} (the default), or a job of twinrun gallery.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=365, help=f"Days of flights to replay. [default: {DAYS}]")
+    ] = None,
+    events: Annotated[
+        int | None,
+        typer.Option(min=100, max=MOST_EVENTS, help=f"Events of a job of the gallery. [default: {EVENTS}]"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help=f"The same seed gives the same events. [default: {SEED}]")
+    ] = None,
+) -> int:
+    """Send events through Kafka, run a job in both modes, verify, and explain every difference.
 
-    Needs the checkout (conf/ and jobs/). Everything is written below .data/demo, fresh on each run.
+    The main job runs on real flights, each job of the gallery on made-up events of its own kind. Needs the checkout
+    (conf/ and jobs/). Everything is written below .data/demo or .data/gallery/JOB, fresh on each run.
     """
+    _need_checkout(call)
+    if name is None or name == JOB:
+        if events is not None or seed is not None:
+            raise InputError(
+                f"--events and --seed are of made-up events, and {JOB} runs on real flights.",
+                fix="leave them out, or name a job of twinrun gallery",
+            )
+        return _flights(call, DAYS if days is None else days)
+    entry = entry_of(name)
+    if days is not None:
+        raise InputError(f"--days is of real flights, and {name} runs on made-up events.", fix="write --events")
+    return _gallery(call, entry, EVENTS if events is None else events, SEED if seed is None else seed)
+
+
+def _need_checkout(call: Call) -> None:
     if not call.conf_file.exists():
         raise InputError(
             f"the demo needs the checkout of twinrun: there is no {call.conf_file} here.",
             expected="the folder that holds conf/ and jobs/",
             fix="change to it, or start a project of your own: twinrun init FOLDER",
         )
+
+
+def _flights(call: Call, days: int) -> int:
+    """The main job on real flights."""
     job_named(call.config(), JOB)
     flights = chosen_flights(days)
     size = micro_batch_size(len(flights))
-    with fresh_folder(call.config().root / _FOLDER) as folder:
+    return _in_folder(call, _FOLDER, lambda steps, at: _run(call, steps, at, flights, days, size), {"days": days})
+
+
+def _gallery(call: Call, entry: Entry, events: int, seed: int) -> int:
+    """A job of the gallery on its made-up log."""
+    job = job_named(call.config(), entry.job)
+    lacking = [source.name for source in job.sources if source.name not in entry.logs]
+    if lacking:
+        raise InputError(
+            f"{entry.job} reads {', '.join(lacking)}, of which the gallery has no log.",
+            expected=f"a job over {', '.join(entry.logs)}",
+            fix="take the job file back to what the checkout has, or run your own: twinrun ingest, stream, batch",
+        )
+    return _in_folder(
+        call,
+        _GALLERY / entry.job,
+        lambda steps, at: _run_entry(call, steps, at, entry, job, events, seed),
+        {"events": events, "seed": seed},
+    )
+
+
+def _in_folder(
+    call: Call, below: Path, run: Callable[[Steps, Path], tuple[Verdict, Config]], more: dict[str, Any]
+) -> int:
+    """Run a demo in a folder of its own with a broker of its own, and show the verdict."""
+    with fresh_folder(call.config().root / below) as folder:
         steps = Steps(call)
         try:
-            verdict, cfg = _run(call, steps, folder, flights, days, size)
+            verdict, cfg = run(steps, folder)
         finally:
             # The session is stopped by now, also after a failure; the broker is what would stay.
             with without_interruption():
                 stop_broker(broker_folder(folder))
     took = [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.done]
-    more = {"days": days, "stream.max_offsets_per_trigger": cfg.stream.max_offsets_per_trigger, "steps": took}
+    more = {**more, "stream.max_offsets_per_trigger": cfg.stream.max_offsets_per_trigger, "steps": took}
     return show_verdict(call, verdict, report_folder(cfg, verdict.job), more)
 
 
@@ -120,18 +183,22 @@ def micro_batch_size(flights: int) -> int:
 
 def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Settings of a demo: those that a user's ``--set`` may change, and those that keep it in its own folder."""
+    free, fixed = _own_folder(folder, servers, size, little=days <= SHORT_DAYS)
+    weather = f"tables.weather.path={folder}/static/weather", "tables.weather.format=delta"
+    return free, (*fixed, f"sources.flights.topic={TOPIC}", *weather)
+
+
+def _own_folder(folder: Path, servers: str, size: int, *, little: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The same of any demo: micro-batches of ``size`` records, everything below its folder."""
     free = ["stream.trigger=available-now", f"stream.max_offsets_per_trigger={size}"]
     # One process on a fresh folder: nobody else could take its lease, so it need not be renewed often.
     free += ["stream.lease_ttl_s=600", "stream.heartbeat_s=300"]
-    if days <= SHORT_DAYS:
+    if little:
         free += ["spark.small_data=always", *(f"spark.conf.{setting}" for setting in _QUICK)]
     fixed = (
         f"kafka.bootstrap_servers={servers}",
         f"warehouse={folder}/warehouse",
         f"checkpoints={folder}/checkpoints",
-        f"sources.flights.topic={TOPIC}",
-        f"tables.weather.path={folder}/static/weather",
-        "tables.weather.format=delta",
         f"report.folder={folder}/reports",
         f"broker.data_dir={broker_folder(folder)}",
     )
@@ -153,22 +220,56 @@ def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, si
         steps.details.append(f"{sent.acked:,} flights of {days} days from {first_day(days)}, as they became known")
     job = job_named(cfg, JOB)
 
-    def on_death() -> None:
-        stop_broker(broker_folder(folder))
+    def work(spark: SparkSession, stop: threading.Event) -> Verdict:
+        from twinrun.produce.flights import write_weather
 
-    return with_spark(cfg, "demo", lambda spark, stop: _on_spark(spark, cfg, job, steps, stop), on_death=on_death), cfg
+        with steps.doing("weather"):
+            write_weather(spark, cfg.tables["weather"].path)
+            steps.details.append("the static table, hourly")
+        return _on_spark(spark, cfg, job, steps, stop)
+
+    return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg
+
+
+def _run_entry(
+    call: Call, steps: Steps, folder: Path, entry: Entry, job: Job, events: int, seed: int
+) -> tuple[Verdict, Config]:
+    from twinrun.gallery.log import log_records
+
+    topics = {source.name: f"gallery_{source.name}" for source in job.sources}
+    with steps.doing("broker"):
+        servers = start_broker(broker_folder(folder)).bootstrap_servers
+        size = max(PER_MICRO_BATCH, -(-events // MOST_MICRO_BATCHES))
+        free, fixed = _own_folder(folder, servers, size, little=events <= FEW_EVENTS)
+        places = tuple(f"sources.{source}.topic={topic}" for source, topic in topics.items())
+        cfg = Call(call.out, call.conf_file, (*free, *call.overrides)).config((*fixed, *places))
+        options = cfg.kafka.confluent_options()
+        for topic in topics.values():
+            create_topic(servers, topic, PARTITIONS, options)
+        steps.details.append(f"{servers}, {plural(len(topics), 'topic')} with {PARTITIONS} partitions")
+    with steps.doing("produce") as say:
+        for source, topic in topics.items():
+            log = entry.logs[source](seed, events)
+            sent = produce(log_records(log), topic, options, on_progress=lambda n: say(f"{n.acked:,} records"))
+            steps.details.append(f"{sent.acked:,} records of {source}, made from seed {seed}, as they became known")
+
+    def work(spark: SparkSession, stop: threading.Event) -> Verdict:
+        return _on_spark(spark, cfg, job, steps, stop)
+
+    return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg
+
+
+def _stopped(folder: Path) -> None:
+    stop_broker(broker_folder(folder))
 
 
 def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
     from twinrun.explain.verify import verify
     from twinrun.history.attach import with_history
-    from twinrun.produce.flights import write_weather
 
-    with steps.doing("weather"):
-        write_weather(spark, cfg.tables["weather"].path)
-        steps.details.append("the static table, hourly")
     with steps.doing("ingest") as say:
-        _tell(steps, runner("streaming.ingest")(spark, cfg, job.sources[0], stop, _shown(say)), "landed in bronze")
+        for source in job.sources:
+            _tell(steps, runner("streaming.ingest")(spark, cfg, source, stop, _shown(say)), "landed in bronze")
     _go_on(stop)
     with steps.doing("stream") as say:
         done = runner("streaming.runner")(spark, cfg, job, None, stop, _shown(say))

@@ -10,6 +10,8 @@ import typer
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named
 from twinrun.cli.output import columns
+from twinrun.cli.reread import read_verdict
+from twinrun.cli.verify import report_folder
 from twinrun.config.model import Config
 from twinrun.errors import EXIT_ERROR, EXIT_OK, InputError
 from twinrun.events.source import Source
@@ -50,7 +52,10 @@ def listed(call: Call) -> int:
     none = f"{cfg.file} lists {plural(len(files), 'job')}, and none of them can be used" if files else ""
     lines = columns(rows, indent="") if len(rows) > 1 else [none or f"{cfg.file} lists no job"]
     lines += [f"{name} cannot be used: {problem}" for name, problem in problems.items() if problem]
-    payload = [{"name": f.name, "file": f.path, "problem": problems[f.name], **_contract(cfg, f.job)} for f in files]
+    payload = [
+        {"name": f.name, "file": f.path, "problem": problems[f.name], **_contract(cfg, f.job), **_last(cfg, f.job)}
+        for f in files
+    ]
     call.out.result({"jobs": payload}, lines)
     return EXIT_ERROR if any(problems.values()) else EXIT_OK
 
@@ -71,6 +76,30 @@ def _problem(file: JobFile) -> str:
 
 def _row(name: str, job: Job) -> tuple[str, ...]:
     return name, job.shape, job.emit, ", ".join(source.name for source in job.sources), ", ".join(job.keys)
+
+
+def _last(cfg: Config, job: Job | None) -> dict[str, Any]:
+    """What the last verify said whose report stands in the configuration's folder; null where there is none."""
+    if job is None:
+        return {}
+    file = report_folder(cfg, job.job_name) / "report.json"
+    if not file.exists():
+        return {"last_verdict": None}
+    try:
+        verdict = read_verdict(file)
+    except InputError as error:
+        return {"last_verdict": {"report": file, "problem": error.sentence()}}
+    return {
+        "last_verdict": {
+            "report": file,
+            "outcome": verdict.outcome,
+            "exit_code": verdict.exit_code,
+            "taken_at_ms": verdict.cut.taken_at_ms,
+            "rows_compared": verdict.rows_compared,
+            "rows_unexplained": verdict.rows_unexplained,
+            "causes": {cause.cause: cause.rows for cause in verdict.causes},
+        }
+    }
 
 
 def _contract(cfg: Config, job: Job | None) -> dict[str, Any]:

@@ -69,16 +69,16 @@ def commands_page() -> list[str]:
         *paragraph(
             "The other pages: [what `--json` prints](reference_json.md), [a verdict as JSON](reference_verdict.md), "
             "[keys of the configuration](reference_configuration.md), [the Python API](reference_api.md). What each "
-            "command does with the data: [how_it_works.md](how_it_works.md) and [operations.md](operations.md)."
+            "command does with the data: [how_it_works.md](how_it_works.md) and [operations.md](operations.md). Every "
+            "command has these options:"
         ),
-        "",
-        "Every command has these options:",
         "",
         *table(("option", "meaning"), [*shared, ("`--help`, `-h`", "Show the command with its options.")]),
         "",
-        "`twinrun --version` prints the version. An argument in capitals must be given, unless it stands in brackets.",
-        "",
-        "Exit codes; what 1 means for each command: [operations.md](operations.md#exit-codes).",
+        *paragraph(
+            "`twinrun --version` prints the version. An argument in capitals must be given, unless it stands in "
+            "brackets. Exit codes; what 1 means for each command: [operations.md](operations.md#exit-codes)."
+        ),
         "",
         *table(("exit code", "meaning"), [(f"`{code}`", text) for code, text in codes]),
     ]

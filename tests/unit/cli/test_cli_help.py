@@ -21,6 +21,7 @@ ALL = [
     "compare",
     "demo",
     "doctor",
+    "gallery",
     "heal",
     "history",
     "ingest",

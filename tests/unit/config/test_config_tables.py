@@ -14,6 +14,7 @@ from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.config.sections import Broker, Stream, Verify
 from twinrun.errors import ConfigError
+from twinrun.gallery.entries import ENTRIES
 
 ROOT = Path(__file__).resolve().parents[3]
 KAFKA_ENV = {"KAFKA_BOOTSTRAP_SERVERS": "b:9093", "KAFKA_USERNAME": "me", "KAFKA_PASSWORD": "hunter2"}
@@ -139,7 +140,8 @@ def test_the_shipped_configurations_load() -> None:
     cluster = load_config(ROOT / "conf/cluster.yaml", (), KAFKA_ENV)
 
     names = ["departures_per_hour", "delayed_departures", "carrier_delays", "carrier_sessions", "route_totals"]
-    assert list(local.jobs) == names
+    assert list(local.jobs) == [*names, *(entry.job for entry in ENTRIES)]
+    assert local.source("web_events").topic == "web_events"
     assert all(binding.path.is_file() for binding in local.jobs.values())
     assert (local.sources["flights"].topic, local.tables["weather"].format) == ("flights", "delta")
     assert local.warehouse == f"{ROOT}/.data/warehouse"

@@ -18,6 +18,7 @@ from pyspark.sql.types import StructType
 
 from twinrun.errors import JobError
 from twinrun.events.decode import decode, decoder_fingerprint
+from twinrun.gallery.entries import ENTRIES
 from twinrun.job.check import definition_problems
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
@@ -25,16 +26,19 @@ from twinrun.produce.flights import flight_events, flight_records
 from twinrun.quality.expect import declared_expectations
 
 NAMES = ["carrier_delays", "carrier_sessions", "delayed_departures", "departures_per_hour", "route_totals"]
+GALLERY = [entry.job for entry in ENTRIES]
 JOBS = Path(__file__).parents[3] / "jobs"
 WEATHER = "origin STRING, hour TIMESTAMP, temp DOUBLE, wind_speed DOUBLE, visib DOUBLE, precip DECIMAL(5,2)"
 EARLIEST = date(2013, 12, 7)
 
 
 def test_every_shipped_job_is_tested_here() -> None:
-    assert sorted(path.stem for path in JOBS.glob("*.py") if path.stem != "sources") == NAMES
+    shown = {entry.job for entry in ENTRIES}
+    assert shown.isdisjoint(NAMES)
+    assert {path.stem for path in JOBS.glob("*.py") if not path.stem.startswith("sources")} == {*NAMES, *shown}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *GALLERY])
 def test_the_definition_is_sound(name: str, load) -> None:
     job: Job = load(name)
     assert definition_problems(job) == []
@@ -44,6 +48,16 @@ def test_the_definition_is_sound(name: str, load) -> None:
 
 def test_shapes_cover_the_contract(load) -> None:
     assert [load(name).shape for name in NAMES] == ["sliding", "session", "stateless", "tumbling", "latest"]
+    assert {load(name).shape for name in GALLERY} == {"sliding", "session", "stateless", "tumbling", "latest"}
+
+
+def test_jobs_on_one_topic_decode_it_alike_and_describe_its_fields(load) -> None:
+    """They share one table of events by the name of the source; lateness and distinct are each job's own."""
+    sources = [source for name in GALLERY for source in load(name).sources]
+    for name in {source.name for source in sources}:
+        assert len({decoder_fingerprint(source) for source in sources if source.name == name}) == 1
+    for source in sources:
+        assert f"{source.event_time} BIGINT NOT NULL COMMENT" in source.schema
 
 
 def test_all_jobs_decode_the_same_events(load) -> None:
@@ -54,7 +68,7 @@ def test_all_jobs_decode_the_same_events(load) -> None:
     assert decoder_fingerprint(replace(sources[0], max_ahead="2 hours")) != decoder_fingerprint(sources[0])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "session_durations"])
 def test_a_job_file_stays_cheap_to_load(name: str) -> None:
     """Great Expectations takes seconds to import: a job file may need it only when it is asked."""
     load = f"from twinrun.job.loader import load_job; load_job(Path({str(JOBS / name) + '.py'!r}))"
@@ -68,7 +82,7 @@ def columns_of(expectations: list[Any]) -> set[str]:
     return {str(name) for name in named}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *GALLERY])
 def test_plan_and_expectations_fit_the_result(name: str, load, spark_session: SparkSession) -> None:
     job: Job = load(name)
     result = check_job(spark_session, job, {"weather": StructType.fromDDL(WEATHER)})

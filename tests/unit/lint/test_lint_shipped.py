@@ -26,6 +26,18 @@ WEATHER = "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, p
         ("carrier_delays", ["TR201", "TR202", "TR233"]),
         ("carrier_sessions", ["TR201", "TR202"]),
         ("route_totals", []),
+        ("receipts", []),
+        ("page_load_times", ["TR201", "TR202", "TR203"]),
+        ("button_clicks", ["TR201", "TR202"]),
+        ("user_activity_hourly", ["TR201", "TR202"]),
+        ("service_metrics", ["TR201", "TR202"]),
+        ("page_visits", ["TR201", "TR203"]),
+        ("page_visits_final", ["TR201", "TR202", "TR203"]),
+        ("error_alerts", ["TR201"]),
+        ("error_alerts_audit", ["TR201", "TR202"]),
+        ("department_tally", ["TR201"]),
+        ("market_orders_daily", []),
+        ("session_durations", ["TR201", "TR202", "TR305"]),
     ],
 )
 def test_the_shipped_jobs_have_notes_only(spark_session: SparkSession, name: str, expected: list[str]) -> None:

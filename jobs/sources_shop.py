@@ -1,0 +1,30 @@
+"""The sources of the jobs about a shop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twinrun import Source
+
+ORDERS = Source(
+    "orders",
+    schema="""
+        order_id STRING NOT NULL COMMENT 'names the order; a till that sends it again keeps it',
+        ordered_at BIGINT NOT NULL COMMENT 'when it was paid, UTC epoch milliseconds',
+        customer_id STRING NOT NULL,
+        market STRING NOT NULL COMMENT 'regional market, such as berlin',
+        department STRING NOT NULL,
+        pieces INT NOT NULL COMMENT 'number of things bought',
+        cents BIGINT NOT NULL COMMENT 'paid, in hundredths of a euro'""",
+    event_time="ordered_at",
+    lateness="1 hour",
+    id=["order_id"],
+    ranges={"pieces": (1, 1_000), "cents": (1, 100_000_000)},
+)
+"""Orders of all markets. A till without network sends its orders when it is back."""
+
+ORDERS_OF_ANY_AGE = replace(ORDERS, lateness=None)
+"""The same without a watermark: for jobs that drop nothing and keep the state of every key."""
+
+ORDERS_ONCE = replace(ORDERS, lateness="5 days", distinct=["order_id"])
+"""Each order once: a copy that comes within five days is dropped, and an order more than five days late with it."""

@@ -1,0 +1,234 @@
+"""What each job of the gallery must give, in polars over whole numbers, with nothing of the jobs.
+
+An oracle has two steps, so that late events can be left out in between: each event once for each row that it belongs to
+(``place``), and the rows of what was placed (``tally``). Times are epoch milliseconds, shares ten-thousandths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+TEXT, WHOLE = pl.String, pl.Int64
+FIELDS: dict[str, dict[str, pl.DataType]] = {
+    "web_events": {
+        **dict.fromkeys(("event_id", "user_id", "agent_class", "page", "kind", "button"), TEXT()),
+        **dict.fromkeys(("at", "load_ms"), WHOLE()),
+        "shown": pl.List(TEXT),
+    },
+    "orders": {
+        **dict.fromkeys(("order_id", "customer_id", "market", "department"), TEXT()),
+        **dict.fromkeys(("ordered_at", "pieces", "cents"), WHOLE()),
+    },
+    "service_logs": {**dict.fromkeys(("line_id", "application", "level", "message"), TEXT()), "logged_at": WHOLE()},
+    "service_requests": {
+        **dict.fromkeys(("request_id", "service", "instance"), TEXT()),
+        **dict.fromkeys(("served_at", "status", "latency_us"), WHOLE()),
+    },
+}
+Step = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """One job by the rules of its business; ``lateness_ms`` is None where nothing can be late.
+
+    ``moves``: which events move the watermark. ``final``: rows come once, when their window is over.
+    """
+
+    source: str
+    keys: tuple[str, ...]
+    place: Step
+    tally: Step
+    lateness_ms: int | None = None
+    final: bool = True
+    moves: pl.Expr | bool = True
+
+
+def in_windows(length_ms: int, slide_ms: int | None = None) -> Step:
+    """Each event once for each window that holds it, by whole numbers alone."""
+    step_ms = slide_ms or length_ms
+
+    def place(events: pl.DataFrame) -> pl.DataFrame:
+        newest = pl.col("event_ms") // step_ms * step_ms
+        starts = pl.concat_list([newest - back * step_ms for back in range(length_ms // step_ms)])
+        placed = events.with_columns(starts.alias("window_start")).explode("window_start", empty_as_null=True)
+        return placed.with_columns((pl.col("window_start") + length_ms).alias("window_end"))
+
+    return place
+
+
+def share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    """Ten-thousandths, a half up, null of nothing."""
+    return pl.when(whole > 0).then((2 * 10_000 * part.cast(WHOLE) + whole) // (2 * whole))
+
+
+def grouped(*keys: str, **columns: pl.Expr) -> Step:
+    return lambda placed: placed.group_by([*keys]).agg(**columns)
+
+
+def _views(step: Step) -> Step:
+    return lambda events: step(events.filter(pl.col("kind") == "view"))
+
+
+def _shown_or_clicked(events: pl.DataFrame) -> pl.DataFrame:
+    is_view = pl.col("kind") == "view"
+    each = events.with_columns(pl.when(is_view).then("shown").otherwise(pl.concat_list("button")).alias("button"))
+    return in_windows(HOUR_MS)(each.explode("button", empty_as_null=True))
+
+
+def _load_times(placed: pl.DataFrame) -> pl.DataFrame:
+    load = pl.col("load_ms")
+    quantiles = {f"p{p}_ms": load.quantile(p / 100, "linear") for p in (50, 95)}
+    rows = grouped(*_PAGE, views=pl.len(), **quantiles, max_ms=load.max(), slow=(load > 2_000).sum(), n=load.count())
+    return rows(placed).with_columns(share_slow=share(pl.col("slow"), pl.col("n").cast(WHOLE))).drop("slow", "n")
+
+
+def _button_clicks(placed: pl.DataFrame) -> pl.DataFrame:
+    is_view = pl.col("kind") == "view"
+    rows = grouped(*_BUTTON, shown=is_view.sum(), clicks=(~is_view).sum())(placed.drop("shown"))
+    return rows.with_columns(click_through=share(pl.col("clicks"), pl.col("shown").cast(WHOLE)))
+
+
+def _service_metrics(placed: pl.DataFrame) -> pl.DataFrame:
+    took = pl.col("latency_us")
+    rows = grouped(
+        *_SERVICE,
+        requests=pl.len(),
+        failed=(pl.col("status") >= 500).sum(),
+        instances=pl.col("instance").n_unique(),
+        mean_us=(2 * 1_000 * took.sum() + pl.len()) // (2 * pl.len()),
+        p99_us=took.quantile(0.99, "linear"),
+        max_us=took.max(),
+    )
+    return rows(placed)
+
+
+def _alerts(placed: pl.DataFrame) -> pl.DataFrame:
+    error = pl.col("level") == "ERROR"
+    rows = grouped(
+        *_APPLICATION,
+        errors=error.sum(),
+        lines=pl.len(),
+        first_error_at=pl.col("event_ms").filter(error).min(),
+        last_error_at=pl.col("event_ms").filter(error).max(),
+    )
+    return rows(placed).filter(pl.col("errors") >= 5)
+
+
+def _receipts(events: pl.DataFrame) -> pl.DataFrame:
+    once = events.unique("order_id", keep="first", maintain_order=True)
+    cents = pl.col("cents")
+    return once.select(
+        "order_id",
+        "ordered_at",
+        "customer_id",
+        "market",
+        (pl.col("market").str.to_uppercase() + " / " + pl.col("order_id")).alias("receipt"),
+        "pieces",
+        cents.alias("total"),
+        ((2 * 19 * cents + 119) // (2 * 119)).alias("tax"),
+    )
+
+
+def _local_days(events: pl.DataFrame) -> pl.DataFrame:
+    zones = {"berlin": "Europe/Berlin", "sydney": "Australia/Sydney", "kathmandu": "Asia/Kathmandu"}
+    zones |= {"kiritimati": "Pacific/Kiritimati", "new_york": "America/New_York"}
+    utc = pl.from_epoch("ordered_at", "ms").dt.replace_time_zone("UTC")
+    parts = [
+        events.filter(pl.col("market") == market).with_columns(
+            local_date=utc.dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d")
+        )
+        for market, zone in zones.items()
+    ]
+    return pl.concat(parts)
+
+
+def _sessions(events: pl.DataFrame) -> pl.DataFrame:
+    """A session begins where the event before is more than the gap away: those that touch are one."""
+    gap_ms = 30 * MINUTE_MS
+    ordered = events.sort("user_id", "event_ms", "offset")
+    begins = pl.col("event_ms").diff().over("user_id").fill_null(gap_ms + 1) > gap_ms
+    numbered = ordered.with_columns(begins.cast(WHOLE).cum_sum().over("user_id").alias("session"))
+    times = pl.col("event_ms")
+    rows = numbered.group_by("user_id", "session", maintain_order=True).agg(
+        window_start=times.min(),
+        window_end=times.max() + gap_ms,
+        events=pl.len(),
+        duration_ms=times.max() - times.min(),
+        pages=pl.col("page").n_unique(),
+        entry_page=pl.col("page").first(),
+        exit_page=pl.col("page").last(),
+        converted=(pl.col("button") == "buy").any(),
+    )
+    return rows.drop("session")
+
+
+_PAGE = ("page", "window_start", "window_end")
+_BUTTON = ("page", "button", "agent_class", "window_start", "window_end")
+_USER = ("user_id", "window_start", "window_end")
+_SERVICE = ("service", "window_start", "window_end")
+_APPLICATION = ("application", "window_start", "window_end")
+_DEPARTMENT = ("department", "window_start", "window_end")
+_QUARTERS = (15 * MINUTE_MS, 5 * MINUTE_MS)
+_VIEW = pl.col("kind") == "view"
+_activity = grouped(
+    *_USER,
+    views=_VIEW.sum(),
+    clicks=(~_VIEW).sum(),
+    pages=pl.col("page").n_unique(),
+    first_at=pl.col("event_ms").min(),
+    last_at=pl.col("event_ms").max(),
+)
+_visits = grouped(*_PAGE, visits=pl.len(), visitors=pl.col("user_id").n_unique())
+_tally = grouped(*_DEPARTMENT, orders=pl.len(), pieces=pl.col("pieces").sum(), cents=pl.col("cents").sum())
+_daily = grouped(
+    "market",
+    "local_date",
+    orders=pl.len(),
+    cents=pl.col("cents").sum(),
+    largest_cents=pl.col("cents").max(),
+    first_at=pl.col("event_ms").min(),
+    last_at=pl.col("event_ms").max(),
+)
+_web = ("web_events", ("page", "window_start"), _views(in_windows(*_QUARTERS)), _visits, 10 * MINUTE_MS)
+_logs = ("service_logs", ("application", "window_start"), in_windows(5 * MINUTE_MS, MINUTE_MS), _alerts, 30_000)
+
+ORACLES = {
+    "receipts": Oracle("orders", ("order_id",), lambda events: events, _receipts),
+    "page_load_times": Oracle(
+        "web_events",
+        ("page", "window_start"),
+        _views(in_windows(10 * MINUTE_MS)),
+        _load_times,
+        10 * MINUTE_MS,
+        moves=_VIEW,
+    ),
+    "button_clicks": Oracle(
+        "web_events",
+        ("page", "button", "agent_class", "window_start"),
+        _shown_or_clicked,
+        _button_clicks,
+        10 * MINUTE_MS,
+    ),
+    "user_activity_hourly": Oracle(
+        "web_events", ("user_id", "window_start"), in_windows(HOUR_MS), _activity, 10 * MINUTE_MS
+    ),
+    "service_metrics": Oracle(
+        "service_requests", ("service", "window_start"), in_windows(10_000), _service_metrics, 5_000
+    ),
+    "page_visits": Oracle(*_web, final=False, moves=_VIEW),
+    "page_visits_final": Oracle(*_web, moves=_VIEW),
+    "error_alerts": Oracle(*_logs, final=False),
+    "error_alerts_audit": Oracle(*_logs),
+    "department_tally": Oracle(
+        "orders", ("department", "window_start"), in_windows(*_QUARTERS), _tally, HOUR_MS, final=False
+    ),
+    "market_orders_daily": Oracle("orders", ("market", "local_date"), _local_days, _daily),
+    "session_durations": Oracle(
+        "web_events", ("user_id", "window_start"), lambda events: events, _sessions, 20 * MINUTE_MS
+    ),
+}

@@ -1,0 +1,141 @@
+"""``gallery`` lists the use cases, their page is what the jobs say, and ``demo JOB`` and ``jobs`` know of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from verdicts import verdict
+
+from twinrun.broker.process import BrokerInfo
+from twinrun.cli import demo, gallery
+from twinrun.gallery.entries import ENTRIES
+from twinrun.produce.counts import ProduceSummary
+from twinrun.report.write import write_report
+from twinrun.results.run import RunSummary
+
+ROOT = Path(__file__).resolve().parents[3]
+JOBS = [entry.job for entry in ENTRIES]
+
+
+@pytest.fixture
+def checkout(project: Path) -> Path:
+    """The project of the test with the configuration and the jobs of the checkout."""
+    for name in ("conf", "jobs"):
+        shutil.rmtree(project / name)
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return project
+
+
+@pytest.fixture
+def steps(checkout: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Stand-ins for broker, producer, runners and verify, and what they were given."""
+    seen: dict[str, Any] = {"done": [], "records": {}}
+
+    def produce(records: Any, topic: str, options: Any, *, on_progress: Any) -> ProduceSummary:
+        seen["records"][topic] = list(records)
+        return ProduceSummary(1, len(seen["records"][topic]), 0, None, 1.0, {0: 1})
+
+    def runner(module: str) -> Any:
+        def run(spark: Any, cfg: Any, target: Any, *rest: Any) -> RunSummary:
+            seen["done"].append(module)
+            seen["cfg"] = cfg
+            return RunSummary(module, "x", "r", 60, "/t", 1, 5)
+
+        return run
+
+    monkeypatch.setattr(demo, "start_broker", lambda at: BrokerInfo("127.0.0.1:50000", 77, at, at / "broker.log"))
+    monkeypatch.setattr(demo, "stop_broker", lambda _: seen["done"].append("stop"))
+    monkeypatch.setattr(demo, "create_topic", lambda _, topic, *__: seen["done"].append(topic))
+    monkeypatch.setattr(demo, "produce", produce)
+    monkeypatch.setattr(demo, "runner", runner)
+    monkeypatch.setattr("twinrun.cli.runs.runner", runner)
+    monkeypatch.setattr("twinrun.explain.verify.verify", lambda spark, cfg, job, **_: verdict(job=job.job_name))
+    monkeypatch.setattr("twinrun.history.attach.with_history", lambda _, __, found: found)
+    return seen
+
+
+def test_the_gallery_lists_every_job_by_its_question_with_its_shape(run: Any, checkout: Path) -> None:
+    found = json.loads(run("gallery", "--json").out)["gallery"]
+    assert [each["job"] for each in found] == JOBS
+    assert {each["shape"] for each in found} == {"stateless", "tumbling", "sliding", "session", "latest"}
+    lines = run("gallery").out.splitlines()
+    assert lines[0] == ENTRIES[0].question
+    assert lines[1].strip() == "receipts (stateless, final): twinrun demo receipts"
+    assert len(lines) == 2 * len(JOBS)
+
+
+def test_elsewhere_the_questions_are_told_and_where_the_jobs_are(run: Any, project: Path) -> None:
+    done = run("gallery")
+    assert done.code == 0
+    assert done.out.splitlines()[1].strip() == "receipts"
+    assert "the checkout of twinrun has them all" in done.out
+
+
+def test_the_committed_page_is_what_the_jobs_say() -> None:
+    page = gallery.gallery_page(ROOT)
+    assert (ROOT / gallery.PAGE).read_text(encoding="utf-8") == page, "write it anew: python -m twinrun.cli.gallery"
+    assert all(f"## {job}\n\n> " in page for job in JOBS)
+
+
+def test_a_demo_of_the_gallery_sends_its_log_and_takes_every_step(
+    run: Any, steps: dict[str, Any], checkout: Path
+) -> None:
+    done = run("demo", "error_alerts", "--events", "300", "--seed", "5", "--json")
+    found = json.loads(done.out)
+
+    assert (found["job"], found["events"], found["seed"]) == ("error_alerts", 300, 5)
+    assert steps["done"] == [*("gallery_service_logs", "streaming.ingest", "streaming.runner", "batch.runner", "stop")]
+    assert len(steps["records"]["gallery_service_logs"]) >= 300
+    cfg, folder = steps["cfg"], str(checkout / ".data/gallery/error_alerts")
+    assert cfg.source("service_logs").topic == "gallery_service_logs"
+    assert all(place.startswith(folder) for place in (cfg.warehouse, cfg.checkpoints, cfg.report.folder))
+    assert (checkout / ".data/gallery/error_alerts/reports/error_alerts/report.html").exists()
+    assert done.code == found["exit_code"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "fix"),
+    [
+        (["page_visit"], "the gallery has no job 'page_visit'", "write page_visits"),
+        (["carrier_delays"], "the gallery has no job 'carrier_delays'", "twinrun gallery lists them"),
+        (["receipts", "--days", "3"], "--days is of real flights", "write --events"),
+        (["--seed", "3"], "--events and --seed are of made-up events", "name a job of twinrun gallery"),
+        (["receipts", "--events", "5"], "Invalid value for '--events'", "twinrun demo --help"),
+    ],
+)
+def test_a_demo_that_cannot_be_is_refused_before_anything_starts(
+    run: Any, steps: dict[str, Any], words: list[str], found: str, fix: str
+) -> None:
+    done = run("demo", *words)
+    assert done.code == 2
+    assert found in done.err
+    assert fix in done.err
+    assert steps["done"] == []
+
+
+def test_a_job_that_reads_a_source_without_a_log_is_refused(run: Any, steps: dict[str, Any], checkout: Path) -> None:
+    shutil.copy(checkout / "jobs/service_metrics.py", checkout / "jobs/receipts.py")
+    done = run("demo", "receipts")
+    assert done.code == 2
+    assert "receipts reads service_requests, of which the gallery has no log" in done.err
+    assert steps["done"] == []
+
+
+def test_jobs_lists_the_last_verdict_of_each_job(run: Any, checkout: Path) -> None:
+    folder = checkout / ".data/reports"
+    write_report(verdict(job="receipts", exit_code=1, outcome="stale", problems=("p",)), folder / "receipts")
+    (folder / "page_visits").mkdir()
+    (folder / "page_visits/report.json").write_text("{", encoding="utf-8")
+
+    jobs = {each["name"]: each for each in json.loads(run("jobs", "--json").out)["jobs"]}
+
+    assert set(JOBS) < set(jobs)
+    last = jobs["receipts"]["last_verdict"]
+    assert (last["outcome"], last["exit_code"]) == ("stale", 1)
+    assert "it is not a JSON report" in jobs["page_visits"]["last_verdict"]["problem"]
+    assert jobs["error_alerts"]["last_verdict"] is None
+    assert (jobs["page_visits"]["shape"], jobs["page_visits"]["slide"]) == ("sliding", "5 minutes")

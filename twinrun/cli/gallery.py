@@ -1,0 +1,106 @@
+"""``twinrun gallery``: the jobs that show a use case each, by the question that they answer; and their page."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import typer
+
+from twinrun.cli.call import Call, command
+from twinrun.config.load import load_config
+from twinrun.errors import EXIT_OK
+from twinrun.events.source import Source
+from twinrun.gallery.entries import ENTRIES, Entry
+from twinrun.job.job import Job
+from twinrun.job.loader import load_job
+
+commands = typer.Typer()
+PAGE = "docs/gallery.md"
+_INTRODUCTION = """
+Look for the question that is nearest to yours, run its job, and start from its file. Each job is one function
+that runs in both modes; what the stream loses against the batch is counted and proven. The logs are made from
+a seed and have four chapters, quarters of their time: events as they should be; some that come far too late;
+some that are sent twice; some that are broken. `tests/integration/test_gallery.py` runs each job on such a
+log and holds both results against oracles in polars.
+"""
+
+
+@command(commands, "gallery", "twinrun gallery")
+def gallery(call: Call) -> int:
+    """List the jobs that show a use case each, by the question that they answer."""
+    cfg = call.config_if_any()
+    bound = {} if cfg is None else {e.job: load_job(cfg.jobs[e.job].path) for e in ENTRIES if e.job in cfg.jobs}
+    lines = []
+    for entry in ENTRIES:
+        job = bound.get(entry.job)
+        lines += [entry.question, f"    {entry.job}" + (f" ({grain(job)}): twinrun demo {entry.job}" if job else "")]
+    if len(bound) < len(ENTRIES):
+        lines.append("Those without a command are not in this configuration; the checkout of twinrun has them all.")
+    call.out.result({"gallery": [_payload(entry, bound.get(entry.job)) for entry in ENTRIES]}, lines)
+    return EXIT_OK
+
+
+def grain(job: Job) -> str:
+    """Shape, window and emit mode of a job in words."""
+    lengths = [f"{part} {value}" for part in ("window", "slide", "gap") if (value := getattr(job, part))]
+    return ", ".join([job.shape, *lengths, job.emit])
+
+
+def _payload(entry: Entry, job: Job | None) -> dict[str, Any]:
+    about = {} if job is None else {"shape": job.shape, "window": job.window, "slide": job.slide, "gap": job.gap}
+    more = {} if job is None else {"emit": job.emit, "keys": job.keys}
+    return {"job": entry.job, "question": entry.question, "sources": list(entry.logs), **about, **more}
+
+
+def gallery_page(root: Path) -> str:
+    """The text of `PAGE`, made from the jobs of a checkout. No Spark."""
+    cfg = load_config(root / "conf/local.yaml", env={})
+    lines = [
+        "# The gallery: a job for each use case",
+        "",
+        "<!-- Made from the jobs by: python -m twinrun.cli.gallery. Change the jobs, not this page. -->",
+        "",
+        *wrap(_INTRODUCTION.strip(), 120),
+        "",
+        "```bash",
+        "twinrun gallery",
+        f"twinrun demo {ENTRIES[1].job} --events 5000 --seed 2",
+        "```",
+    ]
+    for entry in ENTRIES:
+        job = load_job(cfg.jobs[entry.job].path)
+        lines += ["", f"## {entry.job}", "", f"> {entry.question}", "", *_told(root, cfg.jobs[entry.job].path, job)]
+    return "\n".join([*lines, ""])
+
+
+def _told(root: Path, path: Path, job: Job) -> list[str]:
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    sources = "; ".join(f"`{source.name}`, by `{source.event_time}`, {_lateness(source)}" for source in job.sources)
+    keys = ", ".join(f"`{key}`" for key in job.keys)
+    return [
+        *said.strip().replace("``", "`").splitlines(),
+        "",
+        f"* {grain(job)}; a row per {keys}",
+        f"* reads {sources}",
+        f"* `{path.relative_to(root)}`; run it: `twinrun demo {job.job_name}`",
+    ]
+
+
+def _lateness(source: Source) -> str:
+    told = f"lateness {source.lateness}" if source.lateness else "no watermark"
+    return f"{told}, copies of `{', '.join(source.distinct)}` dropped" if source.distinct else told
+
+
+def main() -> int:
+    """Write the page anew into the checkout that this file is of."""
+    root = Path(__file__).resolve().parents[2]
+    (root / PAGE).write_text(gallery_page(root), encoding="utf-8")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

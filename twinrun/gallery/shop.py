@@ -1,0 +1,54 @@
+"""Orders of a shop.
+
+They are of five markets over ten days that hold one day of 23 and one of 25 hours; times of day are each market's. A
+market without network sends its orders when it is back, two and a half to three days later.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from twinrun.gallery.draws import Draws
+from twinrun.gallery.log import log_of
+
+START_MS = 1_743_163_200_000
+"""2025-03-28 12:00 UTC: clocks go forward in Berlin on the 30th, and back in Sydney on 6 April."""
+DAYS = 10
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_RUSH = (1, 1, 1, 1, 1, 2, 3, 5, 6, 6, 7, 9, 9, 7, 6, 7, 9, 12, 12, 9, 6, 4, 2, 1)
+_MARKETS = {"berlin": 1, "new_york": -4, "sydney": 11, "kathmandu": 5, "kiritimati": 14}
+"""Markets with about how many hours they are ahead of UTC: only for when people buy."""
+_DEPARTMENTS = ("grocery", "clothing", "garden", "toys", "books")
+
+
+def orders(seed: int, n: int) -> pd.DataFrame:
+    """A log of ``n`` orders; see `twinrun.gallery.log.log_of` for its columns."""
+    draws = Draws(seed, "shop", n)
+    markets = draws.chosen("market", tuple(_MARKETS), (8, 6, 4, 1, 1))
+    ahead = np.select([markets == name for name in _MARKETS], list(_MARKETS.values()), 0)
+    rushed = draws.times("at", START_MS, _HOUR_MS, [_RUSH[(12 + hour) % 24] for hour in range(24 * DAYS)])
+    # What is drawn is the local time: the rush of a market is at its own evening.
+    at = START_MS + (rushed - ahead * _HOUR_MS - START_MS) % (DAYS * _DAY_MS)
+    order = np.argsort(at, kind="stable")
+    pieces = draws.along("pieces", (1, 1, 2, 3, 5, 30))
+    events = pd.DataFrame(
+        {
+            "order_id": [f"o{number}" for number in range(n)],
+            "ordered_at": at,
+            "customer_id": pd.Series(draws.hot("customer", max(5, n // 8))).map("c{:05d}".format),
+            "market": markets,
+            "department": draws.chosen("department", _DEPARTMENTS, (12, 6, 3, 2, 2)),
+            "pieces": pieces,
+            "cents": pieces * draws.along("cents", (99, 450, 1_200, 3_000, 25_000)),
+        }
+    )
+    return log_of(
+        events.iloc[order].reset_index(drop=True),
+        draws,
+        key="customer_id",
+        identity="order_id",
+        time="ordered_at",
+        delay_ms=draws.along("delay", (300, 900, 4_000, 600_000)),
+        late_ms=draws.whole("offline", 5 * _DAY_MS // 2, 3 * _DAY_MS),
+    )
