@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from twinrun.config.problems import Problem, several
 from twinrun.config.values import EmptySection, Name, NotNegative, TablePath, Topic
 from twinrun.durations import parse_ms
 
+_COLUMN = re.compile(r"\s*\w+\s+(string|bigint|int)\s*", re.IGNORECASE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,8 +57,11 @@ class ExternalBinding(BaseModel):
         A Delta or Parquet table. Or else:
     topic : str
         A Kafka topic with one JSON object per record.
-    key : {"none", "json"}
-        ``json``: the record's key is a JSON object that holds key columns of the result.
+    key : {"none", "json", "kafka-streams"}
+        ``json``: the record's key is a JSON object that holds key columns of the result. ``kafka-streams``: it is that
+        of a time window of Kafka Streams, the bytes of the key and the window's start.
+    key_schema : str or None
+        With ``kafka-streams``: column and type of the bytes before the start, such as ``shop STRING``.
     time_format : {"epoch_ms", "iso8601"}
         How the records write timestamps.
     rows : {"append", "latest"} or None
@@ -88,7 +93,8 @@ class ExternalBinding(BaseModel):
     table: TablePath | None = None
     format: Literal["delta", "parquet"] = "delta"
     topic: Topic | None = None
-    key: Literal["none", "json"] = "none"
+    key: Literal["none", "json", "kafka-streams"] = "none"
+    key_schema: str | None = None
     time_format: Literal["epoch_ms", "iso8601"] = "epoch_ms"
     rows: Literal["append", "latest"] | None = None
     ignore: list[str] = []
@@ -114,6 +120,15 @@ class ExternalBinding(BaseModel):
         if self.topic is not None and (self.types or self.naive_time_zone is not None):
             found = "types and naive_time_zone are for tables: records are read in the result's types"
             problems.append(Problem(("types" if self.types else "naive_time_zone",), found, fix="leave it out"))
+        if (self.key == "kafka-streams") != (self.key_schema is not None):
+            found = "key: kafka-streams and key_schema go together"
+            expected = "key_schema such as shop STRING, where records have the keys of Kafka Streams' windows"
+            problems.append(Problem(("key_schema",), found, expected))
+        elif self.key_schema is not None and _COLUMN.fullmatch(self.key_schema) is None:
+            found = f"key_schema: {self.key_schema!r} is no column with a type"
+            problems.append(Problem(("key_schema",), found, "one column that is STRING, BIGINT or INT"))
+        if self.key == "kafka-streams" and self.topic is None:
+            problems.append(Problem(("key",), "key: kafka-streams is for records of a topic", fix="leave it out"))
         if self.late_rule != "none" and self.lateness is None:
             problems.append(Problem(("late_rule",), "late_rule needs a lateness", fix="add lateness"))
         if problems:
@@ -124,6 +139,17 @@ class ExternalBinding(BaseModel):
     def place(self) -> str:
         """The table's reference or the topic's name."""
         return self.table or self.topic or ""
+
+    @property
+    def key_column(self) -> tuple[str, str]:
+        """Name and type of ``key_schema``, the type in small letters."""
+        name, _, dtype = (self.key_schema or "").strip().rpartition(" ")
+        return name.strip(), dtype.lower()
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether the records' keys hold key columns of the result, so that a deletion names its row by them."""
+        return self.key != "none"
 
     @property
     def lateness_ms(self) -> int | None:

@@ -38,6 +38,7 @@ def external_binding(cfg: Config, job: Job) -> ExternalBinding:
         *_wrong_restarts(binding, job),
         *_wrong_names(binding, job),
         *_wrong_types(binding),
+        *_wrong_key(binding, job),
     ]
     if problems:
         where = f"external.{name} in {cfg.file}"
@@ -188,6 +189,19 @@ def _wrong_names(binding: ExternalBinding, job: Job) -> list[str]:
     needed = [*job.keys, job.window_column] if job.windowed else job.keys
     problems += [f"{name} names a row of the result and cannot be ignored" for name in binding.ignore if name in needed]
     return problems
+
+
+def _wrong_key(binding: ExternalBinding, job: Job) -> list[str]:
+    """A key of Kafka Streams' windows that does not go with the result's."""
+    if binding.key != "kafka-streams":
+        return []
+    if not job.windowed:
+        return ["key: kafka-streams is for tumbling and sliding windows, and the job has none"]
+    name, _ = binding.key_column
+    others = [key for key in job.keys if key != job.window_column]
+    if name in others:
+        return []
+    return [f"key_schema names {name}, which is no key column of the result; it has {listed(others)}"]
 
 
 def _wrong_types(binding: ExternalBinding) -> list[str]:

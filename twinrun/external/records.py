@@ -22,6 +22,8 @@ from twinrun.events.exact import (
     wire_type,
 )
 from twinrun.events.json_ import decode_json
+from twinrun.external.windowed import JSON_KEY, WHY_NO_KEY, with_json_key
+from twinrun.job.job import Job
 
 ROW, RULE, REASON, TOMBSTONE = "row", "rule", "reason", "tombstone"
 PLACE = ("topic", "partition", "offset", "timestamp", "record_key")
@@ -30,7 +32,7 @@ Check = tuple[Column, Column, Column]
 
 
 def decode_records(
-    raw: DataFrame, schema: StructType, keys: list[str], binding: ExternalBinding, *, tombstones: bool
+    raw: DataFrame, schema: StructType, job: Job, binding: ExternalBinding, *, tombstones: bool
 ) -> DataFrame:
     """One row per record; lazy.
 
@@ -40,8 +42,8 @@ def decode_records(
         Columns of Spark's Kafka source: ``key, value, topic, partition, offset, timestamp``.
     schema : StructType
         Columns of the result, as the batch has them, less those that are not compared.
-    keys : list of str
-        Key columns; a record without one of them is malformed.
+    job : Job
+        With key columns; a record without one of them is malformed.
     tombstones : bool
         A null value deletes the row of the record's key; otherwise it is malformed.
 
@@ -52,15 +54,22 @@ def decode_records(
         null unless it can be read; of a tombstone the key columns alone), ``tombstone``, and ``rule`` and ``reason``,
         null for good records.
     """
-    times = _times(binding)
+    times, keys = _times(binding), job.keys
     wire = StructType([wire_field(f, wire_type(f.dataType, times)) for f in schema])
     place = [F.col(name) for name in PLACE]
-    records = raw.withColumn("record_key", F.col("key")).select(*place, "value")
     parts: dict[str, Column] = {}
     checks: list[Check] = []
-    if binding.key == "json":
+    raw = raw.withColumn("record_key", F.col("key"))
+    if binding.key == "kafka-streams":
+        raw = with_json_key(raw, binding, job)
+        place += [F.col(JSON_KEY), F.col(WHY_NO_KEY)]
+        says = F.concat(F.lit("the record's key is not that of a window: "), F.col(WHY_NO_KEY))
+        checks.append((F.col(WHY_NO_KEY).isNotNull(), F.lit("wrong_key"), says))
+    records = raw.select(*place, "value")
+    if binding.names_rows:
+        held = JSON_KEY if binding.key == "kafka-streams" else "record_key"
         of_keys = StructType([field for field in wire if field.name in keys])
-        keyed = records.withColumnRenamed("value", "_value").withColumn("value", F.col("record_key"))
+        keyed = records.withColumnRenamed("value", "_value").withColumn("value", F.col(held))
         keyed = decode_json(keyed, of_keys).withColumnsRenamed(
             {"_fields": "_key_fields", "_format_rule": "_key_rule", "_format_reason": "_key_reason"}
         )
@@ -79,7 +88,7 @@ def decode_records(
         differs = fields[name].isNotNull() & part.isNotNull() & (fields[name] != part)
         says = F.lit(f"field {name} is not what the record's key says")
         checks.append((differs, F.lit("key_differs"), says))
-    whole = ~deletes | F.lit(binding.key == "json")  # a tombstone has no columns but those of its key
+    whole = ~deletes | F.lit(binding.names_rows)  # a tombstone has no columns but those of its key
     for name in keys:
         says = F.lit(f"key column {name} is missing or null")
         checks.append((whole & cells[name].isNull(), F.lit("missing_field"), says))
@@ -88,6 +97,7 @@ def decode_records(
     row = F.struct(
         *[as_declared(cells[f.name], read[f.name].dataType, f.dataType, times).alias(f.name) for f in schema]
     )
+    place = [F.col(name) for name in PLACE]
     judged = decoded.select(*place, "value", row.alias(ROW), deletes.alias(TOMBSTONE), _first(checks).alias("_wrong"))
     return judged.select(
         *place,

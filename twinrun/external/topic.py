@@ -84,8 +84,8 @@ def read_result_topic(
         empty = spark.createDataFrame([], schema)
         _keep_malformed(spark, cfg, job, topic, None)
         return TopicResult(empty, 0, 0, 0, (), 0, Fields())
-    decoded = decode_records(raw, schema, job.keys, binding, tombstones=latest).localCheckpoint()
-    if latest and binding.key != "json":
+    decoded = decode_records(raw, schema, job, binding, tombstones=latest).localCheckpoint()
+    if latest and not binding.names_rows:
         decoded = _without_unclear(decoded, job).localCheckpoint()
     malformed = decoded.filter(F.col(RULE).isNotNull())
     good = decoded.filter(F.col(RULE).isNull())
@@ -146,7 +146,7 @@ def _latest(good: DataFrame, job: Job, binding: ExternalBinding) -> DataFrame:
 
     A tombstone names its row by the key columns in the record's key, or else by the bytes of the record's key.
     """
-    by_key = binding.key == "json"
+    by_key = binding.names_rows
     ranked = good if by_key else good.filter(~F.col(TOMBSTONE))
     newest = Window.partitionBy("partition", _ID).orderBy(F.col("offset").desc())
     ranked = ranked.withColumn(_ID, _row_id(job)).withColumn("_rank", F.row_number().over(newest))
@@ -197,7 +197,7 @@ def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: 
     found = {row["name"]: row["count"] for row in counted}
     if not total:
         return Fields()
-    in_key = set(job.keys) if binding.key == "json" else set()
+    in_key = set(job.keys) if binding.names_rows else set()
     absent = [f"no record has the field {name}" for name in wanted if name not in found and name not in in_key]
     known = {*wanted, *binding.ignore}
     foreign = [

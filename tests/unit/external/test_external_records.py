@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from twinrun import Job, Source
 from twinrun.config.external import ExternalBinding
 from twinrun.external.records import RULE, TOMBSTONE, decode_records
 from twinrun.external.topic import _latest, _without_unclear
+from twinrun.external.windowed import JSON_KEY, WHY_NO_KEY, with_json_key
 from twinrun.session.settings import with_settings
 
 T_MS = 1_357_466_400_000
@@ -51,7 +53,7 @@ def decoded(spark: SparkSession, pairs: list[Pair], tombstones: bool = False, **
     schema = StructType.fromDDL(SCHEMA)
     assert isinstance(schema, StructType)
     binding = ExternalBinding(topic="t", **declared)
-    return decode_records(raw, schema, JOB.keys, binding, tombstones=tombstones)
+    return decode_records(raw, schema, JOB, binding, tombstones=tombstones)
 
 
 MALFORMED: list[tuple[Pair, str, str]] = [
@@ -124,7 +126,7 @@ def test_no_value_of_another_engine_becomes_equal_by_being_rounded_cut_or_guesse
     schema = StructType.fromDDL(DEEP)
     assert isinstance(schema, StructType)
     binding = ExternalBinding(topic="t", time_format=time_format)  # type: ignore[arg-type]
-    decoded = decode_records(raw, schema, [], binding, tombstones=False)
+    decoded = decode_records(raw, schema, replace(JOB, keys=[]), binding, tombstones=False)
     assert [type(field.dataType) for field in decoded.schema["row"].dataType] == [type(f.dataType) for f in schema]  # type: ignore[attr-defined]
     shown = [RULE, "row.n", "row.a", F.unix_millis("row.w.start").alias("ms"), F.col("row.l").cast("string").alias("l")]
     with with_settings(spark_session, {"spark.sql.session.timeZone": "America/New_York"}):
@@ -198,3 +200,56 @@ def test_a_deletion_by_key_columns_names_one_row(spark_session: SparkSession) ->
 def test_a_null_value_deletes_only_where_the_latest_row_counts(spark_session: SparkSession, tombstones: bool) -> None:
     row = decoded(spark_session, [(b"k", None)], tombstones=tombstones).collect()[0]
     assert (row[TOMBSTONE], row[RULE]) == ((True, None) if tombstones else (False, "empty_value"))
+
+
+def test_keys_of_windows_of_kafka_streams_are_read_by_their_schema_and_wrong_ones_are_kept_with_a_reason(
+    spark_session: SparkSession,
+) -> None:
+    """The first key is one that Kafka Streams 4.3.1 wrote (make engines): shop-02, 2024-01-01 00:00."""
+    value = b'{"clicks": 18, "amount": "1.25"}'
+    real = bytes.fromhex("73686f702d30320000018cc251f400")
+    start = real[-8:]
+    wrong = [
+        (None, "it is null"),
+        (b"short", "it has 5 bytes"),
+        (b"\xff\xfe" + start, "not UTF-8"),
+        (b"a" + (1_704_067_200_001).to_bytes(8, "big"), "its window starts at 1704067200001 ms"),
+        (b"a" + (-60_000).to_bytes(8, "big", signed=True), "its window starts at -60000 ms"),
+    ]
+    declared = {"key": "kafka-streams", "key_schema": "page STRING"}
+    pairs = [(real, value), ("münchen".encode() + start, value), *((key, value) for key, _ in wrong)]
+    rows = decoded(spark_session, pairs, **declared).orderBy("offset").collect()
+    at = F.timestamp_millis(F.lit(1_704_067_200_000))
+    expected_at = spark_session.range(1).select(at).collect()[0][0]
+    assert [(row["row"]["page"], row["row"]["window_start"], row["row"]["clicks"]) for row in rows[:2]] == [
+        ("shop-02", expected_at, 18),
+        ("münchen", expected_at, 18),
+    ]
+    assert [row[RULE] for row in rows] == [None, None, *["wrong_key"] * len(wrong)]
+    assert all(says in row["reason"] for row, (_, says) in zip(rows[2:], wrong, strict=True))
+    # A value that says another page than the key, a deletion that names its row, and times as text.
+    other = decoded(
+        spark_session,
+        [(real, b'{"page": "x", "clicks": 1}'), (real, None)],
+        tombstones=True,
+        time_format="iso8601",
+        **declared,
+    )
+    told = other.orderBy("offset").collect()
+    assert [(row[RULE], row[TOMBSTONE]) for row in told] == [("key_differs", False), (None, True)]
+    assert (told[1]["row"]["page"], told[1]["row"]["window_start"]) == ("shop-02", expected_at)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "key"), [("BIGINT", (-7).to_bytes(8, "big", signed=True)), ("INT", (-7).to_bytes(4, "big", signed=True))]
+)
+def test_numbers_before_the_start_of_a_window_are_read_in_the_declared_width_or_refused(
+    spark_session: SparkSession, dtype: str, key: bytes
+) -> None:
+    start = T_MS.to_bytes(8, "big")
+    raw = spark_session.createDataFrame([(bytearray(k + start),) for k in (key, key + b"x", b"")], "key BINARY")
+    binding = ExternalBinding(topic="t", key="kafka-streams", key_schema=f"page {dtype}")
+    rows = with_json_key(raw, binding, JOB).collect()
+    assert json.loads(bytes(rows[0][JSON_KEY])) == {"page": -7, "window_start": T_MS}
+    assert [row[JSON_KEY] for row in rows[1:]] == [None, None]
+    assert all("stand before the window's start" in row[WHY_NO_KEY] for row in rows[1:])
