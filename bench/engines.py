@@ -327,7 +327,7 @@ def judge(world: World, log: Log, engine: Engine, ran: Ran, controls: bool) -> R
     if lost is not None and verdict.rows_unexplained:
         report.problems.append(f"{verdict.rows_unexplained} rows are unexplained")
     if controls:
-        fields["planted"] = plant(world, engine, job, ran, declared, report, fields)
+        fields["planted"] = plant(world, engine, job, ran, declared, report, rows)
         if lost is not None:
             fields["controls"] = deny(world, engine, job, declared, lost, batch, report)
     return report
@@ -377,15 +377,18 @@ def _missing(world: World, topic: str, batch: dict[RowKey, Sums]) -> int:
 
 
 def plant(
-    world: World, engine: Engine, job: str, ran: Ran, declared: dict[str, Any], report: Report, clean: dict[str, Any]
+    world: World, engine: Engine, job: str, ran: Ran, declared: dict[str, Any], report: Report, clean: Judged
 ) -> dict[str, Any]:
     """A row lost, one doubled and one changed in a copy of the result: each must be found, and not as lateness."""
     topic = f"{ran.out}-planted"
     create_topic(world.bootstrap, topic, 1 if engine.one_partition else PARTITIONS)
     records = records_of(world.bootstrap, ran.out)
     once = Counter(_row_of(value) for _, _, value in records)
-    # Rows in closed windows that stand once, and away from those that were planned to be written again.
-    sound = [n for n, (_, _, value) in enumerate(records) if once[_row_of(value)] == 1]
+    # Rows that stand once and are those of the batch: nothing else is to be told of them.
+    differs = {row for row, _ in clean}
+    sound = [
+        n for n, (_, _, value) in enumerate(records) if once[_row_of(value)] == 1 and _row_of(value) not in differs
+    ]
     gone, twice, other = sound[40], sound[50], sound[60]
     producer = Producer({"bootstrap.servers": world.bootstrap})
     for number, (partition, key, value) in enumerate(records):
@@ -407,7 +410,7 @@ def plant(
     }
     wanted = {
         "lost": [("unexplained", {})],
-        "doubled": [("explained", {"sink_duplicate"}), ("explained", {"sink_duplicate", "late_dropped"})],
+        "doubled": [("explained", {"sink_duplicate"})],
         "changed": [("unexplained", {})],
     }
     told = {}
