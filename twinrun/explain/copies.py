@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import AtomicType
 
@@ -56,10 +56,14 @@ class Copies:
 
 @dataclass(frozen=True)
 class Repeated:
-    """How many ids of a source stand at several offsets, and what the next verify may go by."""
+    """How many ids of a source stand at several offsets.
+
+    ``later``: how many events are of a decode that the batch does not know yet: the next verify may count them, though
+    no file was added.
+    """
 
     ids: int
-    known: Ids | None
+    later: int = 0
 
 
 def repeated_events(
@@ -164,7 +168,7 @@ def _is_small(events: DataFrame) -> bool:
 def repeated_ids(
     found: Mapping[str, Copies], last_seqs: Mapping[str, int] | None = None
 ) -> Question[dict[str, Repeated]]:
-    """How many ids of each source stand at several offsets, and where.
+    """How many ids of each source stand at several offsets.
 
     Parameters
     ----------
@@ -178,28 +182,27 @@ def repeated_ids(
 
 def _repeated(copies: Copies, last_seq: int | None) -> Question[Repeated]:
     counted = Question(copies.rows.agg(F.count("*").alias("ids")), lambda rows: int(rows[0]["ids"]))
-    if copies.at is None:
-        return together(lambda ids: Repeated(ids, None), counted)
-    at = copies.at
-    first = F.element_at("coordinates", 1)
-    places = copies.rows.select(first["_partition"].alias("partition"), first["_offset"].alias("offset"))
-    # Events of a decode that the batch does not know yet: the next verify may count them, though no file was added.
+    if copies.at is None or (last_seq is not None and last_seq <= copies.decoded_seq):
+        return together(lambda ids: Repeated(ids), counted)
     later = copies.events.filter(F.col("_decoded_seq") > copies.decoded_seq).agg(F.count("*").alias("later"))
-    none_later = last_seq is not None and last_seq <= copies.decoded_seq
+    return together(Repeated, counted, Question(later, lambda rows: int(rows[0]["later"])))
 
-    def known(ids: int, places: list[Row], later: int) -> Repeated:
-        if later or ids > MOST_REPEATED:
-            return Repeated(ids, None)
-        names = tuple(copies.source.id)
-        where = tuple(sorted((row["partition"], row["offset"]) for row in places))
-        return Repeated(ids, Ids(at, names, copies.decoded_seq, where))
 
-    return together(
-        known,
-        counted,
-        Question(places.limit(MOST_REPEATED + 1), list),
-        Question(None if none_later else later, lambda rows: int(rows[0]["later"]) if rows else 0),
-    )
+def known_ids(found: Mapping[str, Copies], counts: Mapping[str, Repeated]) -> dict[str, Ids]:
+    """What the next verify may go by, of the sources of which it may. A small Spark job for each that has such ids.
+
+    Asked once the rows are at hand: together with their number they would be worked out twice at a time.
+    """
+    known = {}
+    for name, copies in found.items():
+        ids = counts[name].ids
+        if copies.at is None or counts[name].later or ids > MOST_REPEATED:
+            continue
+        first = F.element_at("coordinates", 1)
+        places = copies.rows.select(first["_partition"], first["_offset"]).collect() if ids else []
+        where = tuple(sorted((partition, offset) for partition, offset in places))
+        known[name] = Ids(copies.at, tuple(copies.source.id), copies.decoded_seq, where)
+    return known
 
 
 def write_duplicate_events(

@@ -21,7 +21,7 @@ from twinrun.explain.arrival import (
     with_behind,
     with_steps,
 )
-from twinrun.explain.copies import Copies, Repeated, repeated_events, repeated_ids, write_duplicate_events
+from twinrun.explain.copies import Copies, known_ids, repeated_events, repeated_ids, write_duplicate_events
 from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.holding import notes_on_sources
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
@@ -59,7 +59,7 @@ from twinrun.job.job import Job
 from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
-from twinrun.results.facts import Facts, facts_entry, facts_of
+from twinrun.results.facts import Facts, Ids, facts_entry, facts_of
 from twinrun.results.run import Say, quiet, without_lineage
 from twinrun.results.state import BATCH, BatchState, StreamState, batch_state_of
 from twinrun.results.verdict import (
@@ -315,7 +315,7 @@ class _Counted:
     causes: tuple[CauseCount, ...]
     late: _Late
     duplicates: int
-    repeated: Mapping[str, Repeated]
+    repeated: Mapping[str, Ids]
 
 
 def _count(
@@ -337,15 +337,14 @@ def _count(
         totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies, seqs)
     )
     duplicates = write_duplicate_events(spark, cfg, copies, ids)
-    return _Counted(counts, causes, _late(job, cut, reads, named, arrival, samples), duplicates, ids)
+    return _Counted(counts, causes, _late(job, cut, reads, named, arrival, samples), duplicates, known_ids(copies, ids))
 
 
 def _facts(job: Job, reach: Reach, counted: _Counted) -> Facts:
     """What the next verify may go by. Pure."""
     known = {}
     for source in job.sources:
-        ids = counted.repeated.get(source.name)
-        known[source.name] = replace(reach.held[source.name].known, ids=None if ids is None else ids.known)
+        known[source.name] = replace(reach.held[source.name].known, ids=counted.repeated.get(source.name))
     return Facts(known)
 
 

@@ -16,7 +16,7 @@ from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.explain import copies
-from twinrun.explain.copies import repeated_events, repeated_ids
+from twinrun.explain.copies import known_ids, repeated_events, repeated_ids
 from twinrun.job.job import Job
 from twinrun.results import audit
 from twinrun.results.audit import Covered, Held, held_by
@@ -119,7 +119,8 @@ def _held(log: Log, known: SourceFacts) -> Held:
 
 def _ids(log: Log, known: SourceFacts) -> tuple[Any, list[Any]]:
     found = repeated_events(log.spark, log.cfg, JOB, log.state, Facts({"clicks": known}))
-    return repeated_ids(found).answer()["clicks"], sorted(found["clicks"].rows.collect())
+    counts = repeated_ids(found).answer()
+    return (counts["clicks"].ids, known_ids(found, counts).get("clicks")), sorted(found["clicks"].rows.collect())
 
 
 def _looked(log: Log, known: SourceFacts) -> SourceFacts:
@@ -130,7 +131,7 @@ def _looked(log: Log, known: SourceFacts) -> SourceFacts:
         assert carried.known == whole.known
         (ids, rows), (all_ids, all_rows) = _ids(log, known), _ids(log, NOTHING)
         assert (ids, rows) == (all_ids, all_rows)
-        return replace(carried.known, ids=ids.known)
+        return replace(carried.known, ids=ids[1])
 
 
 def _steps(log: Log, dice: random.Random) -> list[Callable[[], None]]:
