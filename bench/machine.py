@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from twinrun.measure.usage import commit_of
+
 
 @cache
 def commit() -> str:
     """The commit when first asked, with a plus where the working tree has changes."""
-    asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-    folder = Path(__file__).parent
-    head, changed = (subprocess.run(a, cwd=folder, capture_output=True, text=True).stdout.strip() for a in asked)
-    return head + ("+" if changed else "")
+    return commit_of(Path(__file__).parent)
 
 
 def machine() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import threading
 import time
 import uuid
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from twinrun.measure.arms import Arm
     from twinrun.measure.load import Due
-    from twinrun.measure.past import Past
+    from twinrun.measure.past import Change, Past
     from twinrun.measure.results import Measurement, Result
     from twinrun.produce.records import Record
 
@@ -110,6 +109,8 @@ def measure(
 
     An arm has figures only where its verify agrees.
     """
+    from twinrun.measure.past import changes
+
     most = None if max_regression is None else regression_share(max_regression)
     slo_s = None if slo is None else _slo_seconds(slo)
     cfg = call.config()
@@ -125,12 +126,10 @@ def measure(
             with without_interruption():
                 stop_broker(broker_folder(folder))
     files = _write(cfg, found, slo_s)
-    changed, code = _compared(past, most)
+    changed, code = ([], EXIT_OK) if most is None else _compared(*changes(past), most)
     payload = {**found.to_dict(), "report": files}
-    call.out.result(payload, [*lines(found), *(changed if most is not None else []), f"  report     {files['html']}"])
-    if not any(result.agreed for result in found.results):
-        return EXIT_DIFFERENT
-    return code if most is not None else EXIT_OK
+    call.out.result(payload, [*lines(found), *changed, f"  report     {files['html']}"])
+    return code if any(result.agreed for result in found.results) else EXIT_DIFFERENT
 
 
 def asked_for(
@@ -257,7 +256,7 @@ def _on_spark(
     from twinrun.measure.past import read_past, write_rows
     from twinrun.measure.results import Measurement, without_noisy
     from twinrun.measure.run import Bench, prepare, run_arm, warm_up
-    from twinrun.measure.usage import NOISE_SHARE, machine
+    from twinrun.measure.usage import NOISE_SHARE, commit_of, machine
 
     about = machine()
     cores = _cores(spark, about["cores"])
@@ -301,7 +300,7 @@ def _on_spark(
         machine=about,
         versions=versions_of(job),
         settings=_settings(spark, asked, len(load.dues)),
-        commit=_commit(cfg.root),
+        commit=commit_of(cfg.root),
         results=tuple(kept),
         thrown_away=tuple(thrown),
         notes=tuple(_notes(load, job, kept)),
@@ -374,20 +373,6 @@ def _cores(spark: SparkSession, there: int) -> int:
     return min(int(spark.sparkContext.defaultParallelism), there) or there
 
 
-def _commit(root: Path) -> str:
-    """The commit of the project that the job belongs to, with a plus where files have changed; empty without git."""
-    found = []
-    for asked in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
-        try:
-            done = subprocess.run(["git", *asked], cwd=root, capture_output=True, text=True, check=False, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        if done.returncode:
-            return ""
-        found.append(done.stdout.strip())
-    return found[0] + ("+" if found[1] else "")
-
-
 def _notes(load: Load, job: Job, results: list[Result]) -> list[str]:
     from twinrun.measure.usage import NOISE_SHARE
 
@@ -431,22 +416,20 @@ def _slo_seconds(text: str) -> float:
 
 def _history(call: Call, cfg: Config, job: Job, most: float | None) -> int:
     """What became slower since the measurement before the last."""
+    from twinrun.measure.past import changes, read_past
+
     fix = f"measure it: twinrun measure {job.job_name} --quick"
     need_table(cfg, cfg.table("measurements"), fix=fix)
 
     def work(spark: SparkSession, _: threading.Event) -> tuple[Past, ...]:
-        from twinrun.measure.past import read_past
-
         with step(call.out, f"measure {job.job_name} --history"):
             return read_past(spark, cfg, job.job_name)
 
     past = with_spark(cfg, f"measure {job.job_name} --history", work)
     if not past:
         raise InputError(f"{job.job_name} was never measured.", fix=fix)
-    told, code = _compared(past, most)
-    from twinrun.measure.past import changes
-
     found, notes = changes(past)
+    told, code = _compared(found, notes, most)
     payload = {
         "exit_code": code,
         "changes": [{**vars(each), "share": each.share} for each in found],
@@ -457,10 +440,9 @@ def _history(call: Call, cfg: Config, job: Job, most: float | None) -> int:
     return code
 
 
-def _compared(past: tuple[Past, ...], most: float | None) -> tuple[list[str], int]:
-    from twinrun.measure.past import changes, regressions
+def _compared(found: list[Change], notes: list[str], most: float | None) -> tuple[list[str], int]:
+    from twinrun.measure.past import regressions
 
-    found, notes = changes(past)
     slower = regressions(found, most) if most is not None else []
     units = {"p99": "s", "cpu": "CPU s per million"}
     rows = [

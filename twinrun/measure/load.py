@@ -21,6 +21,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from twinrun.errors import BrokerError, InputError
+from twinrun.produce.producer import LOG, PACED, connect
 from twinrun.produce.records import Record
 
 DUE_HEADER = "twinrun-due-us"
@@ -238,7 +239,7 @@ def read_topic(servers: str, topic: str, options: dict[str, Any], most: int) -> 
             "group.id": f"twinrun-measure-{os.getpid()}",
             "enable.auto.commit": False,
             "enable.partition.eof": False,
-            "logger": _SILENT,
+            "logger": LOG,
         }
     )
     try:
@@ -272,8 +273,8 @@ def _record(message: Any) -> Record:
 
 
 def _producer(servers: str) -> Producer:
-    options = {"bootstrap.servers": servers, "enable.idempotence": True, "acks": "all", "linger.ms": 5}
-    return Producer({**options, "compression.type": "lz4", "queue.buffering.max.messages": 200_000}, logger=_SILENT)
+    # As long as Kafka's client waits by default: a broker that stands still for a time is measured, not given up.
+    return connect({"bootstrap.servers": servers, "message.timeout.ms": 300_000}, PACED, [])
 
 
 def _send(client: Producer, topic: str, record: Record, due_us: int, on_delivery: Any = None) -> None:
@@ -322,17 +323,6 @@ def _text(value: bytes | str | None) -> str | None:
 def _bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text)
 
-
-def _silent() -> Any:
-    import logging
-
-    log = logging.getLogger("twinrun.kafka.load")
-    log.addHandler(logging.NullHandler())
-    log.propagate = False
-    return log
-
-
-_SILENT = _silent()
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

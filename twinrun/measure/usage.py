@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -116,6 +117,20 @@ def folder_size(folder: Path) -> tuple[int, int]:
                 size += (Path(place) / name).stat().st_size
                 files += 1
     return files, size
+
+
+def commit_of(root: Path) -> str:
+    """The commit of the checkout that a folder belongs to, with a plus where files have changed; empty without git."""
+    found = []
+    for asked in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", *asked], cwd=root, capture_output=True, text=True, check=False, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        if done.returncode:
+            return ""
+        found.append(done.stdout.strip())
+    return found[0] + ("+" if found[1] else "")
 
 
 def machine() -> dict[str, Any]:

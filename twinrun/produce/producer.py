@@ -20,15 +20,15 @@ ANSWER_LIMIT_S = 10.0
 
 _ALWAYS = {"enable.idempotence": True, "acks": "all"}
 _FULL_SPEED = {"linger.ms": 50, "compression.type": "lz4", "batch.num.messages": 50_000}
-_PACED = {"linger.ms": 5, "compression.type": "lz4"}
+PACED = {"linger.ms": 5, "compression.type": "lz4"}
 _UNLESS_SAID = {"message.timeout.ms": 60_000, "queue.buffering.max.messages": 200_000}
 _POLL_EVERY_RECORDS = 1_000
 _WAIT_STEP_S = 0.25
 
-_log = logging.getLogger("twinrun.kafka")
+LOG = logging.getLogger("twinrun.kafka")
 # The client repeats itself many times a second while no broker answers; what matters is in our own errors.
-_log.addHandler(logging.NullHandler())
-_log.propagate = False
+LOG.addHandler(logging.NullHandler())
+LOG.propagate = False
 
 
 def produce(
@@ -76,7 +76,7 @@ def produce(
     if speed is not None and not (0 < speed < math.inf):
         raise InputError(f"The speed {speed} cannot be used.", expected="a number over 0, such as 3600")
     seen: list[str] = []
-    client = _connect(client_options, _FULL_SPEED if speed is None else _PACED, seen)
+    client = connect(client_options, _FULL_SPEED if speed is None else PACED, seen)
     where = str(client_options.get("bootstrap.servers", "no address"))
     tally = Tally(_partitions(client, topic, where, seen), on_progress)
     try:
@@ -107,11 +107,18 @@ def produce(
     return _finish(tally, topic, where)
 
 
-def _connect(client_options: Mapping[str, Any], defaults: Mapping[str, Any], seen: list[str]) -> Producer:
+def connect(client_options: Mapping[str, Any], defaults: Mapping[str, Any], seen: list[str]) -> Producer:
+    """An idempotent producer, silent but for ``seen``, to which the client's own complaints are added.
+
+    Raises
+    ------
+    BrokerError
+        The client refuses its options; no value of theirs is shown.
+    """
     options = {**_UNLESS_SAID, **defaults, **client_options, **_ALWAYS}
     options["error_cb"] = lambda error: seen.append(error.str())
     try:
-        return Producer(options, logger=_log)
+        return Producer(options, logger=LOG)
     except KafkaException as error:
         # The client names the option, but sometimes its value too, which may be a secret.
         reason = error.args[0].str()
