@@ -18,15 +18,15 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.events.decode import DECODER_VERSION, decode, decoder_fingerprint, valid_events
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
 from twinrun.events.source import COORDINATES, Source
 from twinrun.events.times import utc_day
-from twinrun.results.refusals import RULE as LEFT_OUT
-from twinrun.results.refusals import is_left_out
+from twinrun.results.records import RULE as LEFT_OUT
+from twinrun.results.records import is_left_out
+from twinrun.tables.checkpoint import Offsets, at_or_after, before, plain
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import Commit, append, latest_version, read_table, replace, table_exists
+from twinrun.tables.delta import Commit, append, latest_version, read_table, replace_rows, table_exists
 from twinrun.tables.landed import landed_of
-from twinrun.tables.offsets import Offsets, at_or_after, before, plain
 
 KIND = "decode"
 
@@ -133,8 +133,8 @@ def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any
     once = {table: Commit(f"decode:{source.name}:{table}", seq) for table in ("events", "quarantine")}
     if plan["anew"]:
         # By number too: a run that was taken over must not put this in the place of what came after it.
-        replace(events, events_ref, None, once["events"], ["_event_date"])
-        replace(refused, quarantine_ref, None, once["quarantine"])
+        replace_rows(events, events_ref, None, once["events"], ["_event_date"])
+        replace_rows(refused, quarantine_ref, None, once["quarantine"])
     else:
         append(events, events_ref, once["events"], ["_event_date"])
         append(refused, quarantine_ref, once["quarantine"])

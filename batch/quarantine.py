@@ -22,14 +22,12 @@ from twinrun.events.decode import decode
 from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.results.cut import newest_commit
-from twinrun.results.refusals import MOST, Refusal, is_left_out, refusals_of, save_refusals
+from twinrun.results.records import MOST, Refusal, is_left_out, refusals_of, save_refusals
 from twinrun.results.state import StreamState, stream_state
 from twinrun.session.plain import plain_errors
-from twinrun.tables.checkpoint import last_committed, query_id, start_offsets
+from twinrun.tables.checkpoint import Offsets, end_offsets, last_committed, logged, query_id, start_offsets
 from twinrun.tables.delta import read_table, table_exists
 from twinrun.tables.lease import held_lease
-from twinrun.tables.micro_batches import logged
-from twinrun.tables.offsets import Offsets, end_offsets
 
 
 @dataclass(frozen=True)

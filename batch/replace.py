@@ -10,22 +10,15 @@ from pyspark.sql import functions as F
 
 from twinrun.errors import TableError
 from twinrun.events.decode import event_schema
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
+from twinrun.job.code import changed_parts
 from twinrun.job.dataflow import dataflow
-from twinrun.job.fingerprint import changed_parts
 from twinrun.job.job import Job
-from twinrun.job.lineage import unchanged_fields
-from twinrun.results.refusals import differing, reached
+from twinrun.job.jvmplan import unchanged_fields
+from twinrun.results.cut import TimeRange, events_in, in_ranges, incremental_by, ranges_sql, touched_ranges
+from twinrun.results.records import differing, reached
 from twinrun.results.state import BatchState
-from twinrun.results.touched import (
-    TimeRange,
-    events_of,
-    in_ranges,
-    incremental_by,
-    ranges_sql,
-    touched_ranges,
-)
-from twinrun.tables.delta import GONE, Commit, append, merge_by_key, replace, table_exists
+from twinrun.tables.delta import GONE, Commit, append, merge_by_key, replace_rows, table_exists
 
 _CANNOT_TELL = "everything was recomputed: what new events touch cannot be told apart for this kind of job"
 
@@ -105,7 +98,7 @@ def plan_work(
     ranges = touched_ranges(new, job, since_ms)
     if not ranges:
         return Work("nothing", notes=("no new valid events: the result stays as it is",))
-    return Work("windows", events={source.name: events_of(events, job, ranges)}, ranges=tuple(ranges))
+    return Work("windows", events={source.name: events_in(events, job, ranges)}, ranges=tuple(ranges))
 
 
 def write_work(results: DataFrame, job: Job, state: BatchState, work: Work) -> None:
@@ -116,13 +109,13 @@ def write_work(results: DataFrame, job: Job, state: BatchState, work: Work) -> N
     if work.kind == "full" and work.since_ms:
         since = f"{quoted(job.window_column)} >= timestamp_millis({work.since_ms})"
         there = table_exists(results.sparkSession, state.table)
-        replace(results.filter(since), state.table, where=since if there else None, commit=mark)
+        replace_rows(results.filter(since), state.table, where=since if there else None, commit=mark)
     elif work.kind == "full":
-        replace(results, state.table, commit=mark)
+        replace_rows(results, state.table, commit=mark)
     elif work.kind == "windows":
         ranges = list(work.ranges)
         kept = results.filter(in_ranges(job.window_column, ranges))
-        replace(kept, state.table, where=ranges_sql(job.window_column, ranges), commit=mark)
+        replace_rows(kept, state.table, where=ranges_sql(job.window_column, ranges), commit=mark)
     elif work.kind == "events":
         append(results, state.table, mark)
     else:

@@ -15,22 +15,19 @@ from pyspark.sql import functions as F
 from twinrun.batch import decode
 from twinrun.batch.replace import Work, plan_work, write_work
 from twinrun.config.model import Config
-from twinrun.events.decode import event_schema
-from twinrun.events.distinct import distinct_in_batch
-from twinrun.events.json_ import quoted
-from twinrun.job.fingerprint import accepted, fingerprint
+from twinrun.events.decode import distinct_in_batch, event_schema
+from twinrun.events.exact import quoted
+from twinrun.job.code import accepted, fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.culprit import Frames, record_named
-from twinrun.results.refusals import KIND as REFUSALS
-from twinrun.results.refusals import left_out, refusals_in
-from twinrun.results.run import OnProgress, RunSummary, new_run_id, with_lineage
+from twinrun.results.records import REFUSALS, OnProgress, RunSummary, left_out, new_run_id, refusals_in, with_lineage
 from twinrun.results.state import BATCH, BatchState, batch_state_of, read_events, save_batch_state
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import Record, add_record, latest_records
 from twinrun.tables.delta import latest_version, rows_written, table_exists
-from twinrun.tables.gone import gone_of
+from twinrun.tables.kafka import gone_of
 from twinrun.tables.landed import landing_notes
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static

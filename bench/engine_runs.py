@@ -20,8 +20,7 @@ from confluent_kafka.admin import AdminClient
 from bench.engine_log import GRACE_MS, PARTITIONS
 from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.errors import MachineError
-from twinrun.session.jarlock import read_lock
-from twinrun.session.jars import fetch_set
+from twinrun.session.jars import fetch_set, read_lock
 from twinrun.session.java import find_java
 
 HERE = Path(__file__).resolve().parent.parent / "engines"

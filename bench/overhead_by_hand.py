@@ -105,7 +105,7 @@ def compare_results(spark: SparkSession, batch_table: str, stream_table: str) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare two tables of results and print the counts."""
-    from twinrun.session.small import by_size, tables_size
+    from twinrun.session.settings import by_size, tables_size
     from twinrun.session.spark import build_session, stop_session
 
     parser = argparse.ArgumentParser()

@@ -26,9 +26,9 @@ from twinrun.explain.verify import verify
 from twinrun.produce.records import Record
 from twinrun.results.state import batch_state, read_events
 from twinrun.results.verdict import Verdict
-from twinrun.session.small import MOST_RECORDS, Size, by_size
+from twinrun.session.settings import MOST_RECORDS, Size, by_size
 from twinrun.session.spark import build_session, stop_session
-from twinrun.tables.delta import read_table, replace
+from twinrun.tables.delta import read_table, replace_rows
 
 JOB, PARTITIONS = "per_minute", 3
 _ANEW = "measured"
@@ -203,7 +203,7 @@ def _large_verify(place: Place, world: World, title: str, most: float) -> Case:
         state = batch_state(place.spark, world.cfg(), job.job_name)
         assert state is not None
         events = read_events(place.spark, world.cfg(), "clicks", state)
-        replace(job.apply({"clicks": events.select("id", "at", "page", "amount", "weight")}), copy)
+        replace_rows(job.apply({"clicks": events.select("id", "at", "page", "amount", "weight")}), copy)
 
     works = [
         Work("twinrun batch --full", whole),
@@ -258,7 +258,7 @@ def _place(asked: argparse.Namespace, events: int, per_micro_batch: int, records
 
 def _sizes(spark: SparkSession, table: Path) -> list[int]:
     """Rows of a table of results, and clicks in them: the same on both sides."""
-    rows = importlib.import_module("twinrun.results.run").without_lineage(read_table(spark, str(table)))
+    rows = importlib.import_module("twinrun.results.records").without_lineage(read_table(spark, str(table)))
     return list(rows.agg(F.count(F.lit(1)), F.sum("clicks")).collect()[0])
 
 

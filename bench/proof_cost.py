@@ -30,10 +30,10 @@ from twinrun.broker.topics import create_topic
 from twinrun.explain.verify import verify
 from twinrun.job.job import Job
 from twinrun.produce.records import Record
+from twinrun.results.cut import TimeRange, events_in, in_ranges, ranges_sql
 from twinrun.results.state import batch_state, read_events
-from twinrun.results.touched import TimeRange, events_of, in_ranges, ranges_sql
 from twinrun.session.spark import build_session, stop_session
-from twinrun.tables.delta import read_table, replace
+from twinrun.tables.delta import read_table, replace_rows
 
 RESULTS = Path(__file__).parent / "results" / "proof_cost.json"
 JOB, PAGES, MINUTE_MS = "per_minute", 4, 60_000
@@ -114,17 +114,17 @@ def _round(world: World) -> dict[str, Any]:
     spent = {name.split()[0]: after - at for (name, at), (_, after) in itertools.pairwise(marks)}
     job, ranges = world.job(JOB), _differing(world)
     events, results = _inputs(world, job)
-    of_windows = events_of(events, job, ranges)
+    of_windows = events_in(events, job, ranges)
     copy = str(world.root / "copy")
     if not Path(copy).exists():
-        replace(results, copy)
+        replace_rows(results, copy)
 
     def batch() -> None:
         rows = job.apply({"clicks": of_windows.select("id", "at", "page", "amount", "weight")})
-        replace(rows.filter(in_ranges("window_start", ranges)), copy, where=ranges_sql("window_start", ranges))
+        replace_rows(rows.filter(in_ranges("window_start", ranges)), copy, where=ranges_sql("window_start", ranges))
 
     whole = [TimeRange(ranges[0].low_ms, ranges[-1].high_ms)]
-    scan = events_of(events, job, whole)
+    scan = events_in(events, job, whole)
     return {
         "outcome": verdict.outcome,
         "windows_compared": verdict.windows_compared,
@@ -147,7 +147,7 @@ def _differing(world: World) -> list[TimeRange]:
 def _inputs(world: World, job: Job) -> tuple[DataFrame, DataFrame]:
     state = batch_state(world.spark, world.cfg(), job.job_name)
     assert state is not None
-    results = importlib.import_module("twinrun.results.run").without_lineage(read_table(world.spark, state.table))
+    results = importlib.import_module("twinrun.results.records").without_lineage(read_table(world.spark, state.table))
     return read_events(world.spark, world.cfg(), "clicks", state), results
 
 

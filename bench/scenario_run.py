@@ -27,7 +27,7 @@ from twinrun.scenario.faults import SinkFault, sink_faults
 from twinrun.scenario.model import prefix_in
 from twinrun.scenario.outcome import RowKey
 from twinrun.scenario.suite import Suite
-from twinrun.tables.delta import replace
+from twinrun.tables.delta import replace_rows
 
 if TYPE_CHECKING:
     from tests.integration.conftest import World
@@ -125,7 +125,7 @@ def plant_in_sink(world: World, job: str, contract: Contract, faults: Sequence[S
     ref = str(world.table("stream", job))
     version = DeltaTable.forPath(world.spark, ref).history(1).collect()[0]["version"]
     rows = world.spark.read.format("delta").option("versionAsOf", version).load(ref)
-    replace(_with_faults(rows, contract, faults, NUMBERS[job]), ref)
+    replace_rows(_with_faults(rows, contract, faults, NUMBERS[job]), ref)
 
 
 def _with_faults(rows: DataFrame, contract: Contract, faults: Sequence[SinkFault], number: str) -> DataFrame:

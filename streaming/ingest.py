@@ -16,18 +16,16 @@ from twinrun.config.model import Config
 from twinrun.errors import CheckpointError, InputError
 from twinrun.events.source import Source
 from twinrun.job.job import Job
-from twinrun.results.run import OnProgress, RunSummary, new_run_id
+from twinrun.results.records import OnProgress, RunSummary, new_run_id
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.streaming.progress import follow
-from twinrun.tables.checkpoint import last_committed, next_offsets, query_id
+from twinrun.tables.checkpoint import Offsets, end_offsets, last_committed, next_offsets, query_id
 from twinrun.tables.control import Record, add_record, latest_record
 from twinrun.tables.delta import latest_version, read_table, rows_written, table_exists
-from twinrun.tables.gone import Loss
-from twinrun.tables.kafka import compacted, gone_offsets, guard_reads, guard_topic, ingest_reader, kafka_stream
+from twinrun.tables.kafka import Loss, compacted, gone_offsets, guard_reads, guard_topic, ingest_reader, kafka_stream
 from twinrun.tables.landed import Landed, notes_on_landing, record_landing, record_loss, recorded_landing
 from twinrun.tables.lease import held_lease
-from twinrun.tables.offsets import Offsets, end_offsets
 
 KIND = "ingest"
 BRONZE_COLUMNS = ("topic", "partition", "offset", "timestamp", "timestampType", "key", "headers", "value")

@@ -18,12 +18,11 @@ from twinrun.broker.topics import cluster_id
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError, CheckpointError
 from twinrun.events.rules import RULES
-from twinrun.results.refusals import RULE as LEFT_OUT
-from twinrun.results.refusals import is_left_out
-from twinrun.results.run import OnProgress, Progress
+from twinrun.results.records import RULE as LEFT_OUT
+from twinrun.results.records import OnProgress, Progress, is_left_out
 from twinrun.session.plain import query_error
-from twinrun.tables.fence import Lease, lost
-from twinrun.tables.micro_batches import RETAINED
+from twinrun.tables.checkpoint import RETAINED
+from twinrun.tables.delta import Lease, lost
 
 POLL_S = 0.5
 STOP_BEHIND = RETAINED - 20
@@ -71,7 +70,7 @@ def observed(decoded: DataFrame, source: str, places: Sequence[Sequence[int]] = 
     """The decoded records, counted by rule as they pass; lazy, and the rows stay as they are.
 
     The counts come with the progress of each micro-batch, see `follow`. Valid records that the job leaves out at these
-    places count under `twinrun.results.refusals.RULE`.
+    places count under `twinrun.results.records.RULE`.
     """
     rules = [F.count_if(F.col("_rule") == rule).alias(rule) for rule in RULES]
     if places:

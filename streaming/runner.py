@@ -13,15 +13,23 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from twinrun.config.model import Config
 from twinrun.durations import spark_interval
-from twinrun.events.decode import decode, decoder_fingerprint, valid_events
-from twinrun.events.distinct import distinct_in_stream
-from twinrun.job.fingerprint import fingerprint
+from twinrun.events.decode import decode, decoder_fingerprint, distinct_in_stream, valid_events
+from twinrun.job.code import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.culprit import Frames, record_named
-from twinrun.results.refusals import KIND as REFUSALS
-from twinrun.results.refusals import check_unused, left_out, refusals_of, without
-from twinrun.results.run import OnProgress, Progress, RunSummary, new_run_id, with_lineage
+from twinrun.results.records import (
+    REFUSALS,
+    OnProgress,
+    Progress,
+    RunSummary,
+    check_unused,
+    left_out,
+    new_run_id,
+    refusals_of,
+    with_lineage,
+    without,
+)
 from twinrun.results.state import (
     STREAM,
     StreamState,
@@ -38,13 +46,11 @@ from twinrun.session.plain import plain_errors
 from twinrun.streaming.progress import Flush, follow, observed, sum_refused
 from twinrun.streaming.refresh import Pause
 from twinrun.streaming.sink import start_final, start_updates
-from twinrun.tables.checkpoint import open_micro_batch
+from twinrun.tables.checkpoint import RunFacts, flush, open_micro_batch
 from twinrun.tables.control import control_pinned
-from twinrun.tables.delta import append, latest_version, rows_written, table_exists
-from twinrun.tables.fence import Lease
+from twinrun.tables.delta import Lease, append, latest_version, rows_written, table_exists
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
 from twinrun.tables.lease import held_lease
-from twinrun.tables.micro_batches import RunFacts, flush
 from twinrun.tables.static import Pins, pin_tables, read_static
 
 

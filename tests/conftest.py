@@ -22,9 +22,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     from pytest_spark.config import SparkConfigBuilder
 
-    from twinrun.session.defaults import session_conf
     from twinrun.session.jars import jar_paths
     from twinrun.session.java import export_java, find_java
+    from twinrun.session.settings import session_conf
 
     export_java(find_java())
     settings = session_conf({}, master="local[2]", jars=jar_paths("spark"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from twinrun.api import compare, verify
 from twinrun.events.source import Source
-from twinrun.job.job import Job
-from twinrun.job.table import Table
+from twinrun.job.job import Job, Table
 from twinrun.tolerance import Tolerance, absolute, rel
 
 __all__ = ["Job", "Source", "Table", "Tolerance", "absolute", "compare", "rel", "verify"]

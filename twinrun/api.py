@@ -71,7 +71,7 @@ def verify(
     """
     from twinrun.config.load import load_config
     from twinrun.explain.verify import verify as run
-    from twinrun.history.attach import with_history
+    from twinrun.history.history import with_history
     from twinrun.job.check import check_definition
     from twinrun.job.loader import find_job
 
@@ -140,7 +140,7 @@ def compare(
     """
     from twinrun.comparator.references import Asked, compare_tables
     from twinrun.comparator.tables import compare_frames
-    from twinrun.results.run import LINEAGE
+    from twinrun.results.records import LINEAGE
     from twinrun.session.plain import plain_errors
 
     if ready_until is not None and window is None:

@@ -22,7 +22,7 @@ from twinrun.job.job import Job
 from twinrun.job.loader import load_job
 from twinrun.produce.producer import produce
 from twinrun.produce.records import Record
-from twinrun.results.run import RunSummary
+from twinrun.results.records import RunSummary
 from twinrun.results.verdict import Verdict
 
 JOBS = Path(__file__).parent / "jobs"

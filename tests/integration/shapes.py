@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 
 from tests.integration.conftest import T0_MS, World
 from twinrun.produce.records import Record
-from twinrun.results.run import LINEAGE
+from twinrun.results.records import LINEAGE
 from twinrun.results.verdict import Verdict
-from twinrun.tables.delta import replace
+from twinrun.tables.delta import replace_rows
 
 Dropped = Mapping[str, Iterable[int]]
 """Event id to the starts (seconds) of the windows from which the stream drops it."""
@@ -76,7 +76,7 @@ def verify_with(world: World, job: str, change: Callable[[DataFrame], DataFrame]
     table = DeltaTable.forPath(world.spark, ref)
     version = table.history(1).collect()[0]["version"]
     rows = world.spark.read.format("delta").option("versionAsOf", version).load(ref)
-    replace(change(rows), ref)
+    replace_rows(change(rows), ref)
     try:
         return world.verify(job)
     finally:

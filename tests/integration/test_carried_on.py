@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import World, click
-from twinrun.explain import copies
-from twinrun.results.facts import facts_of
+from twinrun.explain import tables
+from twinrun.results.state import facts_of
 from twinrun.results.verdict import Verdict
 
 
@@ -20,7 +20,7 @@ def _said(verdict: Verdict) -> Verdict:
 
 @pytest.mark.slow
 def test_a_verify_that_carries_on_says_what_a_full_one_says(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "LARGE_BYTES", 0)
+    monkeypatch.setattr(tables, "LARGE_BYTES", 0)
     world: World = make_world(partitions=2)
     landings = [
         [click(s, p, name=f"{p}-{s}") for s in (1, 61, 121, 200) for p in "ab"],

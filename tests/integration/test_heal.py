@@ -15,7 +15,7 @@ from tests.integration.conftest import World
 from tests.integration.healed import FIRST_A, LATER, LOG, SECOND_B, table, version
 from twinrun.errors import TableError
 from twinrun.heal.plan import plan_heal
-from twinrun.heal.undo import undo_heal
+from twinrun.heal.write import undo_heal
 from twinrun.tables.lease import held_lease
 
 

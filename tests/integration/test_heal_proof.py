@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import World, click
 from tests.integration.healed import FIRST_A, LATER, LOG, SECOND_B, table, version
-from twinrun.explain.healed import Emitted
+from twinrun.explain.explain import Emitted
 from twinrun.heal.heal import apply_heal
 from twinrun.session.settings import with_settings
 from twinrun.tables.delta import USER_METADATA

@@ -14,8 +14,7 @@ from tests.integration.commands import Ran, on_session, run
 from tests.integration.conftest import T0_MS, World, click
 from twinrun.cli.repeat import standing
 from twinrun.explain.verify import verify
-from twinrun.history.attach import with_history
-from twinrun.history.history import history, of_newest
+from twinrun.history.history import history, of_newest, with_history
 from twinrun.report.history import history_section
 from twinrun.results.ledger import VERIFIED, ledger_rows
 from twinrun.tables.delta import append, read_table

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from tests.integration.conftest import World, click
-from twinrun.explain import assign
+from twinrun.explain import used
 
 # One partition, four records per micro-batch. Watermark = newest event so far - 10 s, used from the next one on.
 LOG = [
@@ -67,7 +67,7 @@ def test_strict_makes_a_proven_difference_fail(world: World, verdict: Any) -> No
 def test_the_current_micro_batchs_watermark_would_be_the_wrong_rule(
     world: World, verdict: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assign, "dropping_watermark", lambda _order: F.col("watermark_ms"))
+    monkeypatch.setattr(used, "dropping_watermark", lambda _order: F.col("watermark_ms"))
     monkeypatch.setitem(world.overrides, "verify.max_replay_micro_batches", 0)  # a replay needs no such rule
     wrong = world.verify()
     assert wrong.outcome == "differ"

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from tests.integration.conftest import World, click
 from tests.unit.explain.long_log import T0_MS, LongLog, Other, long_log
-from twinrun.explain.assign import with_micro_batch
 from twinrun.explain.by_replay import explain_by_replay
+from twinrun.explain.used import with_micro_batch
 from twinrun.maintain.tidy import tidy
 from twinrun.results.cut import StreamCut, stream_cut
 from twinrun.results.state import stream_state

@@ -17,7 +17,7 @@ from twinrun.maintain.expire import DAY_MS, expire
 from twinrun.maintain.result import Expired
 from twinrun.produce.records import Record
 from twinrun.results.verdict import Verdict
-from twinrun.tables.gone import Gone
+from twinrun.tables.kafka import Gone
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +139,7 @@ def test_without_the_record_of_it_the_same_tables_would_be_doubted(
     verdict = world.verify()
     assert [(audit.ok, audit.missing_offsets) for audit in verdict.audits] == [(False, 1)]
     bronze.restoreToVersion(version)
-    monkeypatch.setattr("twinrun.explain.lost.gone_of", lambda *_: Gone())
+    monkeypatch.setattr("twinrun.explain.differing.gone_of", lambda *_: Gone())
     assert verdicts(world.verify()) == {"unexplained": 1, "explained": 2}
 
 

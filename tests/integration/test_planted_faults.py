@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from tests.integration.conftest import World, click
 from twinrun.results.verdict import Verdict
 from twinrun.session.settings import with_settings
-from twinrun.tables.delta import USER_METADATA, replace
+from twinrun.tables.delta import USER_METADATA, replace_rows
 
 FIRST = "window_start = timestamp'2013-01-06 10:00:00'"
 SECOND = "window_start = timestamp'2013-01-06 10:01:00'"
@@ -44,7 +44,7 @@ def plant(world: World) -> Iterator[Callable[[Callable[[DataFrame], DataFrame]],
 
     def rewrite(change: Callable[[DataFrame], DataFrame]) -> Verdict:
         rows = world.spark.read.format("delta").option("versionAsOf", version).load(ref)
-        replace(change(rows), ref)
+        replace_rows(change(rows), ref)
         return world.verify()
 
     yield rewrite
@@ -125,7 +125,7 @@ def test_neither_a_commit_alone_nor_a_recomputation_alone_proves_who_changed_a_r
     verdict = plant(twice)
     assert (verdict.outcome, verdict.rows_unexplained) == ("differ", 1)
     assert {cause.cause for cause in verdict.causes} == {"late_dropped"}
-    monkeypatch.setattr("twinrun.explain.healed.foreign_to_stream", lambda *_: ())
+    monkeypatch.setattr("twinrun.explain.explain.foreign_to_stream", lambda *_: ())
     assert plant(changed("clicks", "77L")).rows_unexplained == 1
 
 
@@ -153,7 +153,7 @@ def test_a_fault_in_the_schema_is_named(fault: str, plant: Any) -> None:
 def test_a_batch_table_that_somebody_else_changed_is_reported(world: World) -> None:
     ref = str(world.table("batch"))
     rows = world.spark.read.format("delta").load(ref)
-    replace(changed("clicks", "78L")(rows.localCheckpoint()), ref)
+    replace_rows(changed("clicks", "78L")(rows.localCheckpoint()), ref)
     verdict = world.verify()
     assert verdict.exit_code == 1
     assert any("changed by something else" in problem for problem in verdict.problems)

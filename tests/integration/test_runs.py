@@ -14,7 +14,7 @@ from twinrun.errors import CheckpointError, TableError
 from twinrun.explain.verify import verify
 from twinrun.produce.records import Record
 from twinrun.report.terminal import render_summary
-from twinrun.results.run import LINEAGE
+from twinrun.results.records import LINEAGE
 from twinrun.tables.delta import delta_table, latest_version, read_table
 from twinrun.tables.lease import held_lease, take_leases
 

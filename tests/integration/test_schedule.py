@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 import twinrun.cli.runs
 from tests.integration.commands import on_session, run
 from tests.integration.conftest import JOBS, click
-from twinrun.results.run import RunSummary
+from twinrun.results.records import RunSummary
 
 
 @pytest.mark.slow

@@ -11,8 +11,7 @@ import pytest
 
 from tests.integration.conftest import World, click
 from twinrun.explain.verify import verify
-from twinrun.session.settings import with_settings
-from twinrun.session.small import AT_REST, SMALL
+from twinrun.session.settings import AT_REST, SMALL, with_settings
 
 WINDOWED, STATELESS, UPDATES = "per_minute", "cents_of_a", "minutes_so_far"
 JOBS = (WINDOWED, STATELESS, UPDATES)

@@ -16,13 +16,12 @@ import typer
 import yaml
 
 from twinrun.cli.app import app
-from twinrun.config.external import LateRuleName
-from twinrun.config.layout import Layout
+from twinrun.config.model import Layout
+from twinrun.config.sections import LateRuleName
 from twinrun.events.rules import RULES
 from twinrun.events.source import Source
 from twinrun.job.check import definition_problems
-from twinrun.job.job import Job
-from twinrun.job.table import Table
+from twinrun.job.job import Job, Table
 from twinrun.results.causes import BY_NAME, PROOFS
 from twinrun.results.verdict import Outcome
 

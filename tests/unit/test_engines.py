@@ -13,7 +13,7 @@ from bench.engine_runs import ENGINES, HERE
 from bench.engines import OTHER_CLOCK, RESULTS
 from bench.engines_page import doc_table, page
 from twinrun.external.rules import RULES
-from twinrun.session.jarlock import read_lock
+from twinrun.session.jars import read_lock
 
 ROOT = HERE.parent
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from twinrun.errors import InputError, MachineError
-from twinrun.session import ivy, jars
-from twinrun.session.jarlock import JarSet, LockedJar, locked_set, read_lock
+from twinrun.session import jars
+from twinrun.session.jars import JarSet, LockedJar, locked_set, read_lock
 from twinrun.session.java import JavaHome
 
 JAVA = JavaHome(Path("/java"), Path("/java/bin/java"), "17.0.15", "PATH")
@@ -156,20 +156,20 @@ def test_a_line_that_cannot_be_read_is_named(line: str) -> None:
 
 
 def test_ivy_is_given_no_address_but_the_mirror_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ivy.MIRROR_VARIABLE, raising=False)
-    assert "://" not in ivy._settings_xml(Path("/cache"))
-    monkeypatch.setenv(ivy.MIRROR_VARIABLE, "https://mirror.example/a&b")
-    assert 'root="https://mirror.example/a&amp;b/"' in ivy._settings_xml(Path("/cache"))
+    monkeypatch.delenv(jars.MIRROR_VARIABLE, raising=False)
+    assert "://" not in jars._settings_xml(Path("/cache"))
+    monkeypatch.setenv(jars.MIRROR_VARIABLE, "https://mirror.example/a&b")
+    assert 'root="https://mirror.example/a&amp;b/"' in jars._settings_xml(Path("/cache"))
 
 
 def test_what_cannot_be_downloaded_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def only_the_first(wanted: Sequence[LockedJar], into: Path, *_: object) -> None:
         (into / locked("one").file_name).write_bytes(b"x")
 
-    monkeypatch.setattr(ivy, "_run_ivy", only_the_first)
+    monkeypatch.setattr(jars, "_run_ivy", only_the_first)
     absent = replace(locked("two"), version="2.0")
     with pytest.raises(
         MachineError, match=r"1 of 2 jars could not be downloaded, first org\.example:two:2\.0"
     ) as caught:
-        ivy.download([locked("one"), absent], tmp_path, JAVA, print)
-    assert ivy.MIRROR_VARIABLE in caught.value.fix
+        jars.download([locked("one"), absent], tmp_path, JAVA, print)
+    assert jars.MIRROR_VARIABLE in caught.value.fix

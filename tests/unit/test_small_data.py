@@ -10,14 +10,22 @@ import pytest
 from pyspark.sql import DataFrame
 
 from twinrun.broker import topics
-from twinrun.cli.sizes import job_size, topic_size
+from twinrun.cli.session import job_size, topic_size
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError
 from twinrun.events.source import Source
 from twinrun.job.job import Job
-from twinrun.session.defaults import DRIVER_JAVA_OPTIONS
-from twinrun.session.small import MOST_BYTES, MOST_RECORDS, SMALL, UNKNOWN, Size, by_size, tables_size
+from twinrun.session.settings import (
+    DRIVER_JAVA_OPTIONS,
+    MOST_BYTES,
+    MOST_RECORDS,
+    SMALL,
+    UNKNOWN,
+    Size,
+    by_size,
+    tables_size,
+)
 
 LITTLE = Size(1_000, 10)
 

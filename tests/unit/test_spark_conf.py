@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from twinrun.errors import ConfigError
-from twinrun.session.defaults import DRIVER_JAVA_OPTIONS, REDACTION, is_local, session_conf
+from twinrun.session.settings import DRIVER_JAVA_OPTIONS, REDACTION, is_local, session_conf
 from twinrun.session.sparkconf import read_spark_conf
 
 REPOSITORY = Path(__file__).parents[2]

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,13 @@ def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine() -> None:
         if HOSTS.search(text) or MACHINE.search(text):
             problems.append(name)
     assert problems == []
+
+
+def test_a_verify_loads_few_modules() -> None:
+    """Files of twinrun that its proofs stand on, package markers not counted: a room is a few files, each one idea."""
+    script = (
+        "import sys, twinrun.explain.verify\n"
+        "print(sum(name.startswith('twinrun.') and not hasattr(m, '__path__') for name, m in sys.modules.items()))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert int(loaded) <= 66

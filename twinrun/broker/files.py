@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from twinrun.errors import BrokerError
-from twinrun.session.cache import write_atomically
+from twinrun.session.settings import write_atomically
 
 LOOPBACK = "127.0.0.1"
 NODE_ID = 1

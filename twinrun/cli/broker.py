@@ -14,7 +14,7 @@ from twinrun.cli.call import Call, command
 from twinrun.cli.live import step
 from twinrun.config.model import Config
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK
-from twinrun.session.cache import cache_dir
+from twinrun.session.settings import cache_dir
 
 commands = typer.Typer()
 

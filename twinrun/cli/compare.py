@@ -17,8 +17,8 @@ from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
 from twinrun.comparator.result import Comparison
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
-from twinrun.results.run import LINEAGE
-from twinrun.session.small import tables_size
+from twinrun.results.records import LINEAGE
+from twinrun.session.settings import tables_size
 from twinrun.tolerance import Tolerance, absolute, rel
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def compare(
     """Compare two tables row by row: exit code 0 when equal, 1 when different or when there is nothing to compare."""
     if ready_until is not None and window is None:
         raise InputError("--ready-until needs the window that it looks at.", fix="name it: --window COL")
-    from twinrun.comparator.declared import offset_s, type_named
     from twinrun.comparator.references import Asked, compare_tables
+    from twinrun.comparator.schema import offset_s, type_named
 
     types = dict(_pair(text, "--as", "COL=TYPE, such as zip=int") for text in compared_as or ())
     for text in types.values():

@@ -11,8 +11,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from twinrun.cli.output import columns
-from twinrun.comparator.plan import SchemaDifference
 from twinrun.comparator.result import Comparison, Sample
+from twinrun.comparator.schema import SchemaDifference
 from twinrun.report.cells import NONE, apart, difference, joined
 from twinrun.report.neutral import fit, visible
 from twinrun.wording import plural

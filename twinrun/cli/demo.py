@@ -27,7 +27,7 @@ from twinrun.errors import InputError
 from twinrun.gallery.entries import Entry, entry_of
 from twinrun.job.job import Job
 from twinrun.produce.producer import produce
-from twinrun.results.run import RunSummary, Say
+from twinrun.results.records import RunSummary, Say
 from twinrun.results.verdict import Verdict
 from twinrun.wording import plural
 
@@ -265,7 +265,7 @@ def _stopped(folder: Path) -> None:
 
 def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
     from twinrun.explain.verify import verify
-    from twinrun.history.attach import with_history
+    from twinrun.history.history import with_history
 
     with steps.doing("ingest") as say:
         for source in job.sources:

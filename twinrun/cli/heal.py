@@ -13,8 +13,7 @@ from twinrun.cli.inputs import job_named, need_table
 from twinrun.cli.live import step
 from twinrun.cli.output import columns
 from twinrun.cli.runs import JobName
-from twinrun.cli.session import with_spark
-from twinrun.cli.sizes import job_size
+from twinrun.cli.session import job_size, with_spark
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.report.cells import instant, number
 from twinrun.wording import plural
@@ -22,7 +21,7 @@ from twinrun.wording import plural
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from twinrun.heal.result import Healed, HealPlan, LeftAlone, Undone
+    from twinrun.heal.plan import Healed, HealPlan, LeftAlone, Undone
 
 commands = typer.Typer()
 _SHOWN_WINDOWS = 10
@@ -46,7 +45,7 @@ def heal(
     def work(spark: SparkSession, _: threading.Event) -> tuple[dict[str, Any], list[str]]:
         with step(call.out, f"heal {job.job_name}"):
             if undo:
-                from twinrun.heal.undo import undo_heal
+                from twinrun.heal.write import undo_heal
 
                 undone = undo_heal(spark, cfg, job)
                 return {"undone": asdict(undone)}, undone_lines(undone)

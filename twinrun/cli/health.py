@@ -21,9 +21,9 @@ from twinrun.cli.broker import data_dir
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
 from twinrun.job.loader import list_jobs
-from twinrun.session.cache import cache_dir
 from twinrun.session.jars import SET_NAMES, verify_jars
 from twinrun.session.java import find_java
+from twinrun.session.settings import cache_dir
 from twinrun.tables.files import local_path
 from twinrun.wording import plural
 

@@ -21,13 +21,13 @@ from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from twinrun.report.cells import NONE, THIN, instant, number
 from twinrun.report.history import percent
 from twinrun.results.verdict import ExpectationResult
-from twinrun.session.small import tables_size
+from twinrun.session.settings import tables_size
 from twinrun.wording import plural
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from twinrun.results.past import History, VerifyPoint
+    from twinrun.results.ledger import History, VerifyPoint
 
 commands = typer.Typer()
 _SHOWN_VERIFIES = 10
@@ -60,8 +60,8 @@ def history(
     need_table(cfg, cfg.table("ledger"), fix=f"verify the job first: twinrun verify {job.job_name}")
 
     def work(spark: SparkSession, _: threading.Event) -> tuple[History, tuple[ExpectationResult, ...]]:
+        from twinrun.history.history import check_thresholds
         from twinrun.history.history import history as run
-        from twinrun.history.thresholds import check_thresholds
 
         with step(call.out, f"history {job.job_name}") as say:
             found = run(spark, cfg, job.job_name, since_ms)

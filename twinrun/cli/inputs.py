@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from twinrun.broker.topics import describe_topic
-from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.problems import listed, nearest
+from twinrun.config.sections import ExternalBinding
 from twinrun.errors import InputError, TableError
 from twinrun.events.decode import decoder_fingerprint
 from twinrun.events.source import Source

@@ -17,9 +17,8 @@ from twinrun.cli.session import with_spark
 from twinrun.config.model import Config
 from twinrun.errors import BrokerError
 from twinrun.job.job import Job
-from twinrun.lint.result import Finding, LintResult
-from twinrun.lint.rule import Severity
-from twinrun.session.small import Size
+from twinrun.lint.result import Finding, LintResult, Severity
+from twinrun.session.settings import Size
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.status import Status
 
 from twinrun.cli.output import Output
-from twinrun.results.run import Progress, Say
+from twinrun.results.records import Progress, Say
 from twinrun.wording import plural
 
 QUIET_S = 3.0

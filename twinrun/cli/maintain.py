@@ -13,13 +13,12 @@ from twinrun.cli.inputs import need_table, sources_named
 from twinrun.cli.live import step
 from twinrun.cli.output import columns
 from twinrun.cli.session import with_spark
-from twinrun.config.layout import Layout
-from twinrun.config.model import Config
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.model import Config, Layout
+from twinrun.config.problems import listed, nearest
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.job.loader import list_jobs
 from twinrun.report.cells import instant, number
-from twinrun.results.run import Say
+from twinrun.results.records import Say
 from twinrun.wording import plural
 
 if TYPE_CHECKING:

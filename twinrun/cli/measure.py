@@ -27,7 +27,7 @@ from twinrun.config.sections import TableBinding
 from twinrun.durations import parse_ms
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, BrokerError, InputError
 from twinrun.job.job import Job
-from twinrun.session.small import Size
+from twinrun.session.settings import Size
 from twinrun.wording import plural
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ import typer
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named, need_landed, need_table, record_place
 from twinrun.cli.live import step
-from twinrun.cli.session import with_spark
-from twinrun.cli.sizes import job_size
+from twinrun.cli.session import job_size, with_spark
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.job.job import Job
 from twinrun.report.cells import instant
-from twinrun.results.refusals import RULE, Refusal
+from twinrun.results.records import RULE, Refusal
 from twinrun.wording import plural
 
 if TYPE_CHECKING:

@@ -18,8 +18,7 @@ from pydantic import BaseModel
 from twinrun import errors
 from twinrun.cli.app import app
 from twinrun.cli.reference_classes import api_page, head, json_page, paragraph, table, verdict_page, verdict_parts_page
-from twinrun.config.layout import Layout
-from twinrun.config.model import Config
+from twinrun.config.model import Config, Layout
 
 SHARED = ("conf", "overrides", "as_json", "debug")
 """Parameters that every command has; they are described once."""

@@ -17,9 +17,9 @@ from twinrun import errors
 from twinrun.cli.comparison import comparison_payload
 from twinrun.cli.output import Output
 from twinrun.comparator import result
-from twinrun.comparator.plan import SchemaDifference, SchemaPlan
 from twinrun.comparator.references import Read
 from twinrun.comparator.result import ColumnStats, Comparison, Sample
+from twinrun.comparator.schema import SchemaDifference, SchemaPlan
 from twinrun.results.verdict import SCHEMA_VERSION, Verdict
 
 MADE = "<!-- Made from the code by: python -m twinrun.cli.reference. Change the code, not this page. -->"

@@ -21,9 +21,9 @@ from pyspark.sql import SparkSession
 from twinrun.broker.topics import offset_ranges
 from twinrun.cli.reread import read_verdict
 from twinrun.config.model import Config
-from twinrun.config.values import is_path
+from twinrun.config.problems import is_path
 from twinrun.errors import BrokerError, InputError
-from twinrun.explain.reach import records_of, tables_of
+from twinrun.explain.coverage import records_of, tables_of
 from twinrun.job.code import project_text
 from twinrun.job.job import Job
 from twinrun.report.json_ import render_json

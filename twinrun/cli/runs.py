@@ -14,16 +14,14 @@ from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import instant, job_named, need_landed, need_static, need_table, need_topics, sources_named
 from twinrun.cli.lint import warn_before_first_run
 from twinrun.cli.live import progress_text, step
-from twinrun.cli.session import until_stopped, with_spark
-from twinrun.cli.sizes import job_size, topic_size
+from twinrun.cli.session import job_size, topic_size, until_stopped, with_spark
 from twinrun.config.model import Config
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.problems import listed, nearest
 from twinrun.errors import EXIT_OK, InputError, TwinrunError
 from twinrun.events.rules import RULES
 from twinrun.events.source import Source
 from twinrun.job.job import Job
-from twinrun.results.refusals import RULE
-from twinrun.results.run import OnProgress, Progress, RunSummary, Say, counts_of
+from twinrun.results.records import RULE, OnProgress, Progress, RunSummary, Say, counts_of
 from twinrun.wording import plural
 
 if TYPE_CHECKING:

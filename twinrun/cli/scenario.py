@@ -10,7 +10,7 @@ import typer
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named
 from twinrun.cli.output import columns
-from twinrun.config.nearest import nearest
+from twinrun.config.problems import nearest
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.scenario.contract import BUILT_IN, Contract, contract_of
 from twinrun.scenario.encode import KNOWN_FIELD, TO_FIELD

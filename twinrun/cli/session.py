@@ -1,4 +1,4 @@
-"""Run work on a Spark session, and end both in order when the user or the system says so.
+"""Run work on a Spark session chosen by size, and end both in order when the user or the system says so.
 
 The work runs in a thread of its own: a signal that breaks into a call to Java leaves that connection unusable, so
 that neither the lease nor the session could be given back. The main thread only waits for signals.
@@ -9,17 +9,63 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from twinrun.config.model import Config
-from twinrun.session.small import UNKNOWN, Size, by_size
+from twinrun.errors import BrokerError
+from twinrun.job.job import Job
+from twinrun.session.settings import MOST_RECORDS, UNKNOWN, Size, by_size, tables_size
 from twinrun.session.sparkconf import DEFAULT_MASTER, session_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+# How much a command may read, before its session starts: of tables on this machine, and of topics.
+
+
+_MODES = ("stream", "batch")
+
+
+def job_size(cfg: Config, job: Job) -> Size:
+    """What a command about a job may read: its sources' tables, static tables, and results in both modes. No Spark."""
+    refs = [cfg.table(name, source=source.name) for source in job.sources for name in ("events", "quarantine")]
+    refs += [cfg.table("bronze", topic=cfg.source(source.name).topic) for source in job.sources]
+    refs += [cfg.tables[table.name].path for table in job.tables if table.name in cfg.tables]
+    # Above the versions, so that all of them are counted.
+    refs += [cfg.table(f"{mode}_results", job=job.job_name, version=1).rpartition("/")[0] for mode in _MODES]
+    return tables_size(refs)
+
+
+def topic_size(cfg: Config, sources: Iterable[str], *, bounded: bool) -> Size:
+    """What a run reads from Kafka, in all or in each of its micro-batches. No Spark; at most a few calls to a broker.
+
+    Parameters
+    ----------
+    sources : iterable of str
+        Names of the sources.
+    bounded : bool
+        The run ends with what the topics hold now; else only ``stream.max_offsets_per_trigger`` says how much it is.
+    """
+    from twinrun.broker.topics import offset_ranges
+
+    most = cfg.stream.max_offsets_per_trigger
+    if most is not None and most <= MOST_RECORDS:
+        return Size(0, most)
+    if not bounded:
+        return Size(0, None)
+    found = 0
+    for name in sources:
+        try:
+            ranges = offset_ranges(cfg.kafka.bootstrap_servers, cfg.source(name).topic, cfg.kafka.confluent_options())
+        except BrokerError:
+            return Size(0, None)
+        found += sum(high - low for low, high in ranges.values())
+    return Size(0, found)
+
 
 T = TypeVar("T")
 Work = Callable[["SparkSession", threading.Event], T]
@@ -63,7 +109,7 @@ def with_spark(
     work : function of SparkSession and Event
         The event is set when the work should end.
     size : Size
-        What the work may read, by which a local session is set up; see `twinrun.session.small`.
+        What the work may read, by which a local session is set up; see `twinrun.session.settings`.
     on_signal : function of SparkSession, optional
         Called after SIGINT or SIGTERM, besides setting the event. By default all queries of the session are ended.
     on_death : function, optional

@@ -14,8 +14,7 @@ from twinrun.cli.inputs import job_named, need_external, need_runs
 from twinrun.cli.live import step
 from twinrun.cli.reread import read_verdict
 from twinrun.cli.runs import JobName
-from twinrun.cli.session import with_spark
-from twinrun.cli.sizes import job_size
+from twinrun.cli.session import job_size, with_spark
 from twinrun.config.model import Config
 from twinrun.errors import InputError
 from twinrun.job.job import Job
@@ -59,7 +58,7 @@ def verify(
         return _verify_external(call, cfg, job, strict=strict, wait_s=wait_s, full=full)
     need_runs(cfg, job)
     from twinrun.cli import repeat
-    from twinrun.explain.reach import silent_kafka
+    from twinrun.explain.coverage import silent_kafka
 
     # Before Spark starts, too: where it is silent, all that follows knows less.
     with step(call.out, "asking Kafka"):
@@ -69,7 +68,7 @@ def verify(
 
     def work(spark: SparkSession, _: threading.Event) -> Verdict:
         from twinrun.explain.verify import verify as run
-        from twinrun.history.attach import with_history
+        from twinrun.history.history import with_history
 
         with step(call.out, f"verify {job.job_name}") as say:
             say("looking whether anything has moved")

@@ -12,8 +12,7 @@ from twinrun.cli.inputs import job_named, need_runs
 from twinrun.cli.live import step
 from twinrun.cli.output import columns
 from twinrun.cli.runs import JobName
-from twinrun.cli.session import with_spark
-from twinrun.cli.sizes import job_size
+from twinrun.cli.session import job_size, with_spark
 from twinrun.durations import human, parse_ms
 from twinrun.errors import EXIT_OK, InputError
 from twinrun.wording import plural, worded

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from twinrun.comparator.plan import SchemaDifference, SchemaPlan
+from twinrun.comparator.schema import SchemaDifference, SchemaPlan
 
 Verdict = Literal["equal", "different", "nothing_compared"]
 Audit = Literal["not_run", "agrees", "disagrees"]

@@ -2,14 +2,342 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, field_validator, model_validator
 
-from twinrun.config.kafka import SecretReader
-from twinrun.config.problems import Problem, several
-from twinrun.config.values import Count, NotNegative, Offsets, Options, Share, TablePath, Topic, literal_secrets
+from twinrun.config.problems import (
+    Count,
+    EmptySection,
+    Name,
+    NotNegative,
+    Offsets,
+    Options,
+    Problem,
+    Servers,
+    Share,
+    TablePath,
+    Topic,
+    literal_secrets,
+    several,
+)
+from twinrun.config.secrets import needs_reference, read_secret
+from twinrun.durations import parse_ms
+from twinrun.errors import ConfigError
+
+# How Kafka is reached: one set of options, read by two clients that spell security differently.
+
+
+_LOGIN_MODULES = {
+    "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
+    "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
+    "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class SecretReader:
+    """Reads references at the moment of use. It has no repr, since it holds a whole environment."""
+
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    root: Path = field(default_factory=Path.cwd)
+
+    def read(self, section: str, options: Mapping[str, str]) -> dict[str, str]:
+        """The options with every secret reference replaced by its value."""
+        return {
+            key: read_secret(value, f"{section}.{key}", self.env, self.root) if needs_reference(key, value) else value
+            for key, value in options.items()
+        }
+
+    def secrets(self, section: str, options: Mapping[str, str]) -> tuple[str, ...]:
+        """Values of the secret options that can be read now; for masking them in texts."""
+        found = []
+        for key, value in options.items():
+            if needs_reference(key, value):
+                try:
+                    found.append(read_secret(value, f"{section}.{key}", self.env, self.root))
+                except ConfigError:
+                    continue
+        return tuple(found)
+
+    def __reduce__(self) -> tuple[type[SecretReader], tuple[()]]:
+        # A pickled configuration must not carry the environment of this machine to another one.
+        return (SecretReader, ())
+
+
+class Kafka(BaseModel):
+    """The brokers and the client options.
+
+    Parameters
+    ----------
+    bootstrap_servers : str
+        ``host:port``, several separated by commas.
+    options : dict of str to str
+        Kafka client options without the prefix ``kafka.``; secrets as ``${env:NAME}`` or ``file:/path``.
+        ``sasl.username``, ``sasl.password`` and ``ssl.ca.location`` serve both clients.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bootstrap_servers: Servers
+    options: Options = {}
+    _reader: SecretReader = PrivateAttr(default_factory=SecretReader)
+
+    @field_validator("options")
+    @classmethod
+    def _sound_options(cls, options: dict[str, str]) -> dict[str, str]:
+        problems = literal_secrets("kafka.options", options)
+        for key in options:
+            name = f"kafka.options.{key}"
+            if key.startswith("kafka."):
+                short = f"kafka.options.{key.removeprefix('kafka.')}"
+                problems.append(Problem((key,), f"{name} has the prefix of Spark", fix=f"write {short}"))
+            if key in ("bootstrap.servers", "metadata.broker.list"):
+                problems.append(Problem((key,), f"{name} has a key of its own", fix="write kafka.bootstrap_servers"))
+            if key.removeprefix("kafka.") == "isolation.level":
+                found = f"{name} would count for some commands and not for others; each source has its own"
+                problems.append(Problem((key,), found, fix=f"write sources.NAME.isolation_level: {options[key]}"))
+        if problems:
+            raise several(problems)
+        return options
+
+    def client_options(self) -> dict[str, str]:
+        """The options as declared, with ``bootstrap.servers`` and the secrets resolved.
+
+        The result holds secrets: hand it to a client, never to a log.
+
+        Raises
+        ------
+        ConfigError
+            A reference cannot be resolved.
+        """
+        return {"bootstrap.servers": self.bootstrap_servers, **self._reader.read("kafka.options", self.options)}
+
+    def spark_options(self) -> dict[str, str]:
+        """The options for Spark's Kafka source and sink: Java names, each with the prefix ``kafka.``."""
+        return {f"kafka.{key}": value for key, value in java_options(self.client_options()).items()}
+
+    def confluent_options(self) -> dict[str, str]:
+        """The options for confluent-kafka."""
+        return librdkafka_options(self.client_options())
+
+    def secret_values(self) -> tuple[str, ...]:
+        """Values that must not be seen, as far as they can be read now; for ``redact_text``."""
+        return self._reader.secrets("kafka.options", self.options)
+
+
+def java_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Options for the Java client: user and password as a JAAS text, a PEM file of authorities as trust store."""
+    made = dict(options)
+    if "sasl.mechanisms" in made:
+        made.setdefault("sasl.mechanism", made.pop("sasl.mechanisms"))
+    user, password = made.pop("sasl.username", None), made.pop("sasl.password", None)
+    if user is not None and password is not None and "sasl.jaas.config" not in made:
+        module = _LOGIN_MODULES.get(made.get("sasl.mechanism", ""))
+        if module is None:
+            raise ConfigError(
+                "kafka.options has sasl.username, but no sasl.mechanism that takes a user and a password",
+                expected=f"one of {', '.join(_LOGIN_MODULES)}",
+            )
+        made["sasl.jaas.config"] = f"{module} required username={_quoted(user)} password={_quoted(password)};"
+    authorities = made.pop("ssl.ca.location", None)
+    if authorities is not None and "ssl.truststore.location" not in made:
+        made |= {"ssl.truststore.location": authorities, "ssl.truststore.type": "PEM"}
+    return made
+
+
+def librdkafka_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Options for librdkafka, which refuses Java's spelling of logins and trust stores."""
+    made = dict(options)
+    jaas = made.pop("sasl.jaas.config", None)
+    if jaas is not None and "sasl.username" not in made and made.get("sasl.mechanism") in _LOGIN_MODULES:
+        raise ConfigError(
+            "kafka.options has sasl.jaas.config, which confluent-kafka cannot read",
+            fix="give kafka.options.sasl.username and kafka.options.sasl.password; Spark's text is made from them",
+        )
+    store, kind = made.pop("ssl.truststore.location", None), made.pop("ssl.truststore.type", "JKS")
+    made.pop("ssl.truststore.password", None)
+    if store is not None and "ssl.ca.location" not in made:
+        if kind.upper() != "PEM":
+            raise ConfigError(
+                f"kafka.options has a trust store of type {kind}, which confluent-kafka cannot read",
+                fix="give kafka.options.ssl.ca.location, a PEM file; Spark's trust store is made from it",
+            )
+        made["ssl.ca.location"] = store
+    return made
+
+
+def _quoted(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        raise ConfigError("a Kafka user or password holds a line break, which a JAAS text cannot carry")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+# A result that another engine wrote: where it is, how its records are read, and what its owner declares about it.
+
+
+_COLUMN = re.compile(r"\s*\w+\s+(string|bigint|int)\s*", re.IGNORECASE)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _duration(text: str) -> str:
+    parse_ms(text)
+    return text
+
+
+def _instant(text: str) -> str:
+    try:
+        zone = datetime.fromisoformat(text).tzinfo
+    except ValueError:
+        zone = None
+    if zone is None:
+        msg = f"{text!r} is not a time with a zone such as 2013-01-06T00:00:00Z"
+        raise ValueError(msg)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+Instant = Annotated[str, AfterValidator(_instant)]
+LateRuleName = Literal[
+    "none",
+    "partition-order",
+    "kafka-streams",
+    "flink-datastream",
+    "flink-sql",
+    "quix-key",
+    "quix-partition",
+    "bytewax",
+    "pathway-minibatch",
+]
+PartitionOffsets = Annotated[dict[NotNegative, NotNegative], EmptySection]
+
+
+class ExternalBinding(BaseModel):
+    """The stream side of a job that another engine runs; everything but its place is a declaration of its owner.
+
+    Attributes
+    ----------
+    table, format : str
+        A Delta or Parquet table. Or else:
+    topic : str
+        A Kafka topic with one JSON object per record.
+    key : {"none", "json", "kafka-streams"}
+        ``json``: the record's key is a JSON object that holds key columns of the result. ``kafka-streams``: it is that
+        of a time window of Kafka Streams, the bytes of the key and the window's start.
+    key_schema : str or None
+        With ``kafka-streams``: column and type of the bytes before the start, such as ``shop STRING``.
+    time_format : {"epoch_ms", "iso8601"}
+        How the records write timestamps.
+    rows : {"append", "latest"} or None
+        Whether a record is a row of its own or replaces the one with its key; None: as the job's ``emit`` says.
+    ignore : list of str
+        Columns that are not compared.
+    types : dict of str to str
+        Columns of a table and the types that their values are read as, where they change none of them.
+    naive_time_zone : str or None
+        The zone of a table's times without one: UTC, or an offset such as ``+01:00``.
+    ready_until : str or None
+        ISO instant: windows that end later are pending.
+    lateness : str or None
+        How far the engine's watermark stays behind the newest event; without ``ready_until`` it says what is pending.
+    late_rule : str
+        By whose rule events are late (`twinrun.external.rules`), such as ``kafka-streams``; ``partition-order``: an
+        event is dropped once the newest event before it in its partition, less ``lateness``, has reached the end of its
+        window.
+    restarts : dict of str to list of dict
+        By source, for each restart of the engine: partition to the offset at which a clock in memory begins anew.
+    retention : str or None
+        How long the engine's store keeps a window after a restart; None: a window and ``lateness``, its default.
+    start, end : dict
+        Offsets by source and partition between which the engine read; ``end`` is exclusive.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: TablePath | None = None
+    format: Literal["delta", "parquet"] = "delta"
+    topic: Topic | None = None
+    key: Literal["none", "json", "kafka-streams"] = "none"
+    key_schema: str | None = None
+    time_format: Literal["epoch_ms", "iso8601"] = "epoch_ms"
+    rows: Literal["append", "latest"] | None = None
+    ignore: list[str] = []
+    types: Annotated[dict[str, str], EmptySection] = {}
+    naive_time_zone: str | None = None
+    ready_until: Instant | None = None
+    lateness: Duration | None = None
+    late_rule: LateRuleName = "none"
+    restarts: Annotated[dict[Name, list[PartitionOffsets]], EmptySection] = {}
+    retention: Duration | None = None
+    start: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
+    end: Annotated[dict[Name, PartitionOffsets], EmptySection] = {}
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> ExternalBinding:
+        problems = []
+        if (self.table is None) == (self.topic is None):
+            found = "both a table and a topic are given" if self.table else "neither a table nor a topic is given"
+            problems.append(Problem((), found, "exactly one of them", "set the other to null"))
+        if self.rows == "latest" and self.topic is None:
+            found = "rows: latest needs the order of a topic"
+            problems.append(Problem(("rows",), found, "a table that holds the latest rows already, with rows: append"))
+        if self.topic is not None and (self.types or self.naive_time_zone is not None):
+            found = "types and naive_time_zone are for tables: records are read in the result's types"
+            problems.append(Problem(("types" if self.types else "naive_time_zone",), found, fix="leave it out"))
+        if (self.key == "kafka-streams") != (self.key_schema is not None):
+            found = "key: kafka-streams and key_schema go together"
+            expected = "key_schema such as shop STRING, where records have the keys of Kafka Streams' windows"
+            problems.append(Problem(("key_schema",), found, expected))
+        elif self.key_schema is not None and _COLUMN.fullmatch(self.key_schema) is None:
+            found = f"key_schema: {self.key_schema!r} is no column with a type"
+            problems.append(Problem(("key_schema",), found, "one column that is STRING, BIGINT or INT"))
+        if self.key == "kafka-streams" and self.topic is None:
+            problems.append(Problem(("key",), "key: kafka-streams is for records of a topic", fix="leave it out"))
+        if self.late_rule != "none" and self.lateness is None:
+            problems.append(Problem(("late_rule",), "late_rule needs a lateness", fix="add lateness"))
+        if problems:
+            raise several(problems)
+        return self
+
+    @property
+    def place(self) -> str:
+        """The table's reference or the topic's name."""
+        return self.table or self.topic or ""
+
+    @property
+    def key_column(self) -> tuple[str, str]:
+        """Name and type of ``key_schema``, the type in small letters."""
+        name, _, dtype = (self.key_schema or "").strip().rpartition(" ")
+        return name.strip(), dtype.lower()
+
+    @property
+    def names_rows(self) -> bool:
+        """Whether the records' keys hold key columns of the result, so that a deletion names its row by them."""
+        return self.key != "none"
+
+    @property
+    def lateness_ms(self) -> int | None:
+        """Declared lateness in milliseconds."""
+        return None if self.lateness is None else parse_ms(self.lateness)
+
+    @property
+    def retention_ms(self) -> int | None:
+        """Declared retention of the store in milliseconds."""
+        return None if self.retention is None else parse_ms(self.retention)
+
+    @property
+    def ready_until_ms(self) -> int | None:
+        """Declared end of what is ready, in epoch milliseconds, rounded down."""
+        if self.ready_until is None:
+            return None
+        return (datetime.fromisoformat(self.ready_until) - _EPOCH) // timedelta(milliseconds=1)
 
 
 class Section(BaseModel):
@@ -98,8 +426,8 @@ class Spark(Section):
     """The Spark session; ``conf`` wins over ``conf_file``. ``master`` null: spark-submit says it.
 
     ``accept_plans_of``: the Spark version whose plan of a job may differ from that of this one.
-    ``small_data``: settings for little data on a local master, see `twinrun.session.small`; ``auto`` looks at the size
-    of what a command reads.
+    ``small_data``: settings for little data on a local master, see `twinrun.session.settings`; ``auto`` looks at the
+    size of what a command reads.
     """
 
     master: str | None = None

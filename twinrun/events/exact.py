@@ -1,22 +1,25 @@
-"""Values at any depth of a field: what a record is read as, and the declared type, without a silent change.
-
-A type is read wider where the reader itself would round or wrap (`wire_type`), and narrowed afterwards: whatever does
-not fit is named. Times are read as text or as a number of milliseconds and become times here.
-"""
+"""Values at any depth of a field: text that shows what it was, and the declared type, without a silent change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
+    BooleanType,
     ByteType,
     DataType,
     DateType,
     DecimalType,
+    DoubleType,
+    FloatType,
+    IntegralType,
     LongType,
     MapType,
     ShortType,
@@ -37,6 +40,12 @@ from twinrun.events.times import (
     near_by_another_unit,
     of_millis,
 )
+
+# Values at any depth of a field: what a record is read as, and the declared type, without a silent change.
+#
+# A type is read wider where the reader itself would round or wrap (`wire_type`), and narrowed afterwards: whatever does
+# not fit is named. Times are read as text or as a number of milliseconds and become times here.
+
 
 SHOWN_CHARACTERS = 80
 DECLARED = "twinrun.declared"
@@ -240,3 +249,211 @@ def missing_inside(value: Column, read: DataType, declared: DataType) -> Column 
         if not outer.nullable
     ]
     return F.coalesce(*absent) if absent else None
+
+
+# Tagged text: JSON in which every string and every number is a text that shows which of the two it was.
+#
+# From it values are judged and texts taken as they stand. That is told by data: a table with one row for each place of
+# a value in the declaration, read by one expression for all of them, so that the plan hardly grows with the fields.
+# The expressions are SQL text, which is far cheaper to build than columns; patterns are raw literals, which no setting
+# of a session reads in another way.
+
+
+NESTED = (ArrayType, MapType, StructType)
+LONG = 1000
+"""Fewer characters cannot be beyond the reader's limits: numbers of 1,000 digits, 1,000 levels."""
+
+# A string, and a run of anything but numbers in which strings are whole; possessive, so that no text can exhaust
+# the stack or the time.
+STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FIRST_NUMBER = rf'\G((?:[^"\d-]++|{STRING})*+)(-?\d[\d.eE+-]*+)'
+# What BigDecimal reads of a text in quotes, without the digits of other scripts and the commas that Spark drops.
+_DECIMAL_TEXT = r"^[ns][+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?\z"
+# Spark writes out all digits of a decimal with a large exponent, for minutes or until memory ends; and Java needs
+# minutes for a million digits in quotes.
+_NOT_0 = r"[\p{Nd}&&[^0]]"
+_HUGE = rf"^[ns](?:(?!{_NOT_0})[^eE])*+{_NOT_0}[^eE]*+[eE][+-]?0*+\p{{Nd}}{{5}}"
+TOO_MUCH = f"(length(t) > {LONG + 1} OR t RLIKE r'{_HUGE}')"
+"""Whether a decimal must not be parsed; in quotes the reader's limit of 1,000 digits does not hold."""
+
+# Digits before the point less w, and digits behind it less s, without the zeros at both ends.
+_HOLDS = r"""get(transform(transform(transform(
+    array(named_struct(
+        'w', regexp_extract(t, r'^.[+-]?(\d*)', 1),
+        'b', regexp_extract(t, r'^.[+-]?\d*\.(\d*)', 1),
+        'e', regexp_extract(t, r'[eE]([+-]?\d+)\z', 1))),
+    n -> named_struct('d', concat(n.w, n.b), 's', length(n.b) - CASE WHEN n.e = '' THEN 0L
+        ELSE try_cast(n.e AS BIGINT) END)),
+    n -> named_struct('c', trim(TRAILING '0' FROM n.d), 'z', length(n.d), 's', n.s)),
+    n -> length(trim(LEADING '0' FROM n.c)) = 0 OR coalesce(
+        n.s - n.z + length(n.c) <= w.s
+        AND length(trim(LEADING '0' FROM n.c)) - n.s + n.z - length(n.c) <= w.w, false)), 0)"""
+# Whether a number became infinite, or 0 without being 0.
+_LOST = r"""(try_cast(substring(t, 2) AS {0}) IN ({0}('Infinity'), {0}('-Infinity'))
+    OR (try_cast(substring(t, 2) AS {0}) = 0 AND t RLIKE r'^.[^eE]*[1-9]'))"""
+# Of a tag t and its place w, by the kind of the type: r where the value is too large or too fine, t where it is no
+# such, null where it fits.
+_VERDICTS = {
+    "integer": r"""CASE WHEN NOT t RLIKE r'^n-?\d+\z' THEN 't' WHEN NOT coalesce(
+        try_cast(substring(t, 2) AS DECIMAL(38,0)) >= w.low AND try_cast(substring(t, 2) AS DECIMAL(38,0)) <= w.high,
+        t IS NULL) THEN 'r' END""",
+    "decimal": rf"""CASE WHEN NOT t RLIKE r'{_DECIMAL_TEXT}' THEN 't' WHEN {TOO_MUCH} OR NOT {_HOLDS} THEN 'r' END""",
+    "double": f"CASE WHEN NOT t LIKE 'n%' THEN 't' WHEN {_LOST.format('DOUBLE')} THEN 'r' END",
+    "float": f"CASE WHEN NOT t LIKE 'n%' THEN 't' WHEN {_LOST.format('FLOAT')} THEN 'r' END",
+    "boolean": "CASE WHEN t NOT IN ('true', 'false') THEN 't' END",
+    # Groups of four: after an incomplete one the reader gives up on the whole record.
+    "binary": r"""CASE WHEN NOT t RLIKE r'^s[\x00-\x20A-Za-z0-9+/=]*+\z'
+        OR (length(regexp_replace(t, r'[\x00-\x20]', '')) - 1) % 4 <> 0 THEN 't' END""",
+}
+_BETWEEN = "\x01"
+_FIELD = re.compile(r"\w+:(?!struct)\w+")
+_PLACE = "array<struct<n:string,d:string,k:string,low:decimal(38,0),high:decimal(38,0),w:int,s:int>>"
+
+_NUMBER_TAG, _TEXT_TAG = r'(?<=[:,\[])"n([^"]*)"', r'(?<=[:,\[{])"s'
+
+AS_IT_STANDS = rf"""CASE WHEN t LIKE 's%' OR t LIKE 'n%' THEN substring(t, 2)
+    WHEN t LIKE '{{%' OR t LIKE '[%' THEN regexp_replace(
+        regexp_replace(t, r'{_NUMBER_TAG}', '$1'), r'{_TEXT_TAG}', '"') ELSE t END"""
+"""A tagged text ``t`` without its tags; objects and arrays lose the white space between their parts."""
+
+SHOWN = AS_IT_STANDS.replace("CASE ", """CASE WHEN t LIKE 's%' THEN concat('"', substring(t, 2), '"') """, 1)
+"""A tagged text ``t`` as in the record: texts in quotes."""
+
+
+def tagged(text: Column) -> Column:
+    """JSON in which every string, names too, begins with ``s``, and every number is a string that begins with ``n``."""
+    strings = F.regexp_replace(text, rf'"({STRING[1:-1]})"', '"s$1"')
+    return F.regexp_replace(strings, _FIRST_NUMBER, '$1"n$2"')
+
+
+def as_it_stands(tag: Column) -> Column:
+    """`AS_IT_STANDS` of a column."""
+    nested = F.regexp_replace(F.regexp_replace(tag, _NUMBER_TAG, "$1"), _TEXT_TAG, '"')
+    simple = tag.startswith("s") | tag.startswith("n")
+    return F.when(simple, F.substring(tag, 2, 2**31 - 1)).when(tag.rlike(r"^[{\[]"), nested).otherwise(tag)
+
+
+def quoted(name: str) -> str:
+    """A column name in backticks, safe for dots, spaces and backticks."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def places(
+    value: str, wire: DataType, kinds: tuple[type[DataType], ...], tag: str = "s", depth: int = 0
+) -> list[tuple[str, DataType]]:
+    """SQL of an array of the values at each place of some kinds inside a value, and the type that was asked for."""
+    if isinstance(wire, StructType):
+        inside = [places(f"{value}.{quoted(tag + f.name)}", f.dataType, kinds, tag, depth) for f in wire]
+        return [place for found in inside for place in found]
+    if not isinstance(wire, ArrayType | MapType):
+        return [(f"array({value})", wire)] if isinstance(wire, kinds) else []
+    items, each = (value, wire.elementType) if isinstance(wire, ArrayType) else (f"map_values({value})", wire.valueType)
+    if not isinstance(each, StructType | ArrayType | MapType):
+        return [(items, each)] if isinstance(each, kinds) else []
+    found = places(f"v{depth}", each, kinds, tag, depth + 1)
+    return [(f"flatten(transform({items}, v{depth} -> coalesce({values}, array())))", kind) for values, kind in found]
+
+
+def any_place(found: Sequence[tuple[str, DataType]], holds: str) -> str | None:
+    """SQL: whether a condition holds for a value ``t`` at any of some places; None where there is none."""
+    single = [values[6:-1] for values, _ in found if values.startswith("array(")]
+    several = [f"coalesce({values}, array())" for values, _ in found if not values.startswith("array(")]
+    if not found:
+        return None
+    values = [*([f"array({', '.join(single)})"] if single else []), *several]
+    joined = f"concat({', '.join(values)})" if len(values) > 1 else values[0]
+    return f"coalesce(exists({joined}, t -> {holds}), false)"
+
+
+def first_wrong(look: str, good: str, wire: StructType) -> str:
+    """SQL of the rule, a bar and the sentence of the first value that does not fit its type, else null.
+
+    ``look`` has the tagged texts (``tags``) and, of bad records, nested fields as one tagged text each (``cells``) and
+    all as far as they could be read (``typed``). Of a bad record without a wrong value it is that of the first field
+    which has a value and could not be read.
+    """
+    kinds = (IntegralType, DecimalType, DoubleType, FloatType, BooleanType, BinaryType)
+    rows: list[dict[str, object]] = []
+    arrays: list[str] = []
+    for field in wire:
+        for values, kind in places(f"{look}.tags.{quoted('s' + field.name)}", field.dataType, kinds):
+            arrays.append(values)
+            rows.append({"n": field.name, "d": declared_name(field), **_bounds(kind)})
+    says = "'n', w.n, 'd', w.d, 't', t)"
+    unread = f"""CASE WHEN NOT {good} THEN zip_with({_names(wire)}, array({", ".join(_unread(look, wire))}),
+        (w, t) -> CASE WHEN t IS NOT NULL THEN named_struct('r', 't', {says} END) END"""
+    found = f"coalesce({unread}, array())"
+    if rows:
+        used = {row["k"] for row in rows}
+        cases = " ".join(f"WHEN '{kind}' THEN {sql}" for kind, sql in _VERDICTS.items() if kind in used)
+        unfit = f"""zip_with({table(rows, _PLACE)}, array({", ".join(arrays)}), (w, ts) -> get(filter(
+            transform(ts, t -> named_struct('r', CASE w.k {cases} END, {says}), x -> x.r IS NOT NULL), 0))"""
+        found = f"concat({unfit}, {found})"
+    return f"""get(transform(slice(filter({found}, x -> x IS NOT NULL), 1, 1), x -> concat(
+        CASE x.r WHEN 'r' THEN 'out_of_range|field ' ELSE 'wrong_type|field ' END, x.n, ': ',
+        get(transform(array(x.t), t -> substring({SHOWN}, 1, {SHOWN_CHARACTERS})), 0),
+        CASE x.r WHEN 'r' THEN ' does not fit ' ELSE ' is not ' END, x.d)), 0)"""
+
+
+def _unread(look: str, wire: StructType) -> list[str]:
+    """SQL of each field's tagged text where it has a value and could not be read, else null."""
+    lost = f"{look}.typed IS NOT NULL AND {look}.typed"
+    texts: list[str] = []
+    for field in wire:
+        name, tag = quoted(field.name), quoted("s" + field.name)
+        if isinstance(field.dataType, NESTED):
+            whole = f"{look}.cells.{tag}"
+            texts.append(f"CASE WHEN {look}.tags.{tag} IS NULL OR ({lost}.{name} IS NULL) THEN {whole} END")
+        elif not isinstance(field.dataType, StringType):
+            texts.append(f"CASE WHEN {lost}.{name} IS NULL THEN {look}.tags.{tag} END")
+    return texts
+
+
+def _names(wire: StructType) -> str:
+    names: list[dict[str, object]] = [
+        {"n": field.name, "d": declared_name(field)} for field in wire if not isinstance(field.dataType, StringType)
+    ]
+    return table(names, "array<struct<n:string,d:string>>")
+
+
+def _bounds(kind: DataType) -> dict[str, object]:
+    if isinstance(kind, IntegralType):
+        bits = 8 * {"tinyint": 1, "smallint": 2, "int": 4, "bigint": 8}[kind.simpleString()] - 1
+        return {"k": "integer", "low": -(2**bits), "high": 2**bits - 1}
+    if isinstance(kind, DecimalType):
+        return {"k": "decimal", "w": kind.precision - kind.scale, "s": kind.scale}
+    return {"k": kind.simpleString()}
+
+
+def table(rows: Sequence[dict[str, object]], kind: str) -> str:
+    """SQL of a small table; Spark reads it once when it plans, so that it is one node.
+
+    Column by column in hexadecimal, which no setting of a session reads in another way. To read JSON for it would take
+    a tenth of all planning, for every micro-batch.
+    """
+    if not rows:
+        return f"CAST(array() AS {kind})"
+    names = [field.split(":", 1)[0] for field in _FIELD.findall(kind)]
+    columns = [["" if row.get(name) is None else str(row[name]) for row in rows] for name in names]
+    if any(_BETWEEN in cell for cells in columns for cell in cells):
+        return f"from_json(r'{json.dumps(rows).replace(chr(39), chr(92) + 'u0027')}', '{kind}')"
+    texts = [f"split({_sql_text(_BETWEEN.join(cells))}, {_sql_text(_BETWEEN)})" for cells in columns]
+    return f"try_cast(arrays_zip({', '.join(texts)}) AS {kind})"
+
+
+def _sql_text(text: str) -> str:
+    return f"CAST(X'{text.encode().hex()}' AS STRING)"
+
+
+def tagged_type(read: DataType) -> DataType:
+    """The same shape over tagged text: names begin with s, every value is a text."""
+    if isinstance(read, ArrayType):
+        return ArrayType(tagged_type(read.elementType))
+    if isinstance(read, MapType):
+        return MapType(StringType(), tagged_type(read.valueType))
+    return tagged_struct(read) if isinstance(read, StructType) else StringType()
+
+
+def tagged_struct(read: StructType) -> StructType:
+    """`tagged_type` of a struct."""
+    return StructType([StructField("s" + f.name, tagged_type(f.dataType)) for f in read])

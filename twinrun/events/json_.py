@@ -1,17 +1,8 @@
-"""The JSON decoder: strict where Spark's from_json is lenient, exact where it is not, and never fatal.
-
-from_json alone accepts ``{"id": 1} trailing`` and single quotes, and mixes malformed text up with a wrong type.
-Here the text is parsed once inside ``{"v":[`` ... ``]}``: anything after the first object then either breaks the
-JSON or makes a second element. Only text that contains ``}`` followed by ``]`` could close the array early, and
-only such records are parsed a second time inside ``{"v":`` ... ``}``.
-
-from_json also rounds decimals, makes Infinity of large numbers and writes numbers anew that stand in a STRING field.
-Records in which that could have happened are told by cheap signs and read once more from a tagged text
-(`tagged`), in which every string and every number is a text that shows which of the two it is. Why a record is bad
-is worked out from the same text, for bad records only.
-"""
+"""Decoders by name, and the one for JSON: bytes to the fields of a source, without a silent change."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -28,25 +19,77 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from twinrun.events.exact import SHOWN_CHARACTERS, TIMES, holds
-from twinrun.events.registry import register_decoder
-from twinrun.events.tagged import (
+from twinrun.errors import JobError
+from twinrun.events.exact import (
     AS_IT_STANDS,
     LONG,
     NESTED,
+    SHOWN_CHARACTERS,
     STRING,
+    TIMES,
     TOO_MUCH,
     any_place,
     as_it_stands,
     first_wrong,
+    holds,
     places,
+    quoted,
     tagged,
     tagged_struct,
     tagged_type,
 )
-from twinrun.events.tagged import (
-    quoted as quoted,
-)
+
+# Decoders by name: a decoder turns the value of a record into the fields of a source.
+
+
+Decoder = Callable[[DataFrame, StructType], DataFrame]
+"""From rows with a BINARY ``value`` and the wire schema, to the same rows with three columns more.
+
+``_fields``: struct of the wire schema, null where the record cannot be read. Times (TIMESTAMP, TIMESTAMP_NTZ, DATE) may
+stand in it as STRING: ISO 8601, or the digits of a number of milliseconds; digits that the record has as a text keep
+their quotes. TINYINT and DECIMAL are asked for wider than declared, so that what does not fit can be told.
+``_format_rule``: null for a readable record, else the id of the quarantine rule. ``_format_reason``: one sentence,
+null where the rule is. A decoder is lazy, keeps every row exactly once, changes no value in silence and never fails on
+a record.
+"""
+
+_DECODERS: dict[str, Decoder] = {}
+
+
+def register_decoder(name: str, decoder: Decoder) -> None:
+    """Make a format known by name; a second registration replaces the first."""
+    _DECODERS[name] = decoder
+
+
+def find_decoder(name: str) -> Decoder:
+    """Return the decoder of a format.
+
+    Raises
+    ------
+    JobError
+        No decoder has this name; the message lists those that exist.
+    """
+    if name not in _DECODERS:
+        raise JobError(
+            f"no decoder is registered for format {name!r}",
+            expected="one of " + ", ".join(sorted(_DECODERS)),
+            fix="change Source(format=...), or call twinrun.events.json_.register_decoder in the job file",
+        )
+    return _DECODERS[name]
+
+
+# The JSON decoder: strict where Spark's from_json is lenient, exact where it is not, and never fatal.
+#
+# from_json alone accepts ``{"id": 1} trailing`` and single quotes, and mixes malformed text up with a wrong type.
+# Here the text is parsed once inside ``{"v":[`` ... ``]}``: anything after the first object then either breaks the
+# JSON or makes a second element. Only text that contains ``}`` followed by ``]`` could close the array early, and
+# only such records are parsed a second time inside ``{"v":`` ... ``}``.
+#
+# from_json also rounds decimals, makes Infinity of large numbers and writes numbers anew that stand in a STRING field.
+# Records in which that could have happened are told by cheap signs and read once more from a tagged text
+# (`tagged`), in which every string and every number is a text that shows which of the two it is. Why a record is bad
+# is worked out from the same text, for bad records only.
+
 
 _CORRUPT = "_twinrun_corrupt"
 _OPTIONS = {
@@ -104,7 +147,7 @@ _EARLY = rf"""CASE WHEN value IS NULL OR trim(_text) = '' THEN 'empty_value|the 
 
 
 def decode_json(rows: DataFrame, wire: StructType) -> DataFrame:
-    """Read one JSON object per record; see `twinrun.events.registry.Decoder` for the columns.
+    """Read one JSON object per record; see `twinrun.events.json_.Decoder` for the columns.
 
     A STRING field takes the text of any JSON value as it stands; unknown fields are ignored; of a repeated name the
     last wins, in objects and in maps. Times come out as text: a number as its digits, and a text that is nothing

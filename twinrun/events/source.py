@@ -38,7 +38,7 @@ class Source:
         Fields that name an event in evidence and count duplicates. It never drops one.
     distinct : list of str
         Fields by which later copies of an event are dropped, in each mode by its own operator: see
-        `twinrun.events.distinct`. Needs a lateness.
+        `twinrun.events.decode`. Needs a lateness.
     ranges : dict of str to (low, high)
         Inclusive limits of numeric fields; None leaves a side open. Outside goes to quarantine.
     format : str

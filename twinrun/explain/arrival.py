@@ -18,16 +18,15 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from twinrun.comparator.frame import sent
-from twinrun.events.json_ import quoted
+from twinrun.comparator.digest import sent
+from twinrun.events.exact import quoted
 from twinrun.events.source import Source
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.late import PASSED_FROM
+from twinrun.explain.used import PASSED_FROM, USED
 from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
 from twinrun.results.verdict import Arrival, PartitionBehind, PartitionPoint
-from twinrun.tables.asked import Question
-from twinrun.tables.offsets import total
+from twinrun.tables.checkpoint import total
+from twinrun.tables.listed import Question
 
 ARRIVED, READ, NOT_TOLD = "arrived_late", "read_late", "not_told"
 MOST_PARTITIONS = 8
@@ -81,7 +80,7 @@ def with_steps(reads: Sequence[Read]) -> list[Read]:
 
 
 def with_arrival(rows: DataFrame, reads: Sequence[Read]) -> DataFrame:
-    """`twinrun.explain.late.late_rows` with ``arrival`` (`ARRIVED`, `READ` or `NOT_TOLD`) and ``passed_at_ms``.
+    """`twinrun.explain.used.late_rows` with ``arrival`` (`ARRIVED`, `READ` or `NOT_TOLD`) and ``passed_at_ms``.
 
     ``passed_at_ms``: the Kafka timestamp of the first event that moves the watermark past the window's end, of the
     slowest source; null where none is found. One Spark job, and one pass over the events where rows are late.

@@ -12,15 +12,12 @@ from typing import TypeVar
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.comparator.frame import sent
+from twinrun.comparator.digest import sent
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
-from twinrun.explain.classify import Worlds, classify
-from twinrun.explain.counterfactual import USED, batch_rows
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, differing, differing_keys, rows_at
-from twinrun.explain.evidence import causes_of
-from twinrun.explain.late import event_dropped
-from twinrun.explain.material import Material, Needed, gather, marked_by_step
+from twinrun.explain.closed_form import Worlds, classify
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Sides, differing, differing_keys, rows_at
+from twinrun.explain.evidence import Material, Needed, causes_of, gather, marked_by_step
 from twinrun.explain.prove import (
     Played,
     Withdrawn,
@@ -30,17 +27,16 @@ from twinrun.explain.prove import (
     replay_steps,
     waits,
 )
-from twinrun.explain.recording import Recorded, Steps, recorded, steps_of
-from twinrun.explain.replay import ReplayError, folder_of
+from twinrun.explain.replay import Recorded, ReplayError, Steps, folder_of, recorded, steps_of
+from twinrun.explain.rerun import with_verdict
 from twinrun.explain.scope import Scope, kept_us, of_one_version, read_by, replayed_events, scope_of, used_of
-from twinrun.explain.sides import Sides
-from twinrun.explain.steps import with_verdict
+from twinrun.explain.used import USED, batch_rows, event_dropped
 from twinrun.job.carried import carried
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
 from twinrun.results.cut import StreamCut
-from twinrun.results.run import Say, quiet
+from twinrun.results.records import Say, quiet
 from twinrun.results.state import BatchState, read_events
 from twinrun.tables.files import remove
 from twinrun.tables.static import read_static

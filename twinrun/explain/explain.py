@@ -3,35 +3,234 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
+from twinrun.errors import TwinrunError
+from twinrun.events.exact import quoted
 from twinrun.explain.by_replay import Ask, explain_by_replay
-from twinrun.explain.closed_form import explain_closed_form
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID
-from twinrun.explain.evidence import blamed_events, events_by_cause, events_of
-from twinrun.explain.healed import as_emitted
-from twinrun.explain.keep import keep
-from twinrun.explain.lost import ByName, anything, split
-from twinrun.explain.material import Material, gather
-from twinrun.explain.rerun import explain_floats, explain_unstable
-from twinrun.explain.sides import Sides, waits_for_close
-from twinrun.explain.sink_changed import as_held, emitted_texts, with_emitted
-from twinrun.explain.steps import rest_of, still_open, with_more, with_verdict
+from twinrun.explain.closed_form import as_held, emitted_texts, explain_closed_form, with_emitted
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, ByName, Sides, anything, key_id, split, waits_for_close
+from twinrun.explain.evidence import Material, blamed_events, events_by_cause, events_of, gather, keep
+from twinrun.explain.rerun import explain_floats, explain_unstable, rest_of, still_open, with_more, with_verdict
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
-from twinrun.results.cut import ForeignCommit, StreamCut
-from twinrun.results.run import Say, quiet
+from twinrun.results.causes import CAUSES
+from twinrun.results.cut import ForeignCommit, StreamCut, TimeRange, foreign_to_stream, join_ranges
+from twinrun.results.records import HealRecord, Say, heals_of, quiet, standing, without_lineage
 from twinrun.results.state import BatchState
-from twinrun.results.touched import TimeRange, join_ranges
+from twinrun.session.plain import plain_errors
+from twinrun.tables.delta import read_table
+
+# Rows that the stream never wrote, healed or changed by somebody: what it did write is put back before a proof.
+
+
+MOST_HEALS = 20
+"""So many heals of one table are looked into, from the newest back; rows of older ones cannot be proven any more."""
+
+_NOW, _AFTER, _BEFORE = -1, 1, 0
+HEALABLE_KINDS = ("changed", "only_batch", "only_stream")
+BATCH_IS_RIGHT = tuple(cause.name for cause in CAUSES if cause.batch_is_right)
+"""Causes by which the batch's row is the better one, and the stream has done with the events in question."""
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The stream's rows as far as they can be its own.
+
+    Attributes
+    ----------
+    stream : DataFrame
+        The table's rows, with those put back that a heal or somebody else wrote over.
+    commits : tuple of ForeignCommit
+        Who else wrote to the table, as far as its history goes back.
+    touched : DataFrame or None
+        Differing keys that a foreign commit changed: `KEY_ID`, ``versions`` (ascending); None where there are none.
+    changed : DataFrame or None
+        Those of them whose row was put back, since the table now holds another one: columns as ``touched``.
+    """
+
+    stream: DataFrame
+    commits: tuple[ForeignCommit, ...] = ()
+    touched: DataFrame | None = None
+    changed: DataFrame | None = None
+
+
+def as_emitted(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, stream: DataFrame, differing: DataFrame
+) -> Emitted:
+    """The stream's rows without its heals and without what others wrote, as far as differing rows are concerned.
+
+    A row is put back only if it is still exactly what that commit wrote; otherwise something else changed it since, and
+    it stays as it is. A row that a foreign commit deleted, or repeated as it is, stays so too: its fault has a name of
+    its own. What is put back proves nothing yet: a recomputation must give it. Three small Spark jobs where nothing was
+    healed and nobody else wrote, else about five.
+
+    Parameters
+    ----------
+    stream : DataFrame
+        The stream's rows at the cut, without lineage columns.
+    differing : DataFrame
+        The rows that differ, with the struct ``key`` and ``window``.
+    """
+    table = cut.state.table
+    made = [heal.version for heal in standing(heals_of(spark, cfg, job.job_name), table) if heal.version is not None]
+    commits = foreign_to_stream(spark, cut, job.emit)
+    foreign = {commit.version for commit in commits}
+    steps = sorted([*made[-MOST_HEALS:], *foreign])
+    if not steps:
+        return Emitted(stream)
+    window = F.col("window") if job.windowed else F.lit(None).cast("timestamp")
+    named = differing.select(F.to_json("key", EXACT_TIMES).alias(KEY_ID), window.alias("window_start"))
+    wanted = named.distinct().localCheckpoint()
+    while steps:
+        try:
+            with plain_errors(f"looking into older versions of {table}"):
+                found = _traced(spark, job, table, stream, wanted, steps, foreign).localCheckpoint()
+            break
+        except (
+            TwinrunError
+        ):  # the oldest were vacuumed away, or have other columns: their rows stay, and are not proven
+            steps = steps[1:]
+    else:
+        return Emitted(stream, commits)
+    theirs = found.filter(F.size("versions") > 0)
+    # A row that is gone, or stands there in copies, is as the stream wrote it, where it is at all.
+    other = (F.size("held") > 0) & ~F.array_distinct("held").eqNullSafe(F.array_distinct("texts"))
+    put_back = found.filter((F.size("versions") == 0) | other)
+    names = [F.col(f"_row.{quoted(name)}") for name in stream.columns]
+    rows = put_back.select(F.explode("rows").alias("_row")).select(*names)
+    kept = stream.withColumn(KEY_ID, key_id(job)).join(put_back.select(KEY_ID), KEY_ID, "left_anti").drop(KEY_ID)
+    touched, changed = (frame.select(KEY_ID, "versions") for frame in (theirs, theirs.filter(other)))
+    return Emitted(
+        stream=kept.unionByName(rows),
+        commits=commits,
+        touched=None if touched.isEmpty() else touched,
+        changed=None if changed.isEmpty() else changed,
+    )
+
+
+def _traced(
+    spark: SparkSession,
+    job: Job,
+    table: str,
+    stream: DataFrame,
+    wanted: DataFrame,
+    steps: list[int],
+    foreign: set[int],
+) -> DataFrame:
+    """Follow each wanted key back through commits that are not the stream's; keys that none of them made are left out.
+
+    `KEY_ID`, ``held`` (rows now, as sorted texts), ``texts`` and ``rows`` (as they were before), ``versions`` (foreign
+    commits that made the difference, ascending). One Spark job over these keys of two versions for each commit.
+    """
+    where = around(job, wanted)
+    sides = [(_NOW, _NOW, stream)]
+    for version in steps:
+        for at, side in ((version, _AFTER), (version - 1, _BEFORE)):
+            sides.append((version, side, without_lineage(read_table(spark, table, at))))
+    frames = []
+    for version, side, rows in sides:
+        mine = rows_by_key(rows.select(*[quoted(name) for name in stream.columns]), job, wanted, where)
+        row = F.struct(*[quoted(name) for name in stream.columns])
+        text = F.to_json(row, EXACT_TIMES)
+        frames.append(
+            mine.select(KEY_ID, F.lit(version).alias("v"), F.lit(side).alias("side"), row.alias("row"), text.alias("t"))
+        )
+    parts = reduce(DataFrame.unionByName, frames).groupBy(KEY_ID, "v", "side")
+    part = parts.agg(F.array_sort(F.collect_list("t")).alias("texts"), F.collect_list("row").alias("rows"))
+    by_key = part.groupBy(KEY_ID).agg(F.collect_list(F.struct("v", "side", "texts", "rows")).alias("all"))
+    held = _texts(F.lit(_NOW), _NOW)
+    start = F.array().cast("array<struct<version: int, texts: array<string>>>")
+
+    def back(chain: Column, version: Column) -> Column:
+        before, after = _texts(version, _BEFORE), _texts(version, _AFTER)
+        state = F.when(F.size(chain) > 0, F.element_at(chain, -1)["texts"]).otherwise(held)
+        earlier = F.array_append(chain, F.struct(version.alias("version"), before.alias("texts")))
+        return F.when((state == after) & (before != after), earlier).otherwise(chain)
+
+    newest_first = F.array(*[F.lit(version) for version in reversed(steps)])
+    traced = by_key.withColumn("chain", F.aggregate(newest_first, start, back)).filter(F.size("chain") > 0)
+    # Back and forth: the newest commit that turned the row into another one is meant, not all since the first.
+    states = F.transform("chain", lambda each: each["texts"])
+    steps_back = F.array_position(states, F.element_at("chain", -1)["texts"]).cast("int")
+    traced = traced.withColumn("chain", F.slice("chain", 1, steps_back)).withColumn("end", F.element_at("chain", -1))
+    made = F.transform("chain", lambda each: each["version"])
+    theirs = F.array_sort(F.filter(made, lambda version: version.isin(*foreign) if foreign else F.lit(False)))
+    was = F.filter("all", lambda each: (each["v"] == F.col("end.version")) & (each["side"] == _BEFORE))
+    return traced.select(
+        KEY_ID,
+        held.alias("held"),
+        "end.texts",
+        F.flatten(F.transform(was, lambda each: each["rows"])).alias("rows"),
+        theirs.alias("versions"),
+    )
+
+
+def _texts(version: Column, side: int) -> Column:
+    """The rows of a key on one side of a commit, as sorted texts; empty for none."""
+    found = F.filter("all", lambda each: (each["v"] == version) & (each["side"] == side))
+    return F.flatten(F.transform(found, lambda each: each["texts"]))
+
+
+def healable(job: Job, watermark_ms: int | None) -> Column:
+    """Condition on the table ``differences``: the row is proven, and the stream can never write it again.
+
+    With windows: the window had ended by the watermark of the cut. Without: the stream has read every event that the
+    row is about, so that none of them can still come. A cause that leaves open which side is right, or a row that
+    still waits in the stream's state, is never healed.
+    """
+    sound = (F.col("verdict") == "explained") & F.col("kind").isin(*HEALABLE_KINDS) & (F.col("copy") == 1)
+    # Events beyond the cut come late for a window that is over; without windows they make the row once more.
+    causes = (*BATCH_IS_RIGHT, "beyond_cut") if job.windowed else BATCH_IS_RIGHT
+    others = F.array_except(F.map_keys("causes"), F.array(*[F.lit(cause) for cause in causes]))
+    sound = sound & (F.size(others) == 0)
+    if not job.windowed:
+        return sound
+    ended = F.unix_millis("window_start") + F.lit(job.window_ms) <= F.lit(watermark_ms or 0)
+    return sound & F.coalesce(ended, F.lit(False))
+
+
+def healed_keys(spark: SparkSession, cfg: Config, job: Job, heal: HealRecord) -> DataFrame:
+    """Keys (``key_id``) and ``kind`` of the rows that a heal wrote; lazy."""
+    rows = read_table(spark, cfg.table("differences"))
+    mine = (F.col("verify_id") == heal.verify_id) & (F.col("job") == job.job_name)
+    return rows.filter(mine & healable(job, heal.watermark_ms)).select("key_id", "kind", "window_start")
+
+
+def rows_by_key(rows: DataFrame, job: Job, keys: DataFrame, where: Column) -> DataFrame:
+    """The result rows whose key is among ``keys`` (column ``key_id``), with their ``key_id``. Lazy."""
+    return rows.filter(where).withColumn("key_id", key_id(job)).join(keys.select("key_id"), "key_id", "left_semi")
+
+
+def around(job: Job, keys: DataFrame) -> Column:
+    """Condition on a result: its window lies between the first and the last of ``keys``. One Spark job, or none.
+
+    It lets Delta skip the files of all other windows.
+    """
+    if not job.windowed:
+        return F.lit(True)
+    start = F.unix_millis("window_start")
+    low, high = keys.agg(F.min(start), F.max(start)).collect()[0]
+    return F.col(quoted(job.window_column)).between(F.timestamp_millis(F.lit(low)), F.timestamp_millis(F.lit(high)))
+
+
+def changed_keys(now: DataFrame, then: DataFrame) -> DataFrame:
+    """Keys (``key_id``, repeated) of which one frame has another row than the other, or none. Lazy.
+
+    Both with the same columns in the same order. Rows are compared as text: values that differ in any way differ.
+    """
+    texts = [frame.select("key_id", F.to_json(F.struct("*"), EXACT_TIMES).alias("row")) for frame in (now, then)]
+    return texts[0].exceptAll(texts[1]).unionByName(texts[1].exceptAll(texts[0])).select("key_id")
 
 
 @dataclass(frozen=True)
 class Found:
-    """The differing rows of one verify, as `twinrun.comparator.drilldown.public_rows` gives them; materialised.
+    """The differing rows of one verify, as `twinrun.comparator.rows.public_rows` gives them; materialised.
 
     ``gone`` says which events were removed on purpose since. ``final_until_ms`` is None where the batch has all events
     that the stream has read; else only windows that end by then hold none that it lacks, and can be looked at.

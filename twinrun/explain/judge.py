@@ -9,7 +9,7 @@ from twinrun.config.model import Config
 from twinrun.durations import human
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK
 from twinrun.explain.explain import NOBODY, Foreign
-from twinrun.job.fingerprint import DECODER, changed_parts
+from twinrun.job.code import DECODER, changed_parts
 from twinrun.job.job import Job
 from twinrun.results.causes import EXPECTED_CAUSES
 from twinrun.results.cut import ForeignCommit, StreamCut

@@ -17,16 +17,29 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
 from twinrun.config.model import Config
-from twinrun.events.distinct import distinct_in_batch
-from twinrun.events.json_ import quoted
-from twinrun.explain.counterfactual import USED, seen_names, without_deleted
-from twinrun.explain.recording import Recorded, Segment, Steps, segments
-from twinrun.explain.replay import NUMBER, emitted, new_replay, play, play_each, stage, watermarks
-from twinrun.explain.watermarks import first_impossible, first_that_differs, reached_by
+from twinrun.events.decode import distinct_in_batch
+from twinrun.events.exact import quoted
+from twinrun.explain.replay import (
+    NUMBER,
+    Recorded,
+    Segment,
+    Steps,
+    emitted,
+    first_impossible,
+    first_that_differs,
+    new_replay,
+    play,
+    play_each,
+    reached_by,
+    segments,
+    stage,
+    watermarks,
+)
+from twinrun.explain.used import USED, seen_names, without_deleted
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import EVERY, Passage
-from twinrun.results.run import Say, quiet
+from twinrun.results.records import Say, quiet
 from twinrun.tables.static import Pins
 from twinrun.wording import plural
 

@@ -1,35 +1,277 @@
-"""Run recorded micro-batches again, from files: the proof that needs no knowledge of the function.
-
-Each micro-batch becomes one file per source (an empty one where the source had none). A fresh query is given the files
-of the next micro-batch while it ends the one before, so that it never sees more than one of each source: their order
-needs no times of files, which an object store does not let anybody set. The query is stopped and started where the
-recording has a micro-batch without data, since a micro-batch drops by the watermark of the one before it, data or not.
-Where starts at these places would give other watermarks than the recorded ones, it is started for each micro-batch
-instead, and handed its watermark.
-"""
+"""Run recorded micro-batches again, from files: the recording, its watermarks, and the query that is given it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.events.distinct import distinct_in_stream
-from twinrun.events.json_ import quoted
+from twinrun.events.decode import distinct_in_stream
+from twinrun.events.exact import quoted
 from twinrun.events.source import Source
-from twinrun.explain.counterfactual import seen_names
-from twinrun.explain.recording import Recorded, Segment
+from twinrun.explain.used import seen_names
 from twinrun.job.job import Job
+from twinrun.job.passing import EVERY, Passage
 from twinrun.job.plan import seen_schema
+from twinrun.results.cut import StreamCut
 from twinrun.session.plain import plain_errors
-from twinrun.session.small import NO_CODE
-from twinrun.tables.checkpoint import planned_micro_batches
-from twinrun.tables.commits import hand_on
+from twinrun.session.settings import NO_CODE
+from twinrun.tables.checkpoint import hand_on, planned_micro_batches, total
 from twinrun.tables.files import copy, data_files, make_folder
-from twinrun.tables.static import read_static
+from twinrun.tables.static import Pins, read_static
+
+# What a stream did, as a list of micro-batches that can be done again: which had data, and where it was restarted.
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One micro-batch. ``watermark_ms`` is the one that it emitted by."""
+
+    number: int
+    watermark_ms: int
+    has_data: bool
+    static: Pins
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Micro-batches with data that follow each other, under one version of the static tables.
+
+    ``idle_after``: a micro-batch without data came next, so that the replay must make one too.
+    """
+
+    data: tuple[int, ...]
+    idle_after: bool
+    static: Pins
+
+
+@dataclass(frozen=True)
+class Step:
+    """One micro-batch of a replay that stands for a recorded one, and for those since the step before.
+
+    ``number`` is the recorded one, None for the step that stands for those before the first. ``watermark_ms`` is the
+    one that it emitted by.
+    """
+
+    number: int | None
+    watermark_ms: int
+    static: Pins
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a replay in order, and of each recorded micro-batch (``micro_batch``) the ``place`` of its step.
+
+    What comes in with a micro-batch that is no step itself comes in with the step before it.
+    """
+
+    each: tuple[Step, ...]
+    places: DataFrame
+
+    def parts(self, more: int = 0) -> list[Segment]:
+        """The steps cut where a static table got another version; ``more`` further ones at the end, then an idle one.
+
+        Never empty where there are steps.
+        """
+        found: list[Segment] = []
+        for place, step in enumerate(self.each):
+            if found and found[-1].static == step.static:
+                found[-1] = Segment((*found[-1].data, place), False, step.static)
+            else:
+                found.append(Segment((place,), False, step.static))
+        if more:
+            end = len(self.each)
+            found[-1] = Segment((*found[-1].data, *range(end, end + more)), True, found[-1].static)
+        return found
+
+
+def steps_of(cut: StreamCut, read: DataFrame, *, marked: bool, limit: int | None) -> Steps | int:
+    """The steps that give the same rows as the whole recording; their number where there are more than ``limit``.
+
+    A step of its own is each micro-batch in ``read``, and each with which a static table got another version. Under a
+    watermark (``marked``) so is the last, by which the cut's rows came out; and the micro-batch before each, unless all
+    that was read so far, with it, is newer than its watermark: by that nothing is dropped, and nothing comes out or is
+    forgotten. Three small Spark jobs; only steps are collected.
+
+    Parameters
+    ----------
+    read : DataFrame
+        ``micro_batch``, those that read what the replay is about, and ``from_ms``, the oldest event time of each.
+    """
+    in_order = Window.orderBy("micro_batch")
+    reads = read.select("micro_batch", "from_ms", F.lit(True).alias("_reads"))
+    log = cut.micro_batches.select(
+        "micro_batch",
+        F.coalesce("watermark_ms", F.lit(0)).alias("watermark_ms"),
+        F.to_json("static_versions").alias("static"),
+    ).join(reads, "micro_batch", "left")
+    before = F.lag("static").over(in_order)
+    own = F.coalesce("_reads", F.lit(False)) | F.coalesce(F.col("static") != before, F.lit(False))
+    counts = F.min("from_ms").over(in_order) <= F.lag("watermark_ms").over(in_order)
+    log = log.withColumns({"_own": own, "_drops": own & F.coalesce(counts, F.lit(False))})
+    step = F.col("_own")
+    if marked:
+        step = step | F.coalesce(F.lead("_drops").over(in_order), F.lit(False))
+        step = step | (F.col("micro_batch") == F.lit(cut.committed.micro_batch))
+    log = log.withColumn("_step", step)
+    log = log.withColumn("place", F.sum(F.col("_step").cast("bigint")).over(in_order) - F.lit(1)).localCheckpoint()
+    count = log.filter("_step").count()
+    if limit is not None and count > limit:
+        return count
+    rows = log.filter("_step").orderBy("place").collect()
+    found = [
+        Step(row["micro_batch"], row["watermark_ms"], json.loads(row["static"]) if row["static"] else cut.static)
+        for row in rows
+    ]
+    first = 0
+    if found and found[0].number and marked:  # what moved the watermark before the first of them comes in first
+        found.insert(0, Step(None, 0, found[0].static))
+        first = 1
+    places = log.select("micro_batch", (F.col("place") + F.lit(first)).alias("place"))
+    return Steps(tuple(found), places.filter(F.col("place") >= 0))
+
+
+def recorded(cut: StreamCut) -> list[Recorded]:
+    """The micro-batches up to the cut, in order. One Spark job.
+
+    As many small rows as micro-batches are collected: ask for a recording that is no longer than
+    ``verify.max_replay_micro_batches``.
+    """
+    ends = F.aggregate("end_offsets", F.lit(0).cast("bigint"), lambda total, end: total + end["offset"])
+    rows = (
+        cut.micro_batches.select(
+            "micro_batch", "watermark_ms", ends.alias("ends"), F.to_json("static_versions").alias("static")
+        )
+        .orderBy("micro_batch")
+        .collect()
+    )
+    before = total(cut.start)
+    found: list[Recorded] = []
+    for row in rows:
+        static = json.loads(row["static"]) if row["static"] else cut.static
+        # A query that starts at the newest offsets has a first micro-batch that reads nothing. No watermark made Spark
+        # run it, so that the replay runs it as one whose files are empty.
+        has_data = row["ends"] > before or not found
+        found.append(Recorded(row["micro_batch"], row["watermark_ms"] or 0, has_data, static))
+        before = row["ends"]
+    return found
+
+
+def segments(record: list[Recorded]) -> list[Segment]:
+    """Cut the recording at each micro-batch without data, and where a static table got another version."""
+    found: list[Segment] = []
+    data: list[int] = []
+    static: Pins = record[0].static if record else {}
+    for each in record:
+        if each.static != static and data:
+            found.append(Segment(tuple(data), False, static))
+            data = []
+        static = each.static
+        if each.has_data:
+            data.append(each.number)
+        else:
+            found.append(Segment(tuple(data), True, static))
+            data = []
+    if data:
+        found.append(Segment(tuple(data), False, static))
+    return found
+
+
+# The watermarks of a recording held against Spark's rule, without running anything.
+#
+# Each source's watermark is its newest event time so far, less its lateness; 0 before its first event. The query's is
+# the least of them, and never falls back. A start begins with the query's watermark and forgets those of the sources,
+# so that a source which then stays silent holds it where it is (Spark: WatermarkTracker).
+#
+# Spark moves filters of the function below the watermark: only the events that pass them count
+# (`twinrun.job.passing`). Where that cannot be told, more events are looked at than count, and a true recording may
+# look impossible. So this never refutes one: it only says where a replay may be handed its watermarks.
+
+
+Reached = dict[int, dict[str, int]]
+"""By micro-batch and source: the newest event time (epoch ms) less the source's lateness."""
+_State = tuple[int, ...]
+
+
+def reached_by(job: Job, used: Mapping[str, DataFrame], passages: Mapping[str, Passage]) -> Reached:
+    """What each micro-batch's events alone would move each source's watermark to. One Spark job per source.
+
+    Parameters
+    ----------
+    used : mapping of str to DataFrame
+        By source, the events that the stream took, with ``_micro_batch``. Sources without a watermark are left out.
+    """
+    found: Reached = {}
+    for source in job.sources:
+        if source.lateness_ms is None:
+            continue
+        moment = F.unix_millis(F.col(quoted(source.event_time)))
+        moving = passages.get(source.name, EVERY).moving(used[source.name])
+        newest = moving.groupBy("_micro_batch").agg(F.max(moment).alias("newest"))
+        for row in newest.collect():
+            found.setdefault(row["_micro_batch"], {})[source.name] = row["newest"] - source.lateness_ms
+    return found
+
+
+def first_that_differs(job: Job, record: list[Recorded], reached: Reached, starts: Collection[int]) -> int | None:
+    """The first micro-batch whose watermark is not the recorded one, were the query started just before ``starts``.
+
+    None where all are.
+    """
+    names = _names(job)
+    state, watermark = _fresh(names), 0
+    for each in record:
+        if each.watermark_ms != watermark:
+            return each.number
+        state = _fresh(names) if each.number in starts else state
+        state = _after(state, names, reached.get(each.number, {}))
+        watermark = _least(state, watermark)
+    return None
+
+
+def first_impossible(job: Job, record: list[Recorded], reached: Reached) -> int | None:
+    """The first micro-batch whose recorded watermark no choice of restarts can give; None where there is none."""
+    names = _names(job)
+    fresh = _fresh(names)
+    states, watermark = {fresh}, 0
+    for each in record:
+        states = {state for state in states if _least(state, watermark) == each.watermark_ms}
+        if not states:
+            return each.number
+        watermark = each.watermark_ms
+        states = {_after(state, names, reached.get(each.number, {})) for state in {fresh, *states}}
+    return None
+
+
+def _names(job: Job) -> tuple[str, ...]:
+    return tuple(source.name for source in job.sources if source.lateness_ms is not None)
+
+
+def _fresh(names: tuple[str, ...]) -> _State:
+    return (0,) * len(names)
+
+
+def _after(state: _State, names: tuple[str, ...], reached: Mapping[str, int]) -> _State:
+    return tuple(max(before, reached.get(name, 0)) for before, name in zip(state, names, strict=True))
+
+
+def _least(state: _State, watermark_ms: int) -> int:
+    return max(watermark_ms, min(state, default=0))
+
+
+# Run recorded micro-batches again, from files: the proof that needs no knowledge of the function.
+#
+# Each micro-batch becomes one file per source (an empty one where the source had none). A fresh query is given the
+# files of the next micro-batch while it ends the one before, so that it never sees more than one of each source: their
+# order needs no times of files, which an object store does not let anybody set. The query is stopped and started where
+# the recording has a micro-batch without data, since a micro-batch drops by the watermark of the one before it, data
+# or not. Where starts at these places would give other watermarks than the recorded ones, it is started for each
+# micro-batch instead, and handed its watermark.
+
 
 _LITTLE = {
     "spark.sql.shuffle.partitions": "1",

@@ -1,8 +1,4 @@
-"""Differences that no event explains: floating-point order, and a function that does not repeat itself.
-
-Floating-point addition depends on order. Whether a row differs by that alone is decided by exact arithmetic: the same
-function over the same events, their floating-point fields cast to decimals, so that sums and means come out exact.
-"""
+"""Differences that no event explains: floating-point order, and a function that does not repeat itself."""
 
 from __future__ import annotations
 
@@ -12,14 +8,45 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType, DoubleType, FloatType
 
-from twinrun.comparator.frame import sent
-from twinrun.events.json_ import quoted
-from twinrun.explain.counterfactual import batch_rows, stream_rows
+from twinrun.comparator.digest import sent
+from twinrun.events.exact import quoted
 from twinrun.explain.differing import KEY_ID, differing, differing_keys, rows_at
-from twinrun.explain.evidence import causes_of
-from twinrun.explain.material import Material
+from twinrun.explain.evidence import Material, causes_of
+from twinrun.explain.used import batch_rows, stream_rows
 from twinrun.job.job import Job
 from twinrun.tolerance import rel
+
+# One proof after another: each looks only at what those before it left unexplained.
+
+
+def with_verdict(rows: DataFrame, verdict: str) -> DataFrame:
+    """The rows with one ``verdict`` for all, and no ``causes``; lazy."""
+    return rows.withColumns({"verdict": F.lit(verdict), "causes": F.create_map().cast("map<string,bigint>")})
+
+
+def still_open(judged: DataFrame) -> bool:
+    """Whether a row is still unexplained. One Spark job."""
+    return judged.filter(F.col("verdict") == "unexplained").limit(1).count() > 0
+
+
+def rest_of(judged: DataFrame) -> DataFrame:
+    """The rows that are still unexplained, without verdict and causes; lazy."""
+    return judged.filter(F.col("verdict") == "unexplained").drop("verdict", "causes")
+
+
+def with_more(judged: DataFrame, later: DataFrame | None) -> DataFrame:
+    """What is proven so far, with what a later proof says about the rest. One Spark job, or none without one."""
+    if later is None:
+        return judged
+    done = judged.filter(F.col("verdict") != "unexplained")
+    return done.unionByName(later, allowMissingColumns=True).localCheckpoint()
+
+
+# Differences that no event explains: floating-point order, and a function that does not repeat itself.
+#
+# Floating-point addition depends on order. Whether a row differs by that alone is decided by exact arithmetic: the same
+# function over the same events, their floating-point fields cast to decimals, so that sums and means come out exact.
+
 
 _EXACT = DecimalType(38, 15)
 _ROUNDING = 1e-9

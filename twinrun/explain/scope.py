@@ -20,11 +20,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from twinrun.comparator.frame import sent
-from twinrun.events.json_ import quoted
+from twinrun.comparator.digest import sent
+from twinrun.events.exact import quoted
 from twinrun.events.source import Source
-from twinrun.explain.counterfactual import USED, seen_names
-from twinrun.explain.recording import Steps
+from twinrun.explain.replay import Steps
+from twinrun.explain.used import USED, seen_names
 from twinrun.job.carried import Carried
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job

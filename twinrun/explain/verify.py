@@ -21,36 +21,40 @@ from twinrun.explain.arrival import (
     with_behind,
     with_steps,
 )
-from twinrun.explain.copies import Copies, known_ids, repeated_events, repeated_ids, write_duplicate_events
-from twinrun.explain.explain import NOBODY, Explained, Found, explain
-from twinrun.explain.holding import notes_on_sources
-from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
-from twinrun.explain.lost import anything, uncounted
-from twinrun.explain.reach import (
+from twinrun.explain.coverage import (
     Reach,
     audits_of,
     final_until_ms,
     notes_on_reach,
+    notes_on_sources,
     reach_of,
     records_pinned,
     silent_kafka,
     tables_of,
     unread,
 )
-from twinrun.explain.samples import row_samples, sample_rows
-from twinrun.explain.sides import Sides, closed, compare_sides
+from twinrun.explain.differing import Sides, anything, closed, compare_sides, uncounted
+from twinrun.explain.explain import NOBODY, Explained, Found, explain
+from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.summary import (
     cause_counts,
     micro_batch_points,
     of_rows,
+    row_samples,
+    sample_rows,
     timeline,
     totals,
     windows_frame,
 )
 from twinrun.explain.tables import (
+    Copies,
+    known_ids,
     late_samples,
     named_up_to,
     reads_of,
+    repeated_events,
+    repeated_ids,
+    write_duplicate_events,
     write_late_events,
     write_ledger,
 )
@@ -59,9 +63,8 @@ from twinrun.job.job import Job
 from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
-from twinrun.results.facts import Facts, Ids, facts_entry, facts_of
-from twinrun.results.run import Say, quiet, without_lineage
-from twinrun.results.state import BATCH, BatchState, StreamState, batch_state_of
+from twinrun.results.records import Say, quiet, without_lineage
+from twinrun.results.state import BATCH, BatchState, Facts, Ids, StreamState, batch_state_of, facts_entry, facts_of
 from twinrun.results.verdict import (
     Arrival,
     Audit,
@@ -76,12 +79,11 @@ from twinrun.results.verdict import (
     WindowPoint,
 )
 from twinrun.session.plain import plain_errors
-from twinrun.tables.asked import Question, ask
+from twinrun.tables.checkpoint import covers
 from twinrun.tables.control import read_records
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
-from twinrun.tables.listed import listed_once
-from twinrun.tables.offsets import covers
+from twinrun.tables.listed import Question, ask, listed_once
 from twinrun.tables.static import read_static, static_ref
 from twinrun.wording import plural
 

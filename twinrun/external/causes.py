@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.explain.closed_form import explain_closed_form
-from twinrun.explain.counterfactual import USED, batch_rows, stream_rows
+from twinrun.explain.closed_form import BY_OFFSET, explain_closed_form, only_needed
 from twinrun.explain.differing import KEY_ID, differing_keys
-from twinrun.explain.evidence import causes_of
-from twinrun.explain.late import dropped_pairs
-from twinrun.explain.material import Material
-from twinrun.explain.needed import BY_OFFSET, only_needed
+from twinrun.explain.evidence import Material, causes_of
+from twinrun.explain.used import USED, batch_rows, dropped_pairs, stream_rows
 from twinrun.external.rules import EngineRule
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
-from twinrun.results.touched import TimeRange, window_starts
+from twinrun.results.cut import TimeRange, window_starts
 
 
 @dataclass(frozen=True)

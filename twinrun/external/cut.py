@@ -7,14 +7,14 @@ import time
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.config.external import ExternalBinding
-from twinrun.events.json_ import quoted
-from twinrun.explain.sides import waits_for_close
+from twinrun.config.sections import ExternalBinding
+from twinrun.events.exact import quoted
+from twinrun.explain.differing import waits_for_close
 from twinrun.external.rules import rule_named
 from twinrun.job.job import Job
 from twinrun.results.cut import EMITTED_NONE, Committed, StreamCut
 from twinrun.results.state import BatchState, StreamState
-from twinrun.tables.offsets import Offsets, at_or_after, before
+from twinrun.tables.checkpoint import Offsets, at_or_after, before
 
 EVERYTHING_READY = 2**62
 """A watermark beyond every window: nothing is pending where nothing is declared."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from twinrun.broker.topics import offset_ranges
-from twinrun.comparator.declared import offset_s, type_named
-from twinrun.config.external import ExternalBinding
+from twinrun.comparator.schema import offset_s, type_named
 from twinrun.config.model import Config
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.problems import listed, nearest
+from twinrun.config.sections import ExternalBinding
 from twinrun.durations import human
 from twinrun.errors import BrokerError, ConfigError, InputError
 from twinrun.external.rules import MOST_RESTARTS, restarts_problem

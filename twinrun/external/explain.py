@@ -10,23 +10,28 @@ from operator import add
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.comparator.drilldown import DUPLICATE_IN_STREAM
-from twinrun.config.external import ExternalBinding
+from twinrun.comparator.rows import DUPLICATE_IN_STREAM
 from twinrun.config.model import Config
+from twinrun.config.sections import ExternalBinding
 from twinrun.events.source import Source
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID
-from twinrun.explain.evidence import blamed_events, causes_of, count_causes, events_by_cause, events_of, with_blamed
+from twinrun.explain.closed_form import NOTHING_LATE
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, ByName, Sides, anything, split, waits_for_close
+from twinrun.explain.evidence import (
+    Statics,
+    blamed_events,
+    causes_of,
+    count_causes,
+    events_by_cause,
+    events_of,
+    keep,
+    material_of,
+    requeued,
+    with_blamed,
+)
 from twinrun.explain.explain import Explained as Judged
-from twinrun.explain.keep import keep
-from twinrun.explain.late import late_rows
-from twinrun.explain.lost import ByName, anything, split
-from twinrun.explain.material import Statics, material_of, requeued
-from twinrun.explain.needed import NOTHING_LATE
-from twinrun.explain.rerun import explain_floats, explain_unstable
-from twinrun.explain.sides import Sides, waits_for_close
-from twinrun.explain.steps import rest_of, still_open, with_more
+from twinrun.explain.rerun import explain_floats, explain_unstable, rest_of, still_open, with_more
 from twinrun.explain.tables import late_samples
+from twinrun.explain.used import USED, late_rows
 from twinrun.external.causes import (
     World,
     explain_copies,
@@ -42,9 +47,7 @@ from twinrun.external.side import without_copies
 from twinrun.external.written import Clocks, clock_ends, explain_written, writings, written_unexpectedly
 from twinrun.job.dataflow import Dataflow, LateRule
 from twinrun.job.job import Job
-from twinrun.results.cut import StreamCut
-from twinrun.results.touched import TimeRange, join_ranges
-from twinrun.results.touched import events_of as events_in
+from twinrun.results.cut import StreamCut, TimeRange, events_in, join_ranges
 from twinrun.results.verdict import LateEvent
 
 TABLE = "external_differences"
@@ -56,7 +59,7 @@ class Case:
 
     ``job`` has tolerances for compared columns only; ``ready_ms``: windows that end by then are compared;
     ``appended``: a repeated key means that a row was written twice. ``left_out``: by source, events that the job leaves
-    out of the batch (`twinrun.results.refusals`) and that lie between the declared offsets: whether the other engine
+    out of the batch (`twinrun.results.records`) and that lie between the declared offsets: whether the other engine
     counted them nobody knows. ``no_rule``: why nothing can be put down to the declared rule; empty where something can.
     """
 
@@ -119,7 +122,7 @@ def explain_external(
     Parameters
     ----------
     found : DataFrame
-        The differing rows, as `twinrun.explain.sides.compare_sides` gives them.
+        The differing rows, as `twinrun.explain.differing.compare_sides` gives them.
     gone : dict
         What expired or was erased, by source: rows that need it are ``evidence_expired``.
     untried : str

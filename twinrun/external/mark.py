@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
 from twinrun.events.source import Source
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.late import is_dropped
-from twinrun.explain.needed import NOTHING_LATE
+from twinrun.explain.closed_form import NOTHING_LATE
+from twinrun.explain.used import USED, is_dropped
 from twinrun.external.rules import RULES, EngineRule
 from twinrun.job.passing import EVERY, Passage
 from twinrun.results.cut import StreamCut
-from twinrun.tables.offsets import Offsets, at_or_after, before
+from twinrun.tables.checkpoint import Offsets, at_or_after, before
 
 LIFE = "_life"
 """How often the clock of an event's partition had begun anew before the event."""

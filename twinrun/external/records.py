@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructField, StructType
 
-from twinrun.config.external import ExternalBinding
+from twinrun.config.sections import ExternalBinding
 from twinrun.events.exact import (
     SHOWN_CHARACTERS,
     TimeForm,

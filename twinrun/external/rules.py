@@ -77,7 +77,7 @@ class EngineRule:
         return "the event's own time" if self.by_event else "the window's end"
 
     def drop_ms(self, newest_ms: Column, lateness_ms: int) -> Column:
-        """The clock that `twinrun.explain.late.is_dropped` holds against a window's end, or an event's time."""
+        """The clock that `twinrun.explain.used.is_dropped` holds against a window's end, or an event's time."""
         return newest_ms - F.lit(lateness_ms - self.ahead_ms)
 
     def spark_rule(self, job: Job) -> LateRule:

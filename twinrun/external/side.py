@@ -16,22 +16,23 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from twinrun.comparator.declared import changes, declared_problem, offset_s, type_named
-from twinrun.comparator.types import common_type
-from twinrun.config.external import ExternalBinding
+from twinrun.comparator.schema import changes, declared_problem, offset_s, type_named
+from twinrun.comparator.values import common_type
 from twinrun.config.model import Config
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.problems import listed, nearest
+from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
 from twinrun.explain.differing import EXACT_TIMES
 from twinrun.external.topic import TopicResult, read_result_topic
 from twinrun.job.job import Job
-from twinrun.results.run import LINEAGE
+from twinrun.results.records import LINEAGE
 from twinrun.tables.delta import is_path, latest_version, read_table
 from twinrun.tables.folder import need_root
 from twinrun.tables.named import read_named
 from twinrun.tables.parquet import ParquetTable, read_parquet
-from twinrun.tables.stored import wider, without_padding
+from twinrun.tables.stored import without_padding
+from twinrun.tables.types import wider
 from twinrun.wording import plural
 
 NO_VERSION = -1

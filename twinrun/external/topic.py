@@ -10,9 +10,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from twinrun.broker.topics import offset_ranges
-from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
-from twinrun.events.json_ import quoted
+from twinrun.config.sections import ExternalBinding
+from twinrun.events.exact import quoted
 from twinrun.explain.differing import EXACT_TIMES
 from twinrun.external.declared import keeps_latest
 from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records

@@ -10,20 +10,18 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.comparator.result import Comparison
-from twinrun.config.external import ExternalBinding
 from twinrun.config.model import Config
-from twinrun.events.json_ import quoted
-from twinrun.explain.copies import repeated_events, repeated_ids, write_duplicate_events
+from twinrun.config.sections import ExternalBinding
+from twinrun.events.exact import quoted
+from twinrun.explain.coverage import Reach, audits_of, notes_on_reach, reach_of, silent_kafka
+from twinrun.explain.differing import Sides, closed, compare_sides, uncounted, waits_for_close
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
-from twinrun.explain.lost import uncounted
-from twinrun.explain.reach import Reach, audits_of, notes_on_reach, reach_of, silent_kafka
-from twinrun.explain.samples import row_samples, sample_rows
-from twinrun.explain.sides import Sides, closed, compare_sides, waits_for_close
-from twinrun.explain.summary import cause_counts, of_rows, timeline, totals, windows_frame
+from twinrun.explain.summary import cause_counts, of_rows, row_samples, sample_rows, timeline, totals, windows_frame
+from twinrun.explain.tables import repeated_events, repeated_ids, write_duplicate_events
 from twinrun.external.cut import EVERYTHING_READY
 from twinrun.external.explain import Case, Explained, explain_external
-from twinrun.external.gather import is_covered, pinned_cut, read_case, wait_for_batch
+from twinrun.external.read import is_covered, pinned_cut, read_case, wait_for_batch
 from twinrun.external.words import (
     decoder_notes,
     external_side,
@@ -37,12 +35,12 @@ from twinrun.external.words import (
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, declared_expectations, judge_rows
 from twinrun.results.cut import foreign_commits
-from twinrun.results.run import Say, quiet
+from twinrun.results.records import Say, quiet
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import CauseCount, ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
-from twinrun.tables.asked import ask
 from twinrun.tables.lease import held_lease
+from twinrun.tables.listed import ask
 from twinrun.wording import plural
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.config.external import ExternalBinding
+from twinrun.config.sections import ExternalBinding
 from twinrun.job.job import Job
 
 JSON_KEY, WHY_NO_KEY = "_json_key", "_why_no_key"

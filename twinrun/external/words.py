@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from twinrun.config.external import ExternalBinding
+from twinrun.config.sections import ExternalBinding
 from twinrun.errors import EXIT_DIFFERENT
 from twinrun.events.decode import DECODER_VERSION
 from twinrun.external.declared import declared_texts, need_place
@@ -13,7 +13,7 @@ from twinrun.external.rules import rule_named
 from twinrun.external.side import External
 from twinrun.job.job import Job
 from twinrun.results.causes import BY_NAME, CAUSES
-from twinrun.results.refusals import RULE
+from twinrun.results.records import RULE
 from twinrun.results.state import BatchState
 from twinrun.results.verdict import CauseCount, ExternalSide, Outcome
 from twinrun.wording import worded

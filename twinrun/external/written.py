@@ -17,18 +17,16 @@ from operator import and_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.events.json_ import quoted
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.differing import KEY_ID, differing_keys, rows_at
+from twinrun.events.exact import quoted
+from twinrun.explain.closed_form import only_needed
+from twinrun.explain.differing import KEY_ID, Sides, differing_keys, rows_at
 from twinrun.explain.evidence import Evidence, causes_of, events_of
-from twinrun.explain.late import is_dropped
-from twinrun.explain.needed import only_needed
-from twinrun.explain.sides import Sides
+from twinrun.explain.used import USED, is_dropped
 from twinrun.external.causes import World
 from twinrun.external.mark import CLOCK_END, LIFE
 from twinrun.job.job import Job
 from twinrun.job.passing import EVERY, Passage
-from twinrun.results.touched import window_starts
+from twinrun.results.cut import window_starts
 
 _LIVES, _WAITS = "_lives", "_waits"
 _SINCE = "_since"

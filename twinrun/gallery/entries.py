@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.problems import listed, nearest
 from twinrun.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
-from twinrun.explain.healed import around, healed_keys, rows_by_key
-from twinrun.heal.ground import find_ground, refuse_moved, refuse_unhealable
-from twinrun.heal.plan import plan_on
-from twinrun.heal.result import Healed, HealPlan
+from twinrun.explain.explain import around, healed_keys, rows_by_key
+from twinrun.heal.plan import Healed, HealPlan, plan_on
+from twinrun.heal.preconditions import find_ground, refuse_moved, refuse_unhealable
 from twinrun.heal.write import merge_keys, one_per_key
 from twinrun.job.job import Job
-from twinrun.results.heals import APPLIED, METADATA, STARTED, HealRecord, commit_of, save_heal
+from twinrun.results.records import APPLIED, METADATA, STARTED, HealRecord, commit_of, save_heal
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import GONE, read_table
 from twinrun.tables.lease import held_lease

@@ -1,20 +1,112 @@
-"""Plan a heal: which rows of the stream's table would become the batch's, and which are left alone."""
+"""Plan a heal: which rows of the stream's table would become the batch's, which are left alone, and what was done."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import TableError
-from twinrun.explain.healed import HEALABLE_KINDS, healable
-from twinrun.heal.ground import Ground, find_ground, refuse_unhealable
-from twinrun.heal.result import HealCause, HealPlan, HealWindow, LeftAlone
-from twinrun.history.ledger import difference_rows
+from twinrun.explain.explain import HEALABLE_KINDS, healable
+from twinrun.heal.preconditions import Ground, find_ground, refuse_unhealable
+from twinrun.history.history import difference_rows
 from twinrun.job.job import Job
 from twinrun.session.plain import plain_errors
+
+# What a heal would change, and what it did: frozen, JSON-friendly. Instants are UTC epoch milliseconds.
+
+
+@dataclass(frozen=True)
+class HealCause:
+    """Rows and windows that one proven cause would heal; a row with two causes counts under both."""
+
+    cause: str
+    rows: int
+    windows: int
+
+
+@dataclass(frozen=True)
+class HealWindow:
+    """Rows of one window that would change. ``window_start_ms`` is None for jobs without windows."""
+
+    window_start_ms: int | None
+    rows: int
+    causes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """Differing rows that a heal does not touch, by reason.
+
+    Attributes
+    ----------
+    unexplained : int
+        No proven cause: which side is right is not known.
+    evidence_expired : int
+        Their proof can no longer be made.
+    not_final : int
+        Proven, but the stream could still write them, or the cause leaves open which side is right.
+    """
+
+    unexplained: int = 0
+    evidence_expired: int = 0
+    not_final: int = 0
+
+
+@dataclass(frozen=True)
+class HealPlan:
+    """What a heal would change, from the last verify.
+
+    Attributes
+    ----------
+    rows, inserted, updated, deleted : int
+        Rows of the stream's table that would change; the last three add up to the first.
+    windows_total : int
+        Windows that they belong to; ``windows`` holds the first of them.
+    """
+
+    job: str
+    verify_id: str
+    micro_batch: int
+    watermark_ms: int | None
+    stream_table: str
+    stream_version: int
+    batch_table: str
+    batch_version: int
+    rows: int = 0
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    windows_total: int = 0
+    causes: tuple[HealCause, ...] = ()
+    windows: tuple[HealWindow, ...] = ()
+    left: LeftAlone = field(default_factory=LeftAlone)
+
+
+@dataclass(frozen=True)
+class Healed:
+    """A heal that was committed. ``version`` is the stream table's version that holds it."""
+
+    id: str
+    plan: HealPlan
+    version: int
+    at_ms: int
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A heal that was taken back. ``still_standing`` counts the older ones that are still in the table."""
+
+    id: str
+    job: str
+    table: str
+    rows: int
+    version: int
+    at_ms: int
+    still_standing: int
+
 
 MOST_WINDOWS = 50
 
@@ -35,7 +127,8 @@ def plan_heal(spark: SparkSession, cfg: Config, job: Job) -> HealPlan:
     JobError
         The job's rows are never final, or its shape cannot be healed.
     TableError, CheckpointError
-        A table has moved since the last verify, or the ledger does not tell; see `twinrun.heal.ground.find_ground`.
+        A table has moved since the last verify, or the ledger does not tell; see
+        `twinrun.heal.preconditions.find_ground`.
     """
     refuse_unhealable(job)
     with plain_errors(f"planning the heal of {job.job_name}"):

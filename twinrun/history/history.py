@@ -1,17 +1,104 @@
-"""Ask the ledger about one job: aggregated in Spark, a bounded number of rows collected."""
+"""The ledger, asked: since when a job's modes differ, how often, by which cause, and what to be warned of."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.errors import TableError
-from twinrun.history.ledger import difference_rows, no_verify
-from twinrun.results.ledger import ledger_rows
-from twinrun.results.past import MOST_VERIFIES, CauseHistory, History, VerifyPoint, WindowHistory, differs_since
-from twinrun.results.trend import trend_of
+from twinrun.errors import TableError, TwinrunError
+from twinrun.quality.expect import check_ledger
+from twinrun.results.ledger import (
+    MOST_VERIFIES,
+    CauseHistory,
+    History,
+    VerifyPoint,
+    WindowHistory,
+    differs_since,
+    ledger_rows,
+    rows_of,
+    trend_of,
+)
+from twinrun.results.verdict import ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
+from twinrun.tables.delta import table_exists
+
+# Limits on the ledger's newest verify.
+
+
+def check_thresholds(
+    spark: SparkSession, cfg: Config, job: str, min_completeness: float | None
+) -> tuple[ExpectationResult, ...]:
+    """No row of the newest verify is unexplained, and where asked, enough rows are equal. About two small Spark jobs.
+
+    Parameters
+    ----------
+    min_completeness : float, optional
+        Least share of the compared rows that must be equal, 0 to 1. Where nothing was compared it is not met.
+
+    Raises
+    ------
+    TableError
+        There is no ledger, or it lacks columns.
+    """
+    with plain_errors(f"the checks on the ledger of {job}"):
+        return check_ledger(of_newest(ledger_rows(spark, cfg, job)), min_completeness)
+
+
+# Read what verifies of one job kept, or say plainly why it cannot be read.
+
+
+DIFFERENCES_COLUMNS = ("verify_id", "job", "key_id", "window_start", "kind", "copy", "verdict", "causes")
+
+
+def difference_rows(spark: SparkSession, cfg: Config, job: str) -> DataFrame:
+    """The differing rows that verifies of a job kept; lazy. No Spark job.
+
+    Raises
+    ------
+    TableError
+        There is no such table, or it lacks columns.
+    """
+    return rows_of(spark, cfg, job, "differences", DIFFERENCES_COLUMNS)
+
+
+class NoVerifyError(TableError):
+    """The ledger is sound and holds nothing about the job."""
+
+
+def no_verify(job: str, ref: str) -> NoVerifyError:
+    """The error of a ledger that holds nothing about the job."""
+    return NoVerifyError(
+        f"the ledger at {ref} holds no verify of {job}.",
+        expected="at least one verify that covered its cut",
+        fix=f"run: twinrun verify {job}",
+    )
+
+
+# The history of a job as a part of its verdict, for the report.
+
+
+def with_history(spark: SparkSession, cfg: Config, verdict: Verdict) -> Verdict:
+    """The verdict with what the ledger has about the job's newest `MOST_VERIFIES` verifies, this one included.
+
+    Without a verify of the job in the ledger there is no history; one that cannot be read is a note, and changes
+    neither outcome nor exit code. About six small Spark jobs.
+    """
+    if not table_exists(spark, cfg.table("ledger")):
+        return verdict
+    try:
+        found = history(spark, cfg, verdict.job, newest=MOST_VERIFIES)
+    except NoVerifyError:
+        return verdict
+    except TwinrunError as error:
+        return replace(verdict, notes=(*verdict.notes, f"The history could not be read: {error.found}"))
+    return replace(verdict, history=replace(found, min_completeness=cfg.verify.min_completeness))
+
+
+# Ask the ledger about one job: aggregated in Spark, a bounded number of rows collected.
+
 
 MOST_WINDOWS = 50
 DIFFERING = ("explained", "unexplained", "evidence_expired")

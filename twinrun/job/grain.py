@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from twinrun.durations import human, parse_ms
-from twinrun.job.job import Job
+from twinrun.job.job import Job, Problem
 from twinrun.job.jvmplan import Expr, Node, Plan, parts
-from twinrun.job.problem import Problem
 
 _INTERVAL_PART = re.compile(r"(-?\d+(?:\.\d+)?)\s*([a-z]+?)s?(?![a-z])")
 _UNIT_US = {

@@ -10,12 +10,11 @@ from pathlib import Path
 from types import ModuleType
 
 from twinrun.config.model import Config
-from twinrun.config.nearest import listed, nearest
+from twinrun.config.problems import listed, nearest
 from twinrun.errors import JobError, TwinrunError
 from twinrun.events.source import Source
-from twinrun.job.job import Job
-from twinrun.job.project import run_file
-from twinrun.job.table import Table
+from twinrun.job.code import run_file
+from twinrun.job.job import Job, Table
 
 _CONTRACT = {"Job": Job, "Source": Source, "Table": Table}
 _UNKNOWN_FIELD = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -36,7 +35,7 @@ def load_job(path: Path) -> Job:
 
     The module is known to Python under a name made from its path, so that equal file names in different folders
     do not meet, and it is pickled by value, so that its functions and classes reach the workers. So are the modules
-    beside it that it imports; see `twinrun.job.project`.
+    beside it that it imports; see `twinrun.job.code`.
 
     Parameters
     ----------

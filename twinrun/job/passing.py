@@ -19,7 +19,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.durations import spark_interval
-from twinrun.events.distinct import distinct_in_stream
+from twinrun.events.decode import distinct_in_stream
 from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm, items

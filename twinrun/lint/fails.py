@@ -16,7 +16,7 @@ from twinrun.job.job import Job
 from twinrun.lint.calls import Calls
 from twinrun.lint.flow import reached
 from twinrun.lint.refused import Found
-from twinrun.lint.rule import Severity
+from twinrun.lint.result import Severity
 from twinrun.lint.tree import Expr, Node, Tree, line_of
 from twinrun.lint.values import Judged, words
 

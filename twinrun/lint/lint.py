@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from twinrun.config.nearest import listed
+from twinrun.config.problems import listed
 from twinrun.errors import JobError
-from twinrun.job.calls import call_logic
 from twinrun.job.check import check_definition, job_error
+from twinrun.job.code import call_logic
 from twinrun.job.dataflow import dataflow
-from twinrun.job.job import Job
+from twinrun.job.job import Job, Problem
 from twinrun.job.jvmplan import has_jvm, read_plan
 from twinrun.job.passing import passages
 from twinrun.job.plan import check_plan, quiet_spark, seen_schema, stream_frame
-from twinrun.job.problem import Problem
 from twinrun.lint.calls import Calls, Stopped, calls_of, watched
 from twinrun.lint.clock import clocks
 from twinrun.lint.fails import values_that_fail

@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
-from twinrun.job.calls import plain_sentence
+from twinrun.job.code import plain_sentence
 from twinrun.job.grain import find_windows
 from twinrun.job.jvmplan import Expr as PlanExpr
 from twinrun.job.jvmplan import Plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twinrun.lint.rule import Rule, Shown
+from twinrun.lint.result import Rule, Shown
 
 
 def _refused(number: int, title: str, why: str, instead: str, shown: Shown = "spark") -> Rule:

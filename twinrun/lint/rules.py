@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from twinrun.lint.differs_rules import DIFFERS, FAILS
 from twinrun.lint.refused_rules import REFUSED
-from twinrun.lint.rule import Rule
+from twinrun.lint.result import Rule
 
 RULES: dict[str, Rule] = {rule.id: rule for rule in (*REFUSED, *DIFFERS, *FAILS)}

@@ -9,7 +9,7 @@ from twinrun.job.job import Job
 from twinrun.lint.calls import Calls
 from twinrun.lint.flow import CONDITION, Reached, reached
 from twinrun.lint.refused import Found
-from twinrun.lint.rule import Severity
+from twinrun.lint.result import Severity
 from twinrun.lint.tree import Expr, Tree, line_of
 
 Judged = tuple[Found, Severity | None]

@@ -15,15 +15,13 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import InputError, TableError
 from twinrun.events.decode import declared_fields
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
 from twinrun.events.source import Source
-from twinrun.maintain.evidence import evidence_removals
-from twinrun.maintain.match import matching_records, undecoded, unfinished
-from twinrun.maintain.places import ERASURE, Known, known
 from twinrun.maintain.result import Erased, Removal
-from twinrun.maintain.rows import delete_marked, delete_rows
+from twinrun.maintain.rows import delete_marked, delete_rows, evidence_removals, matching_records, undecoded, unfinished
+from twinrun.maintain.warehouse import ERASURE, Known, known
 from twinrun.results.cut import foreign_commits
-from twinrun.results.run import Say, quiet
+from twinrun.results.records import Say, quiet
 from twinrun.results.state import batch_state, save_batch_state
 from twinrun.session.plain import plain_errors
 from twinrun.session.settings import with_settings

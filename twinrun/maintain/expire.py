@@ -19,18 +19,17 @@ from twinrun.errors import InputError
 from twinrun.events.times import utc_day
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
-from twinrun.maintain.logs import log_removals
-from twinrun.maintain.places import Known, known
 from twinrun.maintain.result import Expired, Removal
-from twinrun.maintain.rows import delete_rows
-from twinrun.results.run import Say, quiet
-from twinrun.results.touched import incremental_by
+from twinrun.maintain.rows import delete_rows, log_removals
+from twinrun.maintain.warehouse import Known, known
+from twinrun.results.cut import incremental_by
+from twinrun.results.records import Say, quiet
 from twinrun.session.plain import plain_errors
+from twinrun.tables.checkpoint import Offsets, before, plain
 from twinrun.tables.control import add_record, latest_record
 from twinrun.tables.delta import read_table, table_exists
-from twinrun.tables.gone import EXPIRY
+from twinrun.tables.kafka import EXPIRY
 from twinrun.tables.lease import held_lease
-from twinrun.tables.offsets import Offsets, before, plain
 from twinrun.tables.static import read_static
 
 DAY_MS = 86_400_000

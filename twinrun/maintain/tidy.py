@@ -14,10 +14,9 @@ from twinrun.config.model import Config
 from twinrun.durations import human
 from twinrun.errors import TwinrunError
 from twinrun.maintain.files import Detail, compact, detail_of, inventory, stored, vacuum, without_kept
-from twinrun.maintain.pins import Pins, pins_of
-from twinrun.maintain.places import Place, known, places
 from twinrun.maintain.result import Pin, TableTidy, Tidied
-from twinrun.results.run import Say, quiet
+from twinrun.maintain.warehouse import Pins, Place, known, pins_of, places
+from twinrun.results.records import Say, quiet
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record
 from twinrun.tables.delta import delta_table, latest_version, table_exists

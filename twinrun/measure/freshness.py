@@ -22,17 +22,16 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.events.json_ import quoted
-from twinrun.explain.assign import with_micro_batch
+from twinrun.events.exact import quoted
+from twinrun.explain.used import with_micro_batch
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import Passage, passages
 from twinrun.measure.load import DUE_HEADER
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import StreamCut, window_starts
 from twinrun.results.state import BatchState, read_events
-from twinrun.results.touched import window_starts
+from twinrun.tables.checkpoint import Offsets
 from twinrun.tables.delta import delta_table, read_table
-from twinrun.tables.offsets import Offsets
 from twinrun.tables.static import read_static
 
 AT = (0.5, 0.95, 0.99, 1.0)

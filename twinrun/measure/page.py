@@ -14,10 +14,10 @@ from twinrun.measure.model import held_out
 from twinrun.measure.results import Measurement, Result, estimate
 from twinrun.report.cells import NONE, instant
 from twinrun.report.charts import Picture, Words
-from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.html import csp_hash, environment, style
 from twinrun.report.markdown import escape
 from twinrun.report.neutral import shorten, visible
+from twinrun.report.sections import Cell, Grid, Section, row
 from twinrun.report.write import write_files
 from twinrun.wording import plural
 

@@ -17,11 +17,10 @@ from pyspark.sql import functions as F
 
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic
-from twinrun.config.kafka import Kafka
 from twinrun.config.model import Config
-from twinrun.config.sections import SourceBinding, TableBinding
+from twinrun.config.sections import Kafka, SourceBinding, TableBinding
 from twinrun.errors import InputError
-from twinrun.explain.assign import with_micro_batch
+from twinrun.explain.used import with_micro_batch
 from twinrun.explain.verify import verify
 from twinrun.job.job import Job
 from twinrun.measure.arms import Arm
@@ -32,7 +31,7 @@ from twinrun.measure.usage import Cpu, Peak, cpu, folder_size, others_share, pea
 from twinrun.produce.producer import produce
 from twinrun.produce.records import Record
 from twinrun.results.cut import StreamCut, stream_cut
-from twinrun.results.run import Progress, Say
+from twinrun.results.records import Progress, Say
 from twinrun.results.state import BatchState, batch_state, read_events, stream_state
 from twinrun.results.verdict import Verdict
 

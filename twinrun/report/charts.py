@@ -20,12 +20,12 @@ from twinrun.report.chart_style import (
     configured,
     count_axis,
     fitted,
+    partition_roles,
     recolour,
     ticks,
     time_axis,
     upright_time_axis,
 )
-from twinrun.report.past_roles import partition_roles
 from twinrun.report.svg import data_uri, to_svg
 from twinrun.results.verdict import LateEvent, MicroBatchPoint, PartitionPoint
 

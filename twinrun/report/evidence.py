@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twinrun.report.binning import WindowBins, bin_windows
+from twinrun.report.cause_text_external import declared_rule
 from twinrun.report.cells import NONE, duration, instant, joined, number, plural, span, worded
 from twinrun.report.figures import causes
-from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
-from twinrun.report.told_external import declared_rule
+from twinrun.report.sections import Cell, Grid, Section, row
 from twinrun.report.words import arrivals, cause_sentence, cause_title, clock, other
 from twinrun.results.verdict import CauseCount, LateEvent, Verdict
 

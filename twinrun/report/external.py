@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twinrun.report.cells import number
-from twinrun.report.grid import Cell, Grid, Section, row
+from twinrun.report.sections import Cell, Grid, Section, row
 from twinrun.results.verdict import ExternalSide, Verdict
 
 MAX_ROWS = 100

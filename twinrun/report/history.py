@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from twinrun.report.cells import NONE, THIN, instant, number, span, worded
-from twinrun.report.grid import Cell, Grid, Section, row
+from twinrun.report.chart_style import by_role
 from twinrun.report.neutral import shorten, visible
-from twinrun.report.past_roles import by_role
-from twinrun.results.past import MOST_VERIFIES, CauseHistory, History, VerifyPoint, WindowHistory
+from twinrun.report.sections import Cell, Grid, Section, row
+from twinrun.results.ledger import MOST_VERIFIES, CauseHistory, History, VerifyPoint, WindowHistory
 from twinrun.results.verdict import Verdict
 
 TITLE = "History"

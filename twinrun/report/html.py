@@ -18,7 +18,7 @@ from twinrun.report.neutral import neutral
 from twinrun.report.page import Page, build_page
 from twinrun.report.past_chart import past_picture
 from twinrun.report.words import glossary
-from twinrun.results.past import History
+from twinrun.results.ledger import History
 from twinrun.results.verdict import Verdict
 
 _NARROW_BINS = 60

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from twinrun.report.grid import Cell, Grid, Section, Story
 from twinrun.report.page import Page, build_page
+from twinrun.report.sections import Cell, Grid, Section, Story
 from twinrun.results.verdict import Verdict
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "{": "&#123;", "}": "&#125;"}

@@ -12,7 +12,7 @@ import unicodedata
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from twinrun.results.past import History
+from twinrun.results.ledger import History
 from twinrun.results.verdict import RowSample, Verdict
 
 Result = TypeVar("Result", Verdict, History)

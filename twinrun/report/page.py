@@ -8,9 +8,9 @@ from twinrun.report import evidence, surroundings
 from twinrun.report.cells import duration, instant, number, plural, worded
 from twinrun.report.external import external_section
 from twinrun.report.figures import Figures, figures
-from twinrun.report.grid import Grid, Section, row
 from twinrun.report.history import past
 from twinrun.report.neutral import neutral
+from twinrun.report.sections import Grid, Section, row
 from twinrun.report.stories import stories
 from twinrun.report.words import Headline, headline, next_steps, other, story
 from twinrun.results.verdict import Verdict

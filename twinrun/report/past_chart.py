@@ -7,10 +7,9 @@ from typing import Any
 import altair as alt
 
 from twinrun.report.cells import moment
-from twinrun.report.chart_style import LEFT, LIGHT, NARROW, WIDE, colours, configured, count_axis
+from twinrun.report.chart_style import LEFT, LIGHT, NARROW, WIDE, by_role, colours, configured, count_axis
 from twinrun.report.charts import Picture, Words, drawn, inline, placed
-from twinrun.report.past_roles import by_role
-from twinrun.results.past import History
+from twinrun.results.ledger import History
 
 _DIFFERING = ("explained", "unexplained")
 _MOST_DOTS = 16

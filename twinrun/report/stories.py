@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinrun.report import told_external
+from twinrun.report import cause_text_external
+from twinrun.report.cause_text import tell
 from twinrun.report.cells import (
     MAX_CELL,
     NONE,
@@ -19,10 +20,9 @@ from twinrun.report.cells import (
     worded,
 )
 from twinrun.report.figures import figures
-from twinrun.report.grid import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
-from twinrun.report.told import tell
+from twinrun.report.sections import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.words import other
 from twinrun.results.causes import EXPECTED_CAUSES, Told
 from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
@@ -240,7 +240,7 @@ def _joined(found: list[Told], part: str) -> str:
 def _untold(verdict: Verdict) -> tuple[Paragraph, ...]:
     """No cause: what was tried, and where to look."""
     outside = verdict.external is not None
-    tried, look = (told_external.UNEXPLAINED, told_external.LOOK_NEXT) if outside else (_TRIED, _LOOK)
+    tried, look = (cause_text_external.UNEXPLAINED, cause_text_external.LOOK_NEXT) if outside else (_TRIED, _LOOK)
     again = f"twinrun verify {verdict.job} {'--external' if outside else '--full'}"
     commands = (again,) if outside else (f"twinrun lint {verdict.job}", again)
     why = [note for note in verdict.notes if "by replay" in note][:2]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from twinrun.report.binning import Progress, bin_progress
 from twinrun.report.cells import NONE, duration, instant, number, plural, worded
+from twinrun.report.chart_style import partition_roles
 from twinrun.report.evidence import events_of
 from twinrun.report.external import stream_place
-from twinrun.report.grid import Cell, Grid, Section, row
 from twinrun.report.neutral import shorten
-from twinrun.report.past_roles import partition_roles
+from twinrun.report.sections import Cell, Grid, Section, row
 from twinrun.report.words import clock, has_watermark
 from twinrun.results.verdict import Audit, ExpectationResult, PartitionBehind, SourceCut, Verdict
 

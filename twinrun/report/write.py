@@ -11,7 +11,7 @@ from twinrun.errors import MachineError
 from twinrun.report.html import render_history, render_html
 from twinrun.report.json_ import render_json
 from twinrun.report.markdown import render_markdown
-from twinrun.results.past import History
+from twinrun.results.ledger import History
 from twinrun.results.verdict import Verdict
 
 

@@ -12,17 +12,15 @@ from twinrun.broker.topics import TopicInfo
 from twinrun.config.model import Config
 from twinrun.events.source import Source
 from twinrun.job.job import Job
-from twinrun.results.facts import NOTHING as NOTHING_KNOWN
-from twinrun.results.facts import SourceFacts, Span, Spans, behind, both, counted_in, grown, whole_in
-from twinrun.results.refusals import RULE, Refusal, is_left_out, refusals_of
-from twinrun.results.state import BatchState
+from twinrun.results.records import RULE, Refusal, is_left_out, refusals_of
+from twinrun.results.state import NOTHING as NOTHING_KNOWN
+from twinrun.results.state import BatchState, SourceFacts, Span, Spans, behind, both, counted_in, grown, whole_in
 from twinrun.results.verdict import Audit, QuarantineCount
-from twinrun.tables.asked import Question, together
+from twinrun.tables.checkpoint import Offsets, PartitionCount, at_or_after, before
 from twinrun.tables.delta import read_table
-from twinrun.tables.gone import Gone, Loss
+from twinrun.tables.kafka import Gone, Loss
 from twinrun.tables.landed import Landed, spans_text
-from twinrun.tables.listed import Mark, added_since, mark_of
-from twinrun.tables.offsets import Offsets, PartitionCount, at_or_after, before
+from twinrun.tables.listed import Mark, Question, added_since, mark_of, together
 from twinrun.wording import plural, worded
 
 NOTHING, UNKNOWN = Gone(), Landed()

@@ -1,7 +1,7 @@
 """The causes, each in one place: what it is called, what proves it, whether it is to be expected, what it means.
 
 A new cause is an entry here, its proof in `twinrun.explain`, a line in docs/causes.md and a test. Where the words of a
-row's story depend on its events, ``told`` is None, and `twinrun.report.told` has a function for it.
+row's story depend on its events, ``told`` is None, and `twinrun.report.cause_text` has a function for it.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.errors import QueryError
-from twinrun.events.distinct import distinct_in_batch
-from twinrun.events.json_ import quoted
+from twinrun.events.decode import distinct_in_batch
+from twinrun.events.exact import quoted
 from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
 from twinrun.lint.calls import Stopped, calls_of, watched
 from twinrun.session.plain import DataFailure, data_failure
-from twinrun.tables.offsets import Offsets, at_or_after, before
+from twinrun.tables.checkpoint import Offsets, at_or_after, before
 from twinrun.wording import plural, worded
 
 MOST_RUNS = 100

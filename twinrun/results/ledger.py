@@ -1,13 +1,10 @@
-"""The ledger: every verify of a job that covered its cut, and what became of each window.
-
-A verify writes one row about itself, and a row for each window that is not as it was at the verify before: a window
-that stays equal for a year stands there once. Rows of both kinds are in one table and one commit, so that neither can
-be there without the other. `ledger_rows` lays both side by side again: all windows at each verify.
-"""
+"""The ledger: every verify of a job that covered its cut, what became of each window, and what that says over time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -15,6 +12,192 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.tables.delta import read_table, table_exists
+
+# Whether a cause grows or goes: its rows in the last few verifies against those before.
+
+
+MOST_RECENT = 5
+"""At most so many verifies are the recent ones."""
+
+_STEADY_PERCENT = 10
+Direction = Literal["new", "gone", "rising", "falling", "steady", "unknown"]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Mean rows per verify: in the last ``recent_verifies``, and in those before.
+
+    ``direction`` is ``unknown`` with fewer than two verifies, and ``steady`` within 10 % of the mean before.
+    """
+
+    direction: Direction
+    recent_verifies: int
+    recent_mean: float
+    before_mean: float | None
+
+
+def trend_of(rows: Sequence[int]) -> Trend:
+    """The trend of a cause.
+
+    Parameters
+    ----------
+    rows : sequence of int
+        Its rows in each verify, oldest first; 0 where it did not occur.
+    """
+    recent = max(1, min(MOST_RECENT, len(rows) // 2))
+    last, before = rows[-recent:], rows[:-recent]
+    recent_mean = _mean(last)
+    if not before:
+        return Trend("unknown", len(last), recent_mean, None)
+    before_mean = _mean(before)
+    return Trend(_direction(recent_mean, before_mean), recent, recent_mean, before_mean)
+
+
+def _direction(recent: float, before: float) -> Direction:
+    if before == 0:
+        return "new" if recent else "steady"
+    if recent == 0:
+        return "gone"
+    if abs(recent - before) * 100 <= before * _STEADY_PERCENT:
+        return "steady"
+    return "rising" if recent > before else "falling"
+
+
+def _mean(rows: Sequence[int]) -> float:
+    return sum(rows) / len(rows) if rows else 0.0
+
+
+# What the ledger says about one job: frozen, JSON-friendly. Instants are UTC epoch milliseconds.
+
+
+MOST_VERIFIES = 100
+"""A history holds the newest so many verifies."""
+
+
+@dataclass(frozen=True)
+class VerifyPoint:
+    """One verify: its cut, and windows and rows by verdict.
+
+    Attributes
+    ----------
+    windows : dict
+        Verdict to number of windows; verdicts that do not occur are left out.
+    rows_compared : int
+        Rows of closed windows; the sum of the next three.
+    completeness : float or None
+        ``rows_equal / rows_compared``, 0 to 1; None where nothing was compared.
+    """
+
+    verify_id: str
+    at_ms: int
+    micro_batch: int
+    watermark_ms: int | None
+    stream_version: int
+    batch_version: int
+    windows: dict[str, int]
+    rows_compared: int
+    rows_equal: int
+    rows_explained: int
+    rows_unexplained: int
+    rows_pending: int
+
+    @property
+    def completeness(self) -> float | None:
+        """Share of the compared rows that are equal."""
+        return self.rows_equal / self.rows_compared if self.rows_compared else None
+
+    @property
+    def differs(self) -> bool:
+        """Whether any compared row differs, proven or not."""
+        return self.rows_equal < self.rows_compared
+
+
+@dataclass(frozen=True)
+class CauseHistory:
+    """One proven cause over all verifies; a row with two causes counts under both.
+
+    ``rows_now`` and ``windows_now`` are those of the newest verify: 0 where it no longer occurs. ``rows`` has its
+    rows in each verify of the history, oldest first.
+    """
+
+    cause: str
+    rows_now: int
+    windows_now: int
+    verifies: int
+    first_seen_ms: int
+    last_seen_ms: int
+    trend: Trend
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class WindowHistory:
+    """One window that differed at least once. ``window_start_ms`` is None for jobs without windows.
+
+    ``verdict``, ``rows`` (those that differ) and ``causes`` (blamed events) are of the last verify that saw it differ;
+    ``still`` says whether that is the newest verify.
+    """
+
+    window_start_ms: int | None
+    first_seen_ms: int
+    last_seen_ms: int
+    verifies: int
+    verdict: str
+    rows: int
+    causes: dict[str, int]
+    still: bool
+
+
+@dataclass(frozen=True)
+class History:
+    """What the ledger has about a job.
+
+    Attributes
+    ----------
+    since_ms : int or None
+        Only verifies from then on were read; None: all.
+    verifies_total, windows_total : int
+        Verifies, and windows that differed in any of them; the tuples hold the newest and the most urgent ones.
+    verifies : tuple of VerifyPoint
+        Oldest first.
+    differs_since_ms : int or None
+        The first verify of the unbroken row of differing ones that the newest belongs to; None: it does not differ.
+    min_completeness : float or None
+        The least share of equal rows that is asked for, 0 to 1.
+    """
+
+    job: str
+    since_ms: int | None
+    verifies_total: int
+    windows_total: int
+    verifies: tuple[VerifyPoint, ...]
+    causes: tuple[CauseHistory, ...]
+    windows: tuple[WindowHistory, ...]
+    differs_since_ms: int | None
+    min_completeness: float | None = None
+
+    @property
+    def newest(self) -> VerifyPoint:
+        """The last verify; a history has at least one."""
+        return self.verifies[-1]
+
+
+def differs_since(verifies: tuple[VerifyPoint, ...]) -> int | None:
+    """When the unbroken row of differing verifies began that the newest belongs to; oldest first."""
+    since = None
+    for point in reversed(verifies):
+        if not point.differs:
+            break
+        since = point.at_ms
+    return since
+
+
+# The ledger: every verify of a job that covered its cut, and what became of each window.
+#
+# A verify writes one row about itself, and a row for each window that is not as it was at the verify before: a window
+# that stays equal for a year stands there once. Rows of both kinds are in one table and one commit, so that neither can
+# be there without the other. `ledger_rows` lays both side by side again: all windows at each verify.
+
 
 VERIFIED = "verified"
 """``verdict`` of the row of a verify itself; its ``window_start`` is null and its counts are 0."""

@@ -13,7 +13,7 @@ from typing import Any
 from twinrun.config.load import load_config
 from twinrun.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, InputError, TwinrunError
 from twinrun.job.loader import load_job
-from twinrun.results.run import RunSummary, counts_of
+from twinrun.results.records import RunSummary, counts_of
 from twinrun.session.plain import plain_errors
 from twinrun.session.spark import build_session, stop_session, watch_jvm
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from twinrun.results.past import History
+from twinrun.results.ledger import History
 
 SCHEMA_VERSION = 3
 """Version of the JSON form; raised when its shape changes.

@@ -9,7 +9,7 @@ from twinrun.scenario.arithmetic import Event
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.counter import Draws
 from twinrun.scenario.encode import as_bytes, event_fields
-from twinrun.scenario.laying import Laying
+from twinrun.scenario.lay import Laying
 from twinrun.scenario.model import Planned
 from twinrun.scenario.timeline import Timeline
 

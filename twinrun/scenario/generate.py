@@ -7,8 +7,7 @@ from twinrun.scenario.answers import lay_answers
 from twinrun.scenario.contract import Contract
 from twinrun.scenario.counter import Draws
 from twinrun.scenario.faults import refuse_too_many
-from twinrun.scenario.lay import lay_all
-from twinrun.scenario.laying import Laying
+from twinrun.scenario.lay import Laying, lay_all
 from twinrun.scenario.model import KEYS, Planned, Scenario, key_names, prefix_of
 from twinrun.scenario.plants import MIXED, SINK, Plant, can_take, preset, refuse_impossible
 from twinrun.scenario.timeline import Timeline, timeline

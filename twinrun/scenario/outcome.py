@@ -13,10 +13,19 @@ from itertools import accumulate
 
 from twinrun.scenario.arithmetic import Event, dropping_watermarks, lost, windows_of
 from twinrun.scenario.contract import Contract
-from twinrun.scenario.copies import first_copies, remembered_copies
-from twinrun.scenario.joins import answers, common_watermarks, in_time, waiting
 from twinrun.scenario.model import Planned
-from twinrun.scenario.sessions import Sessions, home_of, merged, streamed
+from twinrun.scenario.operators import (
+    Sessions,
+    answers,
+    common_watermarks,
+    first_copies,
+    home_of,
+    in_time,
+    merged,
+    remembered_copies,
+    streamed,
+    waiting,
+)
 
 RowKey = tuple[str, int | None]
 """A result row: its key (or event id, for a job with one row per event) and the start of its window or session."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from twinrun.config.nearest import nearest
+from twinrun.config.problems import nearest
 from twinrun.errors import InputError
 from twinrun.scenario.contract import Contract
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinrun.errors import MachineError
-from twinrun.session.cache import cache_dir, write_atomically
+from twinrun.session.settings import cache_dir, write_atomically
 
 OLDEST_MAJOR = 17
 MISSING_MODULE = "--add-modules=jdk.incubator.vector"

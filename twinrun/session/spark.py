@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from twinrun.errors import MachineError, TwinrunError
-from twinrun.session.defaults import LOOPBACK, is_local, session_conf
 from twinrun.session.jars import jar_paths
 from twinrun.session.java import export_java, find_java, quiet_java
+from twinrun.session.settings import LOOPBACK, is_local, session_conf
 from twinrun.session.watch import JvmWatch, jvm_died, watch_pid
 
 if TYPE_CHECKING:

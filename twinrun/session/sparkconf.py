@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinrun.config.model import Config
 from twinrun.errors import ConfigError
-from twinrun.session.defaults import is_local
+from twinrun.session.settings import is_local
 
 DEFAULT_MASTER = "local[2]"
 """Where no configuration names one."""

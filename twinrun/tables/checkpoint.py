@@ -1,19 +1,123 @@
-"""What Spark wrote into a streaming checkpoint: offsets, watermarks, the query's id.
-
-A few small files are read by name, without a Spark job; all micro-batches that it still knows are read as data.
-"""
+"""What a stream has read: offsets, what Spark wrote into its checkpoint, and our own log of its micro-batches."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.session.plain import plain_cause
-from twinrun.tables.files import at, newest_number, read_text
-from twinrun.tables.offsets import Offsets, plain
+from twinrun.tables.delta import append, read_table, table_exists
+from twinrun.tables.files import at, newest_number, read_text, write_text
+
+# Offsets per Kafka partition: how far a table reaches, and whether anything is missing in it.
+
+
+Offsets = dict[int, int]
+"""Kafka partition to offset; as an end, exclusive."""
+
+
+@dataclass(frozen=True)
+class PartitionCount:
+    """Records of one Kafka partition in a table; ``first`` and ``last`` are offsets, both inclusive.
+
+    ``inside``: rows for which the condition holds that was asked for besides.
+    """
+
+    partition: int
+    rows: int
+    distinct: int
+    first: int
+    last: int
+    inside: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Offsets between the first and the last that the table lacks."""
+        return self.last - self.first + 1 - self.distinct
+
+    @property
+    def repeated(self) -> int:
+        """Rows whose offset stands in the table more than once, beyond the first."""
+        return self.rows - self.distinct
+
+
+def end_offsets(records: DataFrame, partition: str = "_partition", offset: str = "_offset") -> Offsets:
+    """Exclusive end offset per Kafka partition. One Spark job; a row per Kafka partition is collected."""
+    rows = records.groupBy(partition).agg((F.max(offset) + 1).alias("end")).collect()
+    return {row[0]: row["end"] for row in rows}
+
+
+def covers(reached: Offsets, wanted: Offsets) -> bool:
+    """Whether every partition of ``wanted`` is reached at least as far."""
+    return all(reached.get(partition, 0) >= end for partition, end in wanted.items())
+
+
+def later_of(one: Offsets, other: Offsets) -> Offsets:
+    """Of each partition the later of two offsets; a partition that only one has keeps that one."""
+    return {p: max(one.get(p, 0), other.get(p, 0)) for p in sorted({*one, *other})}
+
+
+def lag(ahead: Offsets, behind: Offsets) -> int:
+    """Records that ``ahead`` has and ``behind`` does not have yet; never negative."""
+    return sum(max(0, end - behind.get(partition, 0)) for partition, end in ahead.items())
+
+
+def total(offsets: Mapping[str, Offsets]) -> int:
+    """Sum of the offsets of all partitions, by topic or source: a number that grows with every record read."""
+    return sum(offset for partitions in offsets.values() for offset in partitions.values())
+
+
+def before(ends: Offsets, partition: str = "_partition", offset: str = "_offset") -> Column:
+    """Condition: the record lies below the end of its partition; a partition that is not listed has none."""
+    return _below(ends, F.col(partition), F.col(offset))
+
+
+def at_or_after(starts: Offsets, partition: str = "_partition", offset: str = "_offset") -> Column:
+    """Condition: the record lies at or beyond the given offset; a partition that is not listed starts at 0."""
+    return ~_below(starts, F.col(partition), F.col(offset))
+
+
+def _below(ends: Offsets, partition: Column, offset: Column) -> Column:
+    condition = F.lit(False)
+    for number, end in ends.items():
+        condition = condition | ((partition == number) & (offset < end))
+    return condition
+
+
+def plain(offsets: dict[str, int] | Offsets) -> Offsets:
+    """Offsets as read back from JSON, where keys are text."""
+    return {int(partition): int(offset) for partition, offset in offsets.items()}
+
+
+# The watermark that a checkpoint hands on to its next micro-batch, in the file that says the last one is done.
+
+
+_NEXT = "nextBatchWatermarkMs"
+
+
+def hand_on(spark: SparkSession, checkpoint: str, micro_batch: int, watermark_ms: int) -> None:
+    """Let the next start of a stopped query begin with this watermark (epoch ms) instead of its own.
+
+    Only for a checkpoint of one's own: it replaces what Spark wrote. A start takes the watermark of the last
+    micro-batch, or of its commit file where that is later (Spark: MicroBatchExecution).
+    """
+    path = f"{checkpoint}/commits/{micro_batch}"
+    version, text = read_text(spark, path).split("\n", 1)
+    facts: dict[str, Any] = json.loads(text)
+    write_text(spark, path, f"{version}\n{json.dumps({**facts, _NEXT: watermark_ms})}")
+
+
+# What Spark wrote into a streaming checkpoint: offsets, watermarks, the query's id.
+#
+# A few small files are read by name, without a Spark job; all micro-batches that it still knows are read as data.
+
 
 _MISSING = "PATH_NOT_FOUND"
 _OFFSETS_TYPE = "map<string,map<string,bigint>>"
@@ -168,3 +272,124 @@ def _read_each(spark: SparkSession, folder: str, name: str) -> list[str]:
         return []
     inside = [str(each.getPath()) for each in files.listStatus(where) if each.isDirectory()]
     return [text for each in inside if (text := _read_file(spark, f"{each}/{name}")) is not None]
+
+
+# Our own log of micro-batches: what the checkpoint forgets after 100 of them, kept for ever.
+#
+# It is filled from the checkpoint's offsets files, which are the truth, and never from listener events, which die with
+# a crash. One writer per query: the holder of its lease.
+
+
+RETAINED = 100
+"""Micro-batches that Spark keeps in a checkpoint (spark.sql.streaming.minBatchesToRetain)."""
+
+_AT_ONCE = 500
+"""So many are held by the driver at once, where a checkpoint keeps more than usual."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the micro-batches of one run have in common.
+
+    ``durations_ms`` maps the numbers of recent micro-batches to how long they took.
+    """
+
+    job: str
+    run_id: str
+    static_versions: dict[str, int]
+    decoders: dict[str, str]
+    durations_ms: dict[int, int] = field(default_factory=dict)
+
+
+def flush(
+    spark: SparkSession, cfg: Config, query_id: str, checkpoint: str, facts: RunFacts, newest: int | None = None
+) -> int:
+    """Append the micro-batches that the checkpoint has and the log lacks. About two small Spark jobs.
+
+    Parameters
+    ----------
+    newest : int, optional
+        The newest micro-batch in the log, -1 for none, where the caller knows it from its last call; else it is looked
+        up, one small Spark job more.
+
+    Returns
+    -------
+    int
+        The newest micro-batch in the log; -1 when there is none yet.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint already forgot micro-batches that the log lacks: proofs would have a hole.
+    """
+    newest = _newest(spark, cfg, query_id) if newest is None else newest
+    planned = planned_micro_batches(spark, checkpoint)
+    while True:
+        # Read once, and written from here: the files of a running query may be gone by a second look.
+        rows = planned.filter(F.col("micro_batch") > newest).orderBy("micro_batch").limit(_AT_ONCE).collect()
+        if not rows:
+            return newest
+        first, last = rows[0]["micro_batch"], rows[-1]["micro_batch"]
+        if first > newest + 1:
+            raise CheckpointError(
+                f"micro-batches {newest + 1} to {first - 1} of {facts.job} are gone from the checkpoint and were never "
+                "logged.",
+                expected=f"a log that is never more than {RETAINED} micro-batches behind",
+                fix="start anew with --new-checkpoint; a verify over this query would say evidence_expired",
+            )
+        append(_log_rows(spark, rows, query_id, facts), cfg.table("micro_batches"))
+        newest = int(last)
+        if len(rows) < _AT_ONCE:
+            return newest
+
+
+def logged(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str) -> DataFrame:
+    """Every known micro-batch of a query: the log, and what the checkpoint has beyond it. Lazy; read-only.
+
+    Columns: `PLANNED_SCHEMA`, and from the log ``static_versions``, ``decoders``, ``run_id``, ``duration_ms`` (null
+    for rows that only the checkpoint has).
+    """
+    columns = ["micro_batch", "watermark_ms", "started_at_ms", "end_offsets"]
+    extra = {
+        "static_versions": "map<string,bigint>",
+        "decoders": "map<string,string>",
+        "run_id": "string",
+        "duration_ms": "bigint",
+    }
+    planned = planned_micro_batches(spark, checkpoint).select(
+        *columns, *[F.lit(None).cast(kind).alias(name) for name, kind in extra.items()]
+    )
+    ref = cfg.table("micro_batches")
+    if not table_exists(spark, ref):
+        return planned
+    kept = read_table(spark, ref).filter(F.col("query_id") == query_id).select(*columns, *extra)
+    return kept.unionByName(planned.join(kept.select("micro_batch"), "micro_batch", "left_anti"))
+
+
+def _newest(spark: SparkSession, cfg: Config, query_id: str) -> int:
+    ref = cfg.table("micro_batches")
+    if not table_exists(spark, ref):
+        return -1
+    newest = read_table(spark, ref).filter(F.col("query_id") == query_id).agg(F.max("micro_batch")).collect()[0][0]
+    return -1 if newest is None else int(newest)
+
+
+def _log_rows(spark: SparkSession, rows: Sequence[Row], query_id: str, facts: RunFacts) -> DataFrame:
+    known = (dict(facts.static_versions), dict(facts.decoders), facts.run_id)
+    return spark.createDataFrame(
+        [
+            (
+                query_id,
+                facts.job,
+                row["micro_batch"],
+                row["watermark_ms"],
+                row["started_at_ms"],
+                row["end_offsets"],
+                *known,
+                facts.durations_ms.get(row["micro_batch"]),
+            )
+            for row in rows
+        ],
+        f"query_id STRING, job STRING, {PLANNED_SCHEMA}, static_versions MAP<STRING, BIGINT>, "
+        "decoders MAP<STRING, STRING>, run_id STRING, duration_ms BIGINT",
+    ).coalesce(1)

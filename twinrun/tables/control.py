@@ -23,9 +23,8 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import QueryError
-from twinrun.session.small import NO_CODE
-from twinrun.tables.delta import append_computed, read_table, table_exists
-from twinrun.tables.fence import held, lost
+from twinrun.session.settings import NO_CODE
+from twinrun.tables.delta import append_computed, held, lost, read_table, table_exists
 
 LEASE = "lease"
 Key = tuple[str, str]

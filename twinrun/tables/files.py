@@ -12,7 +12,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from twinrun.config.model import Config
-from twinrun.session.defaults import is_local
+from twinrun.session.settings import is_local
 
 # As Hadoop reads it: what looks like an escape, a query or a fragment belongs to the name.
 _LOCAL = re.compile(r"file:(?://)?(/[^/].*|/)", re.DOTALL)

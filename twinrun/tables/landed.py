@@ -20,12 +20,19 @@ from twinrun.broker.topics import offset_ranges
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
 from twinrun.session.plain import plain_errors
-from twinrun.tables.checkpoint import next_offsets, start_offsets
+from twinrun.tables.checkpoint import (
+    Offsets,
+    at_or_after,
+    before,
+    end_offsets,
+    later_of,
+    next_offsets,
+    plain,
+    start_offsets,
+)
 from twinrun.tables.control import Record, add_record, latest_record
 from twinrun.tables.delta import read_table, table_exists
-from twinrun.tables.gone import Loss, gone_of
-from twinrun.tables.kafka import span_text
-from twinrun.tables.offsets import Offsets, at_or_after, before, end_offsets, later_of, plain
+from twinrun.tables.kafka import Loss, gone_of, span_text
 from twinrun.wording import plural
 
 KIND = "landed"

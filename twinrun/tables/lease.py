@@ -3,7 +3,7 @@
 It is a record of the control table with an owner and an expiry. A lease left behind by kill -9 ends by its expiry,
 or at once when its owner was a process of this machine that no longer exists. A command takes all leases that it needs
 in one conditional commit, renews them in one and gives them back in one. What they protect is told in
-`twinrun.tables.fence`.
+`twinrun.tables.delta`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.tables.control import LEASE as KIND
 from twinrun.tables.control import Entry, Record, latest_records, not_ours, try_write
-from twinrun.tables.delta import raise_fence
-from twinrun.tables.fence import Lease, holding, lost
+from twinrun.tables.delta import Lease, holding, lost, raise_fence
 
 _POLL_S = 2.0
 _ATTEMPTS = 3
@@ -139,7 +138,7 @@ def held_lease(
     fences: Sequence[str] = (),
 ) -> Iterator[Lease]:
     """Hold a lease, or several at once, for a block, renewed from a daemon thread; given back at the end, also after an
-    error. Commits of this thread within the block are the holder's, see `twinrun.tables.fence`.
+    error. Commits of this thread within the block are the holder's, see `twinrun.tables.delta`.
 
     Four small Spark jobs in all, and two for each renewal.
 

@@ -1,25 +1,87 @@
-"""List the files of a Delta table once for all queries of one piece of work.
-
-Delta looks into its log anew for each query over a table: one Spark job, or two, that only find out which files there
-are. Work that asks a table ten times at one moment pays that ten times. Within `listed_once` the files of a version are
-asked for once, and each further query reads them by what was found, deletion vectors and column mapping included.
-
-It stands on `DeltaLog.createDataFrame`, by which Delta's own commands read the files that they have chosen. That is no
-public interface: where this Delta does not have it, and for tables of many files, where skipping files by their
-statistics is worth more than a listing, tables are read as ever.
-"""
+"""List a Delta table's files once for all queries of one piece of work; ask several questions in one Spark job."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import reduce
+from typing import Any, Generic, TypeVar, overload
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+# Ask several small questions about tables in one Spark job.
+#
+# Each answer is a handful of rows, and a Spark job of its own for each costs far more than the rows do. A question is a
+# lazy frame and the way to read its rows; questions are joined end to end, asked once, and each reads its own rows.
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+
+
+@dataclass(frozen=True)
+class Question(Generic[A]):
+    """Rows of bounded number, and what they say; ``rows`` None: nothing need be looked at, it is read from no rows."""
+
+    rows: DataFrame | None
+    read: Callable[[list[Row]], A]
+
+    def answer(self) -> A:
+        """Ask it by itself. One Spark job, none without rows."""
+        return self.read([] if self.rows is None else self.rows.collect())
+
+
+def together(make: Callable[..., A], *questions: Question[Any]) -> Question[A]:
+    """One question for several: their answers, in this order, are given to ``make``. Lazy.
+
+    The rows of each keep the order that a sorting with a limit gave them.
+    """
+    asked = {f"_{place}": each.rows for place, each in enumerate(questions) if each.rows is not None}
+    parts = [rows.select(F.struct("*").alias(name)) for name, rows in asked.items()]
+    all_rows = reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), parts) if parts else None
+
+    def read(rows: list[Row]) -> A:
+        mine = {name: [row[name] for row in rows if row[name] is not None] for name in asked}
+        return make(*(each.read(mine.get(f"_{place}", [])) for place, each in enumerate(questions)))
+
+    return Question(all_rows, read)
+
+
+@overload
+def ask(one: Question[A], two: Question[B], /) -> tuple[A, B]: ...
+@overload
+def ask(one: Question[A], two: Question[B], three: Question[C], /) -> tuple[A, B, C]: ...
+@overload
+def ask(one: Question[A], two: Question[B], three: Question[C], four: Question[D], /) -> tuple[A, B, C, D]: ...
+@overload
+def ask(
+    one: Question[A], two: Question[B], three: Question[C], four: Question[D], five: Question[E], /
+) -> tuple[A, B, C, D, E]: ...
+def ask(*questions: Question[Any]) -> tuple[Any, ...]:
+    """The answers to all of them, in one Spark job."""
+    answers: tuple[Any, ...] = together(lambda *found: found, *questions).answer()
+    return answers
+
+
+# List the files of a Delta table once for all queries of one piece of work.
+#
+# Delta looks into its log anew for each query over a table: one Spark job, or two, that only find out which files
+# there are. Work that asks a table ten times at one moment pays that ten times. Within `listed_once` the files of a
+# version are asked for once, and each further query reads them by what was found, deletion vectors and column mapping
+# included.
+#
+# It stands on `DeltaLog.createDataFrame`, by which Delta's own commands read the files that they have chosen. That is
+# no public interface: where this Delta does not have it, and for tables of many files, where skipping files by their
+# statistics is worth more than a listing, tables are read as ever.
+
 
 MOST_FILES = 200
 """A table of more files is read by Delta's own listing, which leaves out files by their statistics."""

@@ -19,7 +19,8 @@ from twinrun.session.plain import plain_errors
 from twinrun.tables.files import at
 from twinrun.tables.folder import LITERAL, Folder, one_form, survey
 from twinrun.tables.parquet import Held, columns_of, file_names, need_whole_microseconds, strict_session
-from twinrun.tables.stored import Stored, bare, merged, wider
+from twinrun.tables.stored import Stored, bare, merged
+from twinrun.tables.types import wider
 from twinrun.wording import plural
 
 _LOSSY = ("csv", "json", "xml")

@@ -1,4 +1,7 @@
-"""Static tables: pinned to one Delta version per run, so that both modes can be told apart by version."""
+"""Static tables: pinned to one Delta version per run, so that both modes can be told apart by version.
+
+Reading files without a log is a room of its own; it is opened only where a table needs it, since most jobs have none.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,7 @@ from twinrun.config.model import Config
 from twinrun.config.sections import TableBinding
 from twinrun.errors import ConfigError
 from twinrun.job.job import Job
-from twinrun.tables.delta import is_path, latest_version, read_table, replace
-from twinrun.tables.folder import need_root
-from twinrun.tables.named import read_named
-from twinrun.tables.parquet import read_parquet
+from twinrun.tables.delta import is_path, latest_version, read_table, replace_rows
 
 Pins = dict[str, int]
 """Name of a static table to its Delta version."""
@@ -32,8 +32,10 @@ def pin_tables(spark: SparkSession, cfg: Config, job: Job) -> Pins:
     for table in job.tables:
         binding = _binding(cfg, table.name)
         if binding.format != "delta":
-            replace(_read(spark, binding), cfg.table("static", table=table.name))
+            replace_rows(_read(spark, binding), cfg.table("static", table=table.name))
         elif is_path(binding.path):
+            from twinrun.tables.folder import need_root
+
             need_root(spark, binding.path)
     return {table.name: latest_version(spark, static_ref(cfg, table.name)) for table in job.tables}
 
@@ -50,6 +52,9 @@ def static_schema(spark: SparkSession, binding: TableBinding) -> StructType:
 
 def _read(spark: SparkSession, binding: TableBinding) -> DataFrame:
     """A table without versions as it is now: every file, every column; folders' values are text."""
+    from twinrun.tables.named import read_named
+    from twinrun.tables.parquet import read_parquet
+
     if is_path(binding.path):
         return read_parquet(spark, binding.path).rows
     return read_named(spark, binding.path)[0]

@@ -18,13 +18,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from twinrun.errors import TableError
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
 from twinrun.tables.files import hadoop_conf
 from twinrun.tables.folder import Folder, one_form
-
-INTEGRALS: tuple[type[T.DataType], ...] = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-FLOATS: tuple[type[T.DataType], ...] = (T.FloatType, T.DoubleType)
-MAX_PRECISION = 38
 
 _CHUNK = 500
 _BY_SPARK = "org.apache.spark.version"
@@ -366,18 +362,6 @@ def merged(left: T.DataType, right: T.DataType) -> T.DataType | None:
             fields[each.name] = both
         return T.StructType([T.StructField(name, dtype) for name, dtype in fields.items()])
     return left if left == right else None
-
-
-def wider(left: T.DataType, right: T.DataType) -> T.DataType | None:
-    """The narrower type that holds every value of both numbers; None where there is none."""
-    if isinstance(left, T.DecimalType) and isinstance(right, T.DecimalType):
-        scale = max(left.scale, right.scale)
-        precision = max(left.precision - left.scale, right.precision - right.scale) + scale
-        return T.DecimalType(precision, scale) if precision <= MAX_PRECISION else None
-    for family in (INTEGRALS, FLOATS):
-        if isinstance(left, family) and isinstance(right, family):
-            return max(left, right, key=lambda dtype: family.index(type(dtype)))
-    return None
 
 
 def bare(dtype: T.DataType) -> T.DataType:

@@ -1,4 +1,4 @@
-"""The loss, the delay and the state at other settings of lateness, from what one run recorded."""
+"""What another lateness would have lost, worked out from recorded watermarks and what each event would have needed."""
 
 from __future__ import annotations
 
@@ -11,23 +11,73 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import JobError, TableError
-from twinrun.events.json_ import quoted
+from twinrun.events.exact import quoted
+from twinrun.events.source import Source
 from twinrun.explain.arrival import READ, with_arrival
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.evidence import mark_events
-from twinrun.explain.late import late_rows
-from twinrun.explain.material import refused_by_stream
+from twinrun.explain.evidence import mark_events, refused_by_stream
+from twinrun.explain.replay import reached_by
 from twinrun.explain.tables import reads_of
-from twinrun.explain.watermarks import reached_by
-from twinrun.job.dataflow import Dataflow, dataflow
+from twinrun.explain.used import USED, end_us_of, late_rows
+from twinrun.job.dataflow import Dataflow, LateRule, dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
-from twinrun.results.cut import StreamCut, both_states, stream_cut
+from twinrun.results.cut import StreamCut, both_states, floor_ms, stream_cut, window_starts
 from twinrun.results.state import BatchState, read_events
-from twinrun.results.touched import window_starts
 from twinrun.tables.delta import read_table
 from twinrun.tables.static import read_static
-from twinrun.whatif.need import NO_LATENESS_MS, unsaid, with_need
+
+# How much lateness each event would have needed: from it follows the loss at any lateness, in one pass.
+#
+# Micro-batch b drops by the watermark of the one before it, which is the newest event time seen before that, M, less
+# the lateness L. What an event belongs to ends at E, and the event is dropped if E <= M - L: if L <= M - E. So M - E
+# is what it needs, and an event is kept by any lateness above that. M is read from the log (watermark + lateness). A
+# watermark begins at 1970-01-01T00:00Z, whatever the lateness: what ends by then is lost at every lateness. As long as
+# it stands there, the log does not say M: a shorter lateness would have moved it already. Only then M is taken from
+# event times.
+
+
+NO_LATENESS_MS = 2**52
+"""Needed by events that no lateness keeps."""
+
+
+def with_need(events: DataFrame, source: Source, rule: LateRule, newest: DataFrame | None = None) -> DataFrame:
+    """Add ``_need_ms``: the event is lost, from one of its windows at least, at any lateness up to this. Lazy.
+
+    Null where nothing could make the event late: there was no watermark yet. Negative where it came in time for all;
+    `NO_LATENESS_MS` where the first of what it belongs to ended by 1970.
+
+    Parameters
+    ----------
+    events : DataFrame
+        Events that the stream read, with ``_late_ms``, the watermark that they were judged by.
+    newest : DataFrame, optional
+        ``_micro_batch`` and ``_newest_ms``, M by event times, for micro-batches that were judged by the watermark of
+        1970. Needed where an event is `unsaid`.
+    """
+    seen_ms = F.when(F.col("_late_ms") > 0, F.col("_late_ms") + F.lit(source.lateness_ms))
+    if newest is not None:
+        events = events.join(F.broadcast(newest), "_micro_batch", "left")
+        seen_ms = seen_ms.otherwise(F.col("_newest_ms"))
+    end_us = end_us_of(source, rule)
+    # Whole milliseconds, as every lateness and watermark: at or below what the event's microseconds would need.
+    need_ms = floor_ms(seen_ms * F.lit(1000) - end_us)
+    needed = events.withColumn("_need_ms", F.when(end_us <= 0, F.lit(NO_LATENESS_MS)).otherwise(need_ms))
+    return needed if newest is None else needed.drop("_newest_ms")
+
+
+def unsaid(source: Source, rule: LateRule) -> Column:
+    """Whether a shorter lateness may have lost the event though its watermark stood at 1970; never null.
+
+    The newest event was then no later than the lateness after 1970, and so what it lost ended by then.
+    """
+    end_us = end_us_of(source, rule)
+    soon = (end_us > 0) & (end_us <= F.lit((source.lateness_ms or 0) * 1000))
+    # The watermark of micro-batch b - 1 knows the events up to b - 2.
+    return F.coalesce((F.col("_late_ms") <= 0) & (F.col("_micro_batch") >= 2) & soon, F.lit(False))
+
+
+# The loss, the delay and the state at other settings of lateness, from what one run recorded.
+
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -212,7 +262,7 @@ def smallest(needs: DataFrame, events: int, keep: float) -> int | None:
     Parameters
     ----------
     needs : DataFrame
-        ``_need_ms`` of every event, see `twinrun.whatif.need.with_need`.
+        ``_need_ms`` of every event, see `twinrun.whatif.whatif.with_need`.
     """
     may_lose = int(events * (1 - keep) + 1e-9)
     worst = needs.filter(F.col("_need_ms") >= 0).orderBy(F.col("_need_ms").desc()).limit(may_lose + 1)

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from twinrun import Job, Source
-from twinrun.events.registry import find_decoder, register_decoder
+from twinrun.events.json_ import find_decoder, register_decoder
 
 KNOWS_OLD_RECORDS = False
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pyspark.sql import types as T
 
-from twinrun.comparator.drilldown import KINDS
 from twinrun.comparator.references import Asked, Read
 from twinrun.comparator.result import ColumnStats, Comparison, Sample
+from twinrun.comparator.rows import KINDS
 from twinrun.comparator.schema import plan_schema
 from twinrun.tolerance import absolute, rel
 

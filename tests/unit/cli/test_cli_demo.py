@@ -20,7 +20,7 @@ from twinrun.cli import demo
 from twinrun.cli.workplace import MARK, fresh_folder
 from twinrun.errors import BrokerError, InputError, QueryError
 from twinrun.produce.counts import ProduceSummary
-from twinrun.results.run import Progress, RunSummary
+from twinrun.results.records import Progress, RunSummary
 
 FOLDER = Path(".data/demo")
 
@@ -83,9 +83,9 @@ def stage(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Stage:
     verifier.verify = verify
     monkeypatch.setitem(sys.modules, "twinrun.produce.flights", flights)
     monkeypatch.setitem(sys.modules, "twinrun.explain.verify", verifier)
-    attach: Any = types.ModuleType("twinrun.history.attach")
+    attach: Any = types.ModuleType("twinrun.history.history")
     attach.with_history = lambda _, cfg, found: found
-    monkeypatch.setitem(sys.modules, "twinrun.history.attach", attach)
+    monkeypatch.setitem(sys.modules, "twinrun.history.history", attach)
     monkeypatch.setattr(demo, "start_broker", start_broker)
     monkeypatch.setattr(demo, "stop_broker", lambda _: stage.done.append("stop"))
     monkeypatch.setattr(demo, "create_topic", lambda *_: stage.at("topic"))

@@ -15,7 +15,7 @@ from twinrun.cli import demo, gallery
 from twinrun.gallery.entries import ENTRIES
 from twinrun.produce.counts import ProduceSummary
 from twinrun.report.write import write_report
-from twinrun.results.run import RunSummary
+from twinrun.results.records import RunSummary
 
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = [entry.job for entry in ENTRIES]
@@ -54,7 +54,7 @@ def steps(checkout: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> dict[s
     monkeypatch.setattr(demo, "runner", runner)
     monkeypatch.setattr("twinrun.cli.runs.runner", runner)
     monkeypatch.setattr("twinrun.explain.verify.verify", lambda spark, cfg, job, **_: verdict(job=job.job_name))
-    monkeypatch.setattr("twinrun.history.attach.with_history", lambda _, __, found: found)
+    monkeypatch.setattr("twinrun.history.history.with_history", lambda _, __, found: found)
     return seen
 
 

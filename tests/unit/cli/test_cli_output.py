@@ -13,7 +13,7 @@ import pytest
 
 from twinrun.cli.live import _EVERY_S, QUIET_S, progress_text, step
 from twinrun.cli.output import Output, columns, standard_output
-from twinrun.results.run import Progress
+from twinrun.results.records import Progress
 
 
 def test_the_document_is_strict_json() -> None:

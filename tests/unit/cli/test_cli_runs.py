@@ -19,7 +19,7 @@ from twinrun.cli.call import Call
 from twinrun.cli.output import Output
 from twinrun.cli.runs import run_lines, telling
 from twinrun.errors import BrokerError, QueryError
-from twinrun.results.run import Progress, RunSummary
+from twinrun.results.records import Progress, RunSummary
 
 
 @dataclass(frozen=True)

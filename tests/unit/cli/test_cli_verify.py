@@ -36,11 +36,11 @@ def verifier(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     fake.verify = verify
     monkeypatch.setitem(sys.modules, "twinrun.explain.verify", fake)
-    attach: Any = types.ModuleType("twinrun.history.attach")
+    attach: Any = types.ModuleType("twinrun.history.history")
     attach.with_history = lambda _, cfg, found: replace(found, notes=(*found.notes, "the ledger was asked"))
-    monkeypatch.setitem(sys.modules, "twinrun.history.attach", attach)
+    monkeypatch.setitem(sys.modules, "twinrun.history.history", attach)
     monkeypatch.setattr("twinrun.cli.repeat.standing", lambda *_: None)
-    monkeypatch.setattr("twinrun.explain.reach.silent_kafka", lambda _: "")
+    monkeypatch.setattr("twinrun.explain.coverage.silent_kafka", lambda _: "")
     return fake
 
 
@@ -76,7 +76,7 @@ def test_a_silent_kafka_is_said_before_spark_starts_and_is_not_asked_again(
     def standing(*_: Any) -> None:
         pytest.fail("the topics were asked for, which takes as long as a request may")
 
-    monkeypatch.setattr("twinrun.explain.reach.silent_kafka", silent)
+    monkeypatch.setattr("twinrun.explain.coverage.silent_kafka", silent)
     monkeypatch.setattr("twinrun.cli.repeat.standing", standing)
     assert run("verify", "first_job").err.splitlines()[0].startswith("Kafka did not answer")
     assert verifier.asked[0][1]["silent"] is True

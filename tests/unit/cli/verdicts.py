@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinrun.results.past import CauseHistory, History, VerifyPoint, WindowHistory
-from twinrun.results.trend import trend_of
+from twinrun.results.ledger import CauseHistory, History, VerifyPoint, WindowHistory, trend_of
 from twinrun.results.verdict import (
     Audit,
     BlamedEvent,

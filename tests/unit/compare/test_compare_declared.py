@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.comparator.declared import changes, offset_s, type_named
+from twinrun.comparator.schema import changes, offset_s, type_named
 from twinrun.comparator.tables import compare_frames
 from twinrun.errors import InputError, TableError
 

@@ -7,10 +7,8 @@ from pyspark.errors import ArithmeticException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.comparator.digest import bad_groups, digest, overview, paired_digests, row_digests
-from twinrun.comparator.frame import prepare, row_hashes
-from twinrun.comparator.plan import SchemaPlan
-from twinrun.comparator.schema import plan_schema
+from twinrun.comparator.digest import bad_groups, digest, overview, paired_digests, prepare, row_digests, row_hashes
+from twinrun.comparator.schema import SchemaPlan, plan_schema
 
 ALIKE = {
     "null first, null last": ("struct<a:int,b:int>", "named_struct('a',1,'b',null)", "named_struct('a',null,'b',1)"),

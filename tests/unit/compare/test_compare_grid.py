@@ -9,8 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.comparator.grid import hash_terms
-from twinrun.comparator.within import same
+from twinrun.comparator.values import hash_terms, same
 from twinrun.tolerance import Tolerance, absolute, rel
 
 PAIRS = 40_000

@@ -6,8 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.comparator.frame import prepare
-from twinrun.comparator.groups import DETAILED_GROUPS, encode_group, select_groups
+from twinrun.comparator.digest import DETAILED_GROUPS, encode_group, prepare, select_groups
 from twinrun.comparator.schema import plan_schema
 
 WINDOWS = {
@@ -43,7 +42,7 @@ def test_the_chosen_groups_are_read_and_no_others(spark_session: SparkSession, d
 def test_groups_that_the_driver_was_told_are_joined_without_working_them_out_again(
     spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    monkeypatch.setattr("twinrun.comparator.groups.DETAILED_GROUPS", 1)
+    monkeypatch.setattr("twinrun.comparator.digest.DETAILED_GROUPS", 1)
     first, second = WINDOWS[dtype]
     values = f"(1, cast({first} as {dtype})), (2, cast({second} as {dtype})), (3, cast(null as {dtype}))"
     table = spark_session.sql(f"select * from values {values} as t(k, w)")
@@ -70,7 +69,7 @@ def test_many_groups_are_joined_and_most_groups_are_all_read(
     assert sorted(row["c0"] for row in joined.rows(frame).collect()) == [0, 1]
     # More than the driver should hold are joined as any other table.
     for most_sent, hinted in ((many, True), (many - 1, False)):
-        monkeypatch.setattr("twinrun.comparator.frame.MOST_SENT", most_sent)
+        monkeypatch.setattr("twinrun.comparator.digest.MOST_SENT", most_sent)
         rows = joined.rows(frame)
         assert ("ResolvedHint" in str(rows._jdf.queryExecution().analyzed())) == hinted
         assert sorted(row["c0"] for row in rows.collect()) == [0, 1]

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from pyspark.sql import types as T
 
-from twinrun.comparator.plan import SchemaDifference
 from twinrun.comparator.result import Comparison
-from twinrun.comparator.schema import plan_schema
+from twinrun.comparator.schema import SchemaDifference, plan_schema
 
 SCHEMA = T.StructType().add("k", T.IntegerType()).add("v", T.IntegerType())
 EQUAL = Comparison(

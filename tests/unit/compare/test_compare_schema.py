@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import types as T
 
-from twinrun.comparator.plan import SchemaPlan
-from twinrun.comparator.schema import plan_schema
-from twinrun.comparator.types import common_type
+from twinrun.comparator.schema import SchemaPlan, plan_schema
+from twinrun.comparator.values import common_type
 from twinrun.errors import TableError
 from twinrun.tolerance import absolute, rel
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from twinrun.config.kafka import java_options, librdkafka_options
 from twinrun.config.load import load_config
 from twinrun.config.secrets import REDACTED, is_secret_key, redact, redact_text
+from twinrun.config.sections import java_options, librdkafka_options
 from twinrun.errors import ConfigError
 
 CANARY = 'hunter2-"x\\y'

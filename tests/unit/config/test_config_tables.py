@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from twinrun.config.layout import Layout
 from twinrun.config.load import load_config
-from twinrun.config.model import Config
+from twinrun.config.model import Config, Layout
 from twinrun.config.sections import Broker, Stream, Verify
 from twinrun.errors import ConfigError
 from twinrun.gallery.entries import ENTRIES

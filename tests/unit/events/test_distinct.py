@@ -8,8 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Source
-from twinrun.events.decode import decoder_fingerprint
-from twinrun.events.distinct import distinct_in_batch
+from twinrun.events.decode import decoder_fingerprint, distinct_in_batch
 
 PLAIN = Source("s", schema="id STRING, at BIGINT NOT NULL", event_time="at", lateness="10 seconds")
 ONCE = replace(PLAIN, distinct=["id"])

@@ -19,12 +19,11 @@ from twinrun import Job, Source
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.explain.by_replay import Ask, Replayed, explain_by_replay
-from twinrun.explain.differing import differing
-from twinrun.explain.sides import Sides
+from twinrun.explain.differing import Sides, differing
 from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.results.cut import Committed, StreamCut
 from twinrun.results.state import BatchState
-from twinrun.tables.delta import latest_version, replace
+from twinrun.tables.delta import latest_version, replace_rows
 
 EACH = 5
 T0_MS = 1_357_466_400_000
@@ -151,7 +150,7 @@ def long_log(
         F.lit(1).cast("bigint").alias("_decoded_seq"),
     )
     ref = cfg.table("events", source="clicks")
-    replace(events, ref)
+    replace_rows(events, ref)
     events = spark.read.format("delta").load(ref)
     newest = events.groupBy(number.cast("bigint").alias("micro_batch")).agg(F.max(F.unix_millis("at")).alias("newest"))
     in_order = Window.orderBy("micro_batch").rowsBetween(Window.unboundedPreceding, -1)

@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from twinrun import Job, Source
 from twinrun.durations import spark_interval
-from twinrun.events.distinct import distinct_in_stream
+from twinrun.events.decode import distinct_in_stream
 from twinrun.job.plan import seen_schema
 
 T0_US = 1_700_000_000_000_000

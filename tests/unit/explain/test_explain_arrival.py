@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from twinrun import Source
 from twinrun.explain.arrival import Read, arrivals, by_partition, with_arrival, with_behind
 from twinrun.explain.judge import Shown, notes_on_lateness, read_late
-from twinrun.explain.late import PASSED_FROM
+from twinrun.explain.used import PASSED_FROM
 from twinrun.results.verdict import Arrival, PartitionBehind, WatermarkOf
 
 CLICKS = Source("clicks", schema="id STRING, at BIGINT", event_time="at", lateness="10 seconds", id=["id"])
@@ -95,7 +95,7 @@ def test_of_many_windows_the_same_is_found_without_sending_them_to_every_executo
 ) -> None:
     few = with_arrival(late(spark_session, list(LATE)), [read(spark_session, CLICKS, ROWS)])
     assert "ResolvedHint (strategy=broadcast)" in plan_of(few)
-    monkeypatch.setattr("twinrun.comparator.frame.MOST_SENT", 0)
+    monkeypatch.setattr("twinrun.comparator.digest.MOST_SENT", 0)
     many = with_arrival(late(spark_session, list(LATE)), [read(spark_session, CLICKS, ROWS)])
     assert "ResolvedHint" not in plan_of(many)
     assert found(many) == found(few)

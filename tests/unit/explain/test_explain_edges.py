@@ -14,11 +14,10 @@ from pyspark.sql import functions as F
 from tests.unit.explain.real_streams import T0_US, Event, Streams, source
 from twinrun import Job
 from twinrun.cli.whatif import lines
-from twinrun.events.distinct import copies_kept
-from twinrun.explain.late import dropped_pairs, event_dropped, late_rows
+from twinrun.events.decode import copies_kept
+from twinrun.explain.used import dropped_pairs, event_dropped, late_rows
 from twinrun.job.dataflow import LateRule, dataflow
-from twinrun.whatif.need import NO_LATENESS_MS, unsaid, with_need
-from twinrun.whatif.whatif import Point, WhatIf, newest_before, opened, smallest
+from twinrun.whatif.whatif import NO_LATENESS_MS, Point, WhatIf, newest_before, opened, smallest, unsaid, with_need
 
 SECOND_US = 1_000_000
 FILL = "fill"

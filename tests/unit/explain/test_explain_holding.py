@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twinrun.explain.holding import Reached, held_back, sentence
+from twinrun.explain.coverage import Reached, held_back, sentence
 
 CLICKS, ORDERS = Reached("clicks", 190_000, 10_000), Reached("orders", 75_000, 20_000)
 SILENT = Reached("orders", None, 20_000)

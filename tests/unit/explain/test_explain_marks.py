@@ -17,7 +17,7 @@ from tests.unit.explain.test_explain_edges import SECOND_US, joined, once, once_
 from twinrun import Job, Source
 from twinrun.explain.explain import NOBODY
 from twinrun.explain.judge import Shown, notes_of
-from twinrun.explain.late import event_dropped
+from twinrun.explain.used import event_dropped
 from twinrun.job.dataflow import dataflow
 from twinrun.job.jvmplan import unsupported
 from twinrun.job.plan import seen_schema, stream_frame

@@ -8,13 +8,10 @@ from pyspark.sql import functions as F
 
 from tests.unit.explain.explain_log import T0_MS
 from twinrun import Job, Source
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.differing import differing
-from twinrun.explain.evidence import count_causes
-from twinrun.explain.material import Material
-from twinrun.explain.place import Place
+from twinrun.explain.differing import Place, Sides, differing
+from twinrun.explain.evidence import Material, count_causes
 from twinrun.explain.rerun import explain_floats, explain_unstable
-from twinrun.explain.sides import Sides
+from twinrun.explain.used import USED
 from twinrun.job.dataflow import LateRule
 
 SOURCE = Source("clicks", schema="id STRING, at BIGINT NOT NULL, weight DOUBLE", event_time="at")

@@ -17,16 +17,16 @@ from tests.unit.explain.explain_checks import CHECKS, Bench
 # In the order of their imports: a module that changed is taken up by those after it.
 MODULES = [
     "twinrun.job.dataflow",
-    "twinrun.tables.offsets",
-    "twinrun.results.touched",
-    "twinrun.events.distinct",
-    "twinrun.explain.assign",
-    "twinrun.explain.late",
-    "twinrun.explain.counterfactual",
+    "twinrun.tables.checkpoint",
+    "twinrun.results.cut",
+    "twinrun.events.decode",
+    "twinrun.explain.used",
+    "twinrun.explain.used",
+    "twinrun.explain.used",
     "twinrun.explain.evidence",
-    "twinrun.explain.recording",
-    "twinrun.explain.sides",
-    "twinrun.whatif.need",
+    "twinrun.explain.replay",
+    "twinrun.explain.differing",
+    "twinrun.whatif.whatif",
 ]
 MUTATIONS = {
     "the current micro-batch's watermark": ("explain.assign", 'F.lag("watermark_ms")', 'F.lag("watermark_ms", 0)'),

@@ -14,7 +14,7 @@ from tests.unit.explain.long_log import GAP_S, LATENESS_S, T0_MS, VISITS, LongLo
 from twinrun.explain import by_replay
 from twinrun.explain.by_replay import Replayed, _Narrow
 from twinrun.explain.evidence import blamed_events, events_by_cause
-from twinrun.explain.recording import Steps
+from twinrun.explain.replay import Steps
 from twinrun.explain.scope import kept_us
 from twinrun.job.carried import Carried
 

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Job, Source
-from twinrun.explain.sides import Sides, closed, compare_sides
+from twinrun.explain.differing import Sides, closed, compare_sides
 from twinrun.explain.summary import totals, windows_frame
 from twinrun.results.cut import StreamCut
 

@@ -7,9 +7,9 @@ import json
 from pyspark.sql import DataFrame, SparkSession
 
 from twinrun import Job, Source
-from twinrun.explain.classify import Worlds, _sink_fault
+from twinrun.explain.closed_form import Worlds, _sink_fault
 from twinrun.explain.differing import KEY_ID, key_id
-from twinrun.explain.late import event_id
+from twinrun.explain.used import event_id
 
 SOURCE = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at")
 JOB = Job(lambda clicks: clicks, sources=[SOURCE], keys=["k"], name="keyed")

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from twinrun.explain.prove import _telling
-from twinrun.explain.recording import Recorded
-from twinrun.explain.watermarks import Reached, first_impossible, first_that_differs
+from twinrun.explain.replay import Reached, Recorded, first_impossible, first_that_differs
 
 
 def job_of(**lateness_ms: int | None) -> Any:

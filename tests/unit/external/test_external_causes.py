@@ -12,23 +12,21 @@ from pyspark.sql import functions as F
 from twinrun import Job, Source
 from twinrun.comparator.schema import plan_schema
 from twinrun.comparator.tables import compare_frames
-from twinrun.config.external import ExternalBinding
+from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
 from twinrun.events.decode import DECODER_VERSION
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID
-from twinrun.explain.material import Statics, material_of
-from twinrun.explain.sides import Sides
+from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Sides
+from twinrun.explain.evidence import Statics, material_of
 from twinrun.external.causes import World, explain_copies, explain_events, rule_refuted, rules_of, with_lateness
 from twinrun.external.explain import Case, not_judged
-from twinrun.external.gather import _of_engine
 from twinrun.external.mark import Rules, mark_declared
+from twinrun.external.read import _of_engine
 from twinrun.external.rules import RULES
 from twinrun.external.side import aligned, as_declared, less, without_copies
 from twinrun.external.words import decoder_notes
 from twinrun.job.dataflow import Dataflow, LateRule
-from twinrun.results.cut import Committed, StreamCut
+from twinrun.results.cut import Committed, StreamCut, TimeRange
 from twinrun.results.state import BatchState
-from twinrun.results.touched import TimeRange
 
 SOURCE = Source(
     "clicks", schema="id STRING, at BIGINT NOT NULL, page STRING", event_time="at", lateness="20 seconds", id=["id"]

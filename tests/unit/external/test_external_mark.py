@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun import Source
-from twinrun.explain.counterfactual import USED
+from twinrun.explain.used import USED
 from twinrun.external import mark
 from twinrun.external.mark import NOTHING_LATE, Rules, mark_declared
 from twinrun.results.cut import Committed, StreamCut

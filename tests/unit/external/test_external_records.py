@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from twinrun import Job, Source
-from twinrun.config.external import ExternalBinding
+from twinrun.config.sections import ExternalBinding
 from twinrun.external.records import RULE, TOMBSTONE, decode_records
 from twinrun.external.topic import _latest, _without_unclear
 from twinrun.external.windowed import JSON_KEY, WHY_NO_KEY, with_json_key

@@ -17,10 +17,10 @@ from pyspark.sql import functions as F
 
 from twinrun import Job, Source
 from twinrun.comparator.tables import compare_frames
-from twinrun.config.external import ExternalBinding, LateRuleName
+from twinrun.config.sections import ExternalBinding, LateRuleName
 from twinrun.errors import InputError
-from twinrun.explain.counterfactual import USED
-from twinrun.explain.sides import Sides
+from twinrun.explain.differing import Sides
+from twinrun.explain.used import USED
 from twinrun.external import explain
 from twinrun.external.declared import need_marks_within
 from twinrun.external.explain import Case, explain_external

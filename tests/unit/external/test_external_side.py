@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from tests.unit.tables.parquet_files import put
-from twinrun.config.external import ExternalBinding
+from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
 from twinrun.external.side import External, read_external
 

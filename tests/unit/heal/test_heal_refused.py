@@ -10,9 +10,9 @@ import pytest
 from twinrun import Job, Source
 from twinrun.cli.heal import plan_lines
 from twinrun.errors import JobError
-from twinrun.heal.ground import refuse_unhealable
-from twinrun.heal.result import HealCause, HealPlan, HealWindow, LeftAlone
-from twinrun.results.heals import APPLIED, UNDONE, HealRecord, standing
+from twinrun.heal.plan import HealCause, HealPlan, HealWindow, LeftAlone
+from twinrun.heal.preconditions import refuse_unhealable
+from twinrun.results.records import APPLIED, UNDONE, HealRecord, standing
 
 CLICKS = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at", lateness="1 minute")
 RECORD = HealRecord("h1", "v1", "q1", "/t/v1", 0, 3, 4, 2, {"late_dropped": 2}, 0, APPLIED, version=4)

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from twinrun import Job, Source
 from twinrun.errors import TableError
 from twinrun.explain.differing import key_id
-from twinrun.explain.healed import healable
+from twinrun.explain.explain import healable
 from twinrun.heal.write import merge_keys, one_per_key
 from twinrun.session.settings import with_settings
 from twinrun.tables.delta import GONE, USER_METADATA, append, merge_by_key

@@ -9,8 +9,7 @@ import pytest
 from twinrun.cli.history import history_lines, since_instant_ms
 from twinrun.errors import InputError
 from twinrun.report.history import history_section, percent
-from twinrun.results.past import CauseHistory, History, VerifyPoint, WindowHistory, differs_since
-from twinrun.results.trend import Trend, trend_of
+from twinrun.results.ledger import CauseHistory, History, Trend, VerifyPoint, WindowHistory, differs_since, trend_of
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000

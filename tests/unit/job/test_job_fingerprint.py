@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from twinrun import Job
 from twinrun.errors import CheckpointError
-from twinrun.job.fingerprint import accepted, changed_parts, fingerprint
+from twinrun.job.code import accepted, changed_parts, fingerprint
 from twinrun.results.state import StreamState, check_continues
 from twinrun.session.settings import with_settings
 
@@ -135,7 +135,7 @@ def test_another_version_of_the_decoder_is_named_as_that_and_not_as_a_changed_de
     now = _print_of(spark_session, wide(100))
     before_it_was_a_part = {part: text for part, text in now.items() if part != "decoder"}
     assert changed_parts(before_it_was_a_part, now) == said
-    monkeypatch.setattr("twinrun.job.fingerprint.DECODER_VERSION", "4")
+    monkeypatch.setattr("twinrun.job.code.DECODER_VERSION", "4")
     later = _print_of(spark_session, wide(100))
     assert changed_parts(now, later) == said
     state = cast("StreamState", SimpleNamespace(fingerprint=now))

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.job.lineage import unchanged_fields
+from twinrun.job.jvmplan import unchanged_fields
 
 KEYS = ["page", "shop", "window_start"]
 CASES = {

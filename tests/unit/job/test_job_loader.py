@@ -11,8 +11,8 @@ from pyspark import cloudpickle
 
 from twinrun.config.model import Config
 from twinrun.errors import JobError
+from twinrun.job.code import module_name
 from twinrun.job.loader import find_job, list_jobs, load_job
-from twinrun.job.project import module_name
 
 GOOD = """\
 from __future__ import annotations

@@ -13,9 +13,8 @@ from pyspark.sql import functions as F
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.maintain.expire import expire
-from twinrun.maintain.pins import pins_of
-from twinrun.maintain.places import known
 from twinrun.maintain.tidy import tidy
+from twinrun.maintain.warehouse import known, pins_of
 from twinrun.results.state import BatchState, StreamState, save_batch_state, save_stream_state
 from twinrun.tables.control import add_record
 from twinrun.tables.delta import append, read_table

@@ -14,12 +14,11 @@ from twinrun.cli.maintain import erase_lines, expire_lines, tidy_lines
 from twinrun.maintain.erase import hash_of
 from twinrun.maintain.expire import DAY_MS, next_steps, why_not
 from twinrun.maintain.files import Detail
-from twinrun.maintain.pins import gathered, of_heals, still_allowed
-from twinrun.maintain.places import Known, Place, places
 from twinrun.maintain.result import Erased, Expired, Pin, Removal, TableTidy, Tidied
 from twinrun.maintain.tidy import needed_leases
-from twinrun.results.heals import APPLIED, UNDONE, HealRecord
-from twinrun.tables.gone import Gone
+from twinrun.maintain.warehouse import Known, Place, gathered, of_heals, places, still_allowed
+from twinrun.results.records import APPLIED, UNDONE, HealRecord
+from twinrun.tables.kafka import Gone
 
 CLICKS = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at", lateness="1 minute")
 HEAL = HealRecord("h1", "v1", "q1", "/t/v1", 0, 3, 4, 2, {"late_dropped": 2}, 0, APPLIED, version=4)

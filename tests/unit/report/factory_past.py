@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from factory_parts import HOUR, START_MS
 
-from twinrun.results.past import CauseHistory, History, VerifyPoint, WindowHistory, differs_since
-from twinrun.results.trend import trend_of
+from twinrun.results.ledger import CauseHistory, History, VerifyPoint, WindowHistory, differs_since, trend_of
 from twinrun.results.verdict import BlamedEvent, RowSample
 
 DAY = 24 * HOUR

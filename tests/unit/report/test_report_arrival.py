@@ -8,12 +8,12 @@ import factory
 import pytest
 from factory_past import make_blamed
 
+from twinrun.report.cause_text import tell
+from twinrun.report.chart_style import partition_roles
 from twinrun.report.charts import Words, partitions_picture
 from twinrun.report.html import render_html
 from twinrun.report.markdown import render_markdown
-from twinrun.report.past_roles import partition_roles
 from twinrun.report.terminal import render_summary
-from twinrun.report.told import tell
 from twinrun.report.words import arrivals, clock, glossary
 from twinrun.results.verdict import Arrival, PartitionBehind, PartitionPoint, Verdict, WatermarkOf
 

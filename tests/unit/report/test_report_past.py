@@ -14,12 +14,12 @@ from test_report_hostile import bones
 from test_report_html import Structure, text_of
 
 from twinrun.errors import MachineError
+from twinrun.report.chart_style import by_role
 from twinrun.report.history import history_section, past
 from twinrun.report.html import render_history, render_html
 from twinrun.report.markdown import render_markdown
-from twinrun.report.past_roles import by_role
 from twinrun.report.write import write_history
-from twinrun.results.past import MOST_VERIFIES, CauseHistory
+from twinrun.results.ledger import MOST_VERIFIES, CauseHistory
 
 HOSTILE = (CORPUS["script"], CORPUS["attribute"])
 

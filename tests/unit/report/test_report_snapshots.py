@@ -12,7 +12,7 @@ import pytest
 from twinrun.report.json_ import render_json
 from twinrun.report.markdown import render_markdown
 from twinrun.report.terminal import render_summary
-from twinrun.results.past import History
+from twinrun.results.ledger import History
 from twinrun.results.verdict import Verdict
 
 FOLDER = Path(__file__).parents[2] / "snapshots" / "report"

@@ -13,13 +13,13 @@ from test_report_hostile import OWN_SPACES, bones
 from test_report_html import text_of
 
 from twinrun.report import html as html_report
+from twinrun.report.cause_text import TOLD_CAUSES, enough_ms
 from twinrun.report.figures import figures
-from twinrun.report.grid import Story
 from twinrun.report.html import render_html
 from twinrun.report.markdown import render_markdown
 from twinrun.report.neutral import neutral
+from twinrun.report.sections import Story
 from twinrun.report.stories import stories
-from twinrun.report.told import TOLD_CAUSES, enough_ms
 from twinrun.results.causes import PROOFS
 from twinrun.results.verdict import BlamedEvent, CauseCount, MicroBatchPoint, RowSample, SinkCommit, Verdict
 

@@ -15,16 +15,15 @@ from pyspark.sql import SparkSession
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.events.source import Source
-from twinrun.explain import copies
-from twinrun.explain.copies import known_ids, repeated_events, repeated_ids
+from twinrun.explain import tables
+from twinrun.explain.tables import known_ids, repeated_events, repeated_ids
 from twinrun.job.job import Job
 from twinrun.results import audit
 from twinrun.results.audit import Covered, Held, held_by
-from twinrun.results.facts import KIND, NOTHING, Facts, SourceFacts, facts_entry, facts_of
-from twinrun.results.state import BatchState
+from twinrun.results.state import FACTS, NOTHING, BatchState, Facts, SourceFacts, facts_entry, facts_of
 from twinrun.tables.control import add_record
 from twinrun.tables.delta import append, read_table
-from twinrun.tables.gone import Gone
+from twinrun.tables.kafka import Gone
 from twinrun.tables.listed import added_since, listed_once, mark_of
 
 CLICKS = Source("clicks", schema="id STRING NOT NULL, at BIGINT NOT NULL", event_time="at", id=["id"])
@@ -157,7 +156,7 @@ def _steps(log: Log, dice: random.Random) -> list[Callable[[], None]]:
 def test_what_is_carried_on_gives_what_a_look_at_everything_gives(
     log: Log, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copies, "LARGE_BYTES", 0)
+    monkeypatch.setattr(tables, "LARGE_BYTES", 0)
     dice, known = random.Random(seed), _looked(log, NOTHING)
     for _ in range(6):
         dice.choice(_steps(log, dice))()
@@ -165,7 +164,7 @@ def test_what_is_carried_on_gives_what_a_look_at_everything_gives(
 
 
 def test_only_what_was_added_is_looked_at(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "LARGE_BYTES", 0)
+    monkeypatch.setattr(tables, "LARGE_BYTES", 0)
     known = _looked(log, NOTHING)
     assert known.bronze
     assert known.events
@@ -223,14 +222,14 @@ def test_a_table_that_was_made_anew_is_not_taken_for_the_old_one(log: Log) -> No
 
 
 def test_facts_are_read_as_they_were_written_and_hold_no_values(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "LARGE_BYTES", 0)
+    monkeypatch.setattr(tables, "LARGE_BYTES", 0)
     log.land(2, ids="anna@example.org")
     known = _looked(log, NOTHING)
     assert known.ids is not None
     assert len(known.ids.places) == 1
     entry = facts_entry(JOB, Facts({"clicks": known}))
     assert "anna" not in str(entry.payload)
-    add_record(log.spark, log.cfg, KIND, JOB.job_name, entry.payload)
+    add_record(log.spark, log.cfg, FACTS, JOB.job_name, entry.payload)
     assert facts_of(log.spark, log.cfg, JOB).of("clicks") == known
-    add_record(log.spark, log.cfg, KIND, JOB.job_name, {**entry.payload, "form": 0})
+    add_record(log.spark, log.cfg, FACTS, JOB.job_name, {**entry.payload, "form": 0})
     assert facts_of(log.spark, log.cfg, JOB).of("clicks") == NOTHING

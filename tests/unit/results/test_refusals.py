@@ -10,7 +10,7 @@ import pytest
 from twinrun import Job, Source
 from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
-from twinrun.results.refusals import Refusal, check_unused, differing, left_out, reached, unused_by
+from twinrun.results.records import Refusal, check_unused, differing, left_out, reached, unused_by
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.results.touched import in_spans
+from twinrun.results.cut import in_spans
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 51, 200])

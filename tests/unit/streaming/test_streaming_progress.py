@@ -13,7 +13,7 @@ import pytest
 
 from twinrun.errors import BrokerError
 from twinrun.events.rules import RULES
-from twinrun.results.run import Progress
+from twinrun.results.records import Progress
 
 progress = importlib.import_module("twinrun.streaming.progress")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.tables.asked import Question, ask, together
+from twinrun.tables.listed import Question, ask, together
 
 
 def _sum(rows: list[Row]) -> int:

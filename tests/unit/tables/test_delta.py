@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from twinrun.errors import QueryError
-from twinrun.tables.delta import append, read_table, replace, replace_part, rows_written
+from twinrun.tables.delta import append, read_table, replace_part, replace_rows, rows_written
 
 JOBS = ("a", "b", "c")
 
@@ -48,5 +48,5 @@ def test_what_is_no_conflict_is_not_tried_again(spark_session: SparkSession, tmp
     with pytest.raises(QueryError, match="METADATA_MISMATCH"):
         replace_part(other, ref, "job = 'a'")
     with pytest.raises(QueryError, match="job"):  # a row that does not fit what is replaced
-        replace(spark_session.createDataFrame([("b", 1)], "job STRING, n INT"), ref, where="job = 'a'")
+        replace_rows(spark_session.createDataFrame([("b", 1)], "job STRING, n INT"), ref, where="job = 'a'")
     assert [tuple(row) for row in read_table(spark_session, ref).collect()] == [("a", 1)]

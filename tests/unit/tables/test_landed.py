@@ -10,9 +10,9 @@ import pytest
 from twinrun.errors import BrokerError
 from twinrun.results.audit import Covered, absent_offsets
 from twinrun.tables import landed as module
-from twinrun.tables.gone import Gone, Loss
+from twinrun.tables.checkpoint import PartitionCount, later_of
+from twinrun.tables.kafka import Gone, Loss
 from twinrun.tables.landed import Answers, Landed, Survey, Unasked, lost_to, spans_text
-from twinrun.tables.offsets import PartitionCount, later_of
 
 HEAD, HOLE = Loss(0, 0, 5, 7), Loss(0, 11, 14, 9)
 

@@ -19,8 +19,17 @@ from twinrun.config.model import Config
 from twinrun.errors import CheckpointError
 from twinrun.tables import delta, lease
 from twinrun.tables.control import add_record, latest_record
-from twinrun.tables.delta import GONE, append, latest_version, merge_by_key, one_change, raise_fence, read_table
-from twinrun.tables.fence import Lease, holding
+from twinrun.tables.delta import (
+    GONE,
+    Lease,
+    append,
+    holding,
+    latest_version,
+    merge_by_key,
+    one_change,
+    raise_fence,
+    read_table,
+)
 from twinrun.tables.lease import held_lease, release_lease, take_leases
 
 
@@ -140,7 +149,7 @@ def test_a_writer_that_was_taken_over_between_its_look_and_its_commit_neither_co
 
 STALE: dict[str, Callable[[SparkSession, str], None]] = {
     "append": lambda spark, ref: append(spark.range(1).withColumn("v", F.lit("stale")), ref),
-    "replace": lambda spark, ref: delta.replace(spark.range(1).withColumn("v", F.lit("stale")), ref),
+    "replace": lambda spark, ref: delta.replace_rows(spark.range(1).withColumn("v", F.lit("stale")), ref),
     "a part": lambda spark, ref: delta.replace_part(spark.range(1).withColumn("v", F.lit("stale")), ref, "id = 0"),
     "MERGE": lambda spark, ref: merge_by_key(
         spark.range(1).withColumns({"v": F.lit("stale"), GONE: F.lit(False)}), ref, ["id"], {"run_id": "x"}
