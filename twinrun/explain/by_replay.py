@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from twinrun.comparator.digest import sent
-from twinrun.config.model import Config
 from twinrun.errors import QueryError
 from twinrun.explain.closed_form import Worlds, classify
 from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Sides, differing, differing_keys, rows_at
@@ -35,9 +34,9 @@ from twinrun.job.carried import carried
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import Context
 from twinrun.results.records import Say, quiet
-from twinrun.results.state import BatchState, read_events
+from twinrun.results.state import read_events
 from twinrun.tables.files import remove
 from twinrun.tables.static import read_static
 from twinrun.wording import plural
@@ -64,12 +63,7 @@ class Ask:
     which micro-batch of how many is run again.
     """
 
-    spark: SparkSession
-    cfg: Config
-    job: Job
-    flow: Dataflow
-    cut: StreamCut
-    batch: BatchState
+    ctx: Context
     sides: Sides
     rows: DataFrame
     verify_id: str
@@ -78,21 +72,21 @@ class Ask:
     @property
     def micro_batches(self) -> int:
         """How many the stream made. Known before the recording is read."""
-        return self.cut.committed.micro_batch + 1 - self.cut.missing
+        return self.ctx.cut.committed.micro_batch + 1 - self.ctx.cut.missing
 
     @property
     def limit(self) -> int | None:
         """How many micro-batches are run again at most; None: any number."""
-        return self.cfg.verify.max_replay_micro_batches
+        return self.ctx.cfg.verify.max_replay_micro_batches
 
     @property
     def folder(self) -> str:
         """Where the replays are."""
-        return folder_of(self.cfg, self.job, self.verify_id)
+        return folder_of(self.ctx.cfg, self.ctx.job, self.verify_id)
 
     def gathered(self, needed: Needed | None = None) -> Material:
         """The events of the rows, or all."""
-        return gather(self.spark, self.cfg, self.job, self.flow, self.cut, self.batch, self.sides, [], needed)
+        return gather(self.ctx, self.sides, [], needed)
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
     """
     if ask.micro_batches <= 0:
         return _unproven(ask, material or ask.gathered())
-    if not has_jvm(ask.spark):
+    if not has_jvm(ask.ctx.spark):
         note = "Rows were not proven by replay: Spark Connect has no files to replay from."
         return _unproven(ask, material or ask.gathered(), note)
     fits = ask.limit is None or ask.micro_batches <= ask.limit
@@ -143,38 +137,38 @@ def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
 
 def _narrow(ask: Ask) -> _Narrow | str:
     """What the rows need of the recording, or why that cannot be told, as the end of a sentence."""
-    found = carried(ask.spark, ask.job, read_static(ask.spark, ask.cfg, ask.cut.static))
+    found = carried(ask.ctx.spark, ask.ctx.job, read_static(ask.ctx.spark, ask.ctx.cfg, ask.ctx.cut.static))
     if not found.columns:
         return found.why
-    if ask.flow.unnamed:  # whether such a row is late depends on the very micro-batch that hands it on
+    if ask.ctx.flow.unnamed:  # whether such a row is late depends on the very micro-batch that hands it on
         return "an operator may drop rows by the watermark that another has held back"
-    marked = [source for source in ask.job.sources if source.lateness_ms is not None]
-    if not all(ask.flow.passage(source.name).moves_told for source in marked):
+    marked = [source for source in ask.ctx.job.sources if source.lateness_ms is not None]
+    if not all(ask.ctx.flow.passage(source.name).moves_told for source in marked):
         return "which events move the watermark cannot be told from the plan"
-    if found.through is not None and _chooses(ask.job, ask.flow):
+    if found.through is not None and _chooses(ask.ctx.job, ask.ctx.flow):
         # Another choice than the replay's would be a row of another key, which could not be looked for.
         return "no key of the result is a field by which every operator with state keeps its rows apart"
-    events = {s.name: read_events(ask.spark, ask.cfg, s.name, ask.batch) for s in ask.job.sources}
+    events = {s.name: read_events(ask.ctx.spark, ask.ctx.cfg, s.name, ask.ctx.batch) for s in ask.ctx.job.sources}
     scope = scope_of(found, ask.rows, events)
-    span_us = kept_us(ask.job, ask.flow) if scope.in_result else None
+    span_us = kept_us(ask.ctx.job, ask.ctx.flow) if scope.in_result else None
     material = ask.gathered(Needed(scope, ask.rows, span_us))
-    read = read_by(ask.job, material.marked)
-    return _Narrow(scope, material, steps_of(ask.cut, read, marked=bool(marked), limit=ask.limit))
+    read = read_by(ask.ctx.job, material.marked)
+    return _Narrow(scope, material, steps_of(ask.ctx.cut, read, marked=bool(marked), limit=ask.limit))
 
 
 def _proven(ask: Ask, material: Material, worlds: Callable[[], Worlds | Withdrawn]) -> Replayed | Withdrawn:
     """The rows judged by what replays gave. What cannot be run again proves nothing, and is no reason to fail."""
-    job, rows = ask.job, material.place.of_rows(ask.rows.drop("place"), ask.job)
+    job, rows = ask.ctx.job, material.place.of_rows(ask.rows.drop("place"), ask.ctx.job)
     try:
         found = worlds()
     except (QueryError, ReplayError) as error:
         found = Withdrawn(str(error).splitlines()[0])
     finally:
-        remove(ask.spark, ask.folder)
+        remove(ask.ctx.spark, ask.folder)
     if isinstance(found, Withdrawn):
         return found
-    judged = classify(job, ask.flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), found)
-    return Replayed(judged.select(*rows.columns, "verdict", "causes"), material, _note_on(ask.flow))
+    judged = classify(job, ask.ctx.flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), found)
+    return Replayed(judged.select(*rows.columns, "verdict", "causes"), material, _note_on(ask.ctx.flow))
 
 
 def _withdrawn(why: str) -> str:
@@ -206,15 +200,15 @@ def _note_on(flow: Dataflow) -> str:
 
 def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> Worlds | Withdrawn:
     """Run what the keys need, with one version of the static tables if it had several, and in order."""
-    job = ask.job
+    job = ask.ctx.job
     count = sum(used_of(frame).count() for frame in material.marked.values())
     if not count:
         # The stream read no event of these keys: nothing comes out for them, however often it is run.
         nothing = batch_rows(job, material.marked, material.stream_static).limit(0)
         silent = Played(nothing, nothing if waits(job) else None)
         return _worlds(ask, material, silent, silent, nothing, scope)
-    by_step = marked_by_step(ask.spark, ask.cfg, job, ask.cut, ask.batch, steps)
-    events, moving = replayed_events(job, ask.flow, material.marked, by_step, steps)
+    by_step = marked_by_step(ask.ctx, steps)
+    events, moving = replayed_events(job, ask.ctx.flow, material.marked, by_step, steps)
     for name, frame in moving.items():
         if not frame.limit(1).count():
             return Withdrawn(f"no event of {name} moves the watermark")
@@ -223,8 +217,8 @@ def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> World
 
     def run(these: Steps, folder: str) -> Played | Withdrawn:
         return replay_steps(
-            ask.spark,
-            ask.cfg,
+            ask.ctx.spark,
+            ask.ctx.cfg,
             job,
             events,
             moving,
@@ -235,15 +229,15 @@ def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> World
             say=ask.say,
         )
 
-    both = _as_recorded(ask, run, steps, of_one_version(steps, ask.cut.static))
+    both = _as_recorded(ask, run, steps, of_one_version(steps, ask.ctx.cut.static))
     if isinstance(both, Withdrawn):
         return both
     # In one micro-batch, in order within it too. Which of several copies comes first is asked of several.
-    parts = 1 if ask.flow.operators == ("Aggregate",) else parts_in_order(len(steps.each), ask.flow)
+    parts = 1 if ask.ctx.flow.operators == ("Aggregate",) else parts_in_order(len(steps.each), ask.ctx.flow)
     static = steps.each[-1].static
     in_order = replay_in_order(
-        ask.spark,
-        ask.cfg,
+        ask.ctx.spark,
+        ask.ctx.cfg,
         job,
         material.marked,
         parts,
@@ -263,7 +257,7 @@ def _as_recorded(
     played = run(recording, ask.folder)
     if isinstance(played, Withdrawn):
         return played
-    if not ask.cut.static_mixed:
+    if not ask.ctx.cut.static_mixed:
         return played, played
     uniform = run(of_one_version, f"{ask.folder}/one-version")
     return uniform if isinstance(uniform, Withdrawn) else (played, uniform)
@@ -271,18 +265,18 @@ def _as_recorded(
 
 def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
     """Run the whole recording, with one version of the static tables if it had several, and in order."""
-    job, flow, record = ask.job, ask.flow, recorded(ask.cut)
+    job, flow, record = ask.ctx.job, ask.ctx.flow, recorded(ask.ctx.cut)
 
     def run(these: list[Recorded], folder: str) -> Played | Withdrawn:
-        return replay_recorded(ask.spark, ask.cfg, job, material.marked, these, folder, flow.passages, ask.say)
+        return replay_recorded(ask.ctx.spark, ask.ctx.cfg, job, material.marked, these, folder, flow.passages, ask.say)
 
-    both = _as_recorded(ask, run, record, [replace(each, static=ask.cut.static) for each in record])
+    both = _as_recorded(ask, run, record, [replace(each, static=ask.ctx.cut.static) for each in record])
     if isinstance(both, Withdrawn):
         return both
     parts = parts_in_order(sum(each.has_data for each in record), flow)
     in_order = replay_in_order(
-        ask.spark,
-        ask.cfg,
+        ask.ctx.spark,
+        ask.ctx.cfg,
         job,
         material.marked,
         parts,
@@ -301,7 +295,7 @@ def _worlds(
 
     With a scope the replays hold its rows alone, besides some that mean nothing.
     """
-    job, flow = ask.job, ask.flow
+    job, flow = ask.ctx.job, ask.ctx.flow
     keys = sent(ask.rows.select(KEY_ID).distinct().localCheckpoint())
     used = {name: frame.filter(F.col(USED)) for name, frame in material.marked.items()}
     kept = {s.name: used[s.name].filter(~event_dropped(s, flow.rules[s.name])) for s in job.sources}
@@ -359,5 +353,5 @@ def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
 
 
 def _unproven(ask: Ask, material: Material, note: str = "") -> Replayed:
-    rows = material.place.of_rows(ask.rows.drop("place"), ask.job)
+    rows = material.place.of_rows(ask.rows.drop("place"), ask.ctx.job)
     return Replayed(with_verdict(rows, "unexplained"), material, note)

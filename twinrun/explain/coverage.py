@@ -19,11 +19,10 @@ from twinrun.explain.differing import ByName, gone_from, notes_on, waits_for_clo
 from twinrun.explain.judge import SILENT, Checks
 from twinrun.explain.tables import NAMED
 from twinrun.explain.used import newest_events
-from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import Passage
 from twinrun.results.audit import Covered, Held, audit, held_by, reasons
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import Context, StreamCut
 from twinrun.results.records import HEALS, REFUSALS, Refusal
 from twinrun.results.state import BATCH, FACTS, STREAM, BatchState, Facts
 from twinrun.results.verdict import Audit, QuarantineCount
@@ -59,16 +58,7 @@ class Reached:
         return 0 if self.newest_ms is None else max(self.newest_ms - self.lateness_ms, 0)
 
 
-def notes_on_sources(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    batch: BatchState,
-    windows: DataFrame,
-    checks: Checks,
-) -> tuple[str, ...]:
+def notes_on_sources(ctx: Context, windows: DataFrame, checks: Checks) -> tuple[str, ...]:
     """A sentence on the source that rows wait for; empty where none is proven to hold the others back.
 
     Parameters
@@ -79,18 +69,18 @@ def notes_on_sources(
         Says whether the batch covers the cut, and whether rows are pending. One Spark job per source and one more
         where rows wait and there are several sources, else none.
     """
-    timed = [source for source in job.sources if source.lateness_ms is not None]
+    timed = [source for source in ctx.job.sources if source.lateness_ms is not None]
     waiting = checks.totals["rows_pending"] or any(cause.cause == "pending" for cause in checks.causes)
-    if len(timed) < 2 or not waiting or not checks.covered or cut.committed.micro_batch < 0:
+    if len(timed) < 2 or not waiting or not checks.covered or ctx.cut.committed.micro_batch < 0:
         return ()
-    reached = [_reached(spark, cfg, cut, batch, source, flow.passage(source.name)) for source in timed]
-    found = held_back(reached, cut.watermark_ms)
+    reached = [_reached(ctx, source, ctx.flow.passage(source.name)) for source in timed]
+    found = held_back(reached, ctx.cut.watermark_ms)
     if found is None:
         return ()
     slow, ahead_ms = found
     rows: int | None = None
-    if waits_for_close(job):
-        rows = _rows_until(windows, job, ahead_ms)
+    if waits_for_close(ctx.job):
+        rows = _rows_until(windows, ctx.job, ahead_ms)
         if not rows:
             return ()
     return (sentence(slow, [each for each in reached if each not in slow], ahead_ms, rows),)
@@ -135,12 +125,10 @@ def _utc(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _reached(
-    spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source, passage: Passage
-) -> Reached:
+def _reached(ctx: Context, source: Source, passage: Passage) -> Reached:
     """A micro-batch's watermark comes from the events of those before it."""
-    newest = newest_events(spark, cfg, cut, batch, source, passage)
-    read = newest.filter(F.col("micro_batch") < cut.committed.micro_batch)
+    newest = newest_events(ctx, source, passage)
+    read = newest.filter(F.col("micro_batch") < ctx.cut.committed.micro_batch)
     newest_ms = read.agg(F.max("newest_ms")).collect()[0][0]
     return Reached(source.name, newest_ms, source.lateness_ms or 0, passage.moves_if)
 
@@ -218,16 +206,7 @@ def silent_kafka(cfg: Config) -> str:
     return ""
 
 
-def reach_of(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    cut: StreamCut,
-    batch: BatchState,
-    *,
-    silent: bool = False,
-    facts: Facts | None = None,
-) -> Reach:
+def reach_of(ctx: Context, *, silent: bool = False, facts: Facts | None = None) -> Reach:
     """Ends of the topics, what the tables hold and what is gone. Two small Spark jobs, one more with erased records.
 
     A broker that does not answer is noted, not fatal: tables can be verified. The ingest's checkpoint is read before
@@ -243,28 +222,28 @@ def reach_of(
     broker: dict[str, Offsets | None] = {}
     topics: dict[str, TopicInfo | None] = {}
     told = {}
-    for source in job.sources:
-        binding = cfg.source(source.name)
-        told[source.name] = told_landing(spark, cfg, binding.topic)
+    for source in ctx.job.sources:
+        binding = ctx.cfg.source(source.name)
+        told[source.name] = told_landing(ctx.spark, ctx.cfg, binding.topic)
         broker[source.name], topics[source.name] = None, None
         if silent:
             continue
         committed = binding.isolation == "read_committed"
-        options = cfg.kafka.confluent_options()
+        options = ctx.cfg.kafka.confluent_options()
         try:
-            ranges = offset_ranges(cfg.kafka.bootstrap_servers, binding.topic, options, committed=committed)
+            ranges = offset_ranges(ctx.cfg.kafka.bootstrap_servers, binding.topic, options, committed=committed)
             broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
-            topics[source.name] = topic_info(cfg, binding.topic)
+            topics[source.name] = topic_info(ctx.cfg, binding.topic)
         except BrokerError:
             broker[source.name] = None
-    list_together(spark, _versions(cfg, job, cut, batch))
-    gone = gone_from(spark, cfg, job)
-    covered = {name: _covered(name, cut, batch, told[name], gone) for name in told}
-    entries = reasons(spark, cfg, job, batch)
-    held = _held(spark, cfg, job, covered, entries, facts or Facts())
+    list_together(ctx.spark, _versions(ctx.cfg, ctx.job, ctx.cut, ctx.batch))
+    gone = gone_from(ctx.spark, ctx.cfg, ctx.job)
+    covered = {name: _covered(name, ctx.cut, ctx.batch, told[name], gone) for name in told}
+    entries = reasons(ctx.spark, ctx.cfg, ctx.job, ctx.batch)
+    held = _held(ctx.spark, ctx.cfg, ctx.job, covered, entries, facts or Facts())
     landed = {name: replace(told[name], ends=later_of(told[name].ends, held[name].ends)) for name in told}
     for name, land in landed.items():
-        lost = lost_to(land, cut.start.get(name, {}), cut.end.get(name, {}), gone[name].ends)
+        lost = lost_to(land, ctx.cut.start.get(name, {}), ctx.cut.end.get(name, {}), gone[name].ends)
         gone[name] = replace(gone[name], lost=lost)
     return Reach(broker, landed, topics, gone, held)
 
@@ -341,17 +320,15 @@ def final_until_ms(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> 
     return int(row[0] or 0)
 
 
-def audits_of(
-    spark: SparkSession, cfg: Config, job: Job, batch: BatchState, reach: Reach, cut: StreamCut
-) -> tuple[Audit, ...]:
+def audits_of(ctx: Context, reach: Reach) -> tuple[Audit, ...]:
     """Whether what was landed, decoded and refused adds up, per source. No Spark job where records are pinned."""
     audits = []
-    for source in job.sources:
+    for source in ctx.job.sources:
         name = source.name
-        covered = _covered(name, cut, batch, reach.landed[name], reach.gone)
-        found = audit(cfg, source, covered, reach.held[name], reach.topics[name])
-        reader = stream_reader(job.job_name, cut.state.version)
-        streamed = isolation_of(spark, cfg, cfg.source(name).topic, reader) if cut.query_id else ""
+        covered = _covered(name, ctx.cut, ctx.batch, reach.landed[name], reach.gone)
+        found = audit(ctx.cfg, source, covered, reach.held[name], reach.topics[name])
+        reader = stream_reader(ctx.job.job_name, ctx.cut.state.version)
+        streamed = isolation_of(ctx.spark, ctx.cfg, ctx.cfg.source(name).topic, reader) if ctx.cut.query_id else ""
         if streamed and covered.landed.isolation and streamed != covered.landed.isolation:
             two = (
                 f"landed by isolation level {covered.landed.isolation}, and the stream read it by {streamed}: records "

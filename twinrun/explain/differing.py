@@ -18,8 +18,8 @@ from twinrun.config.model import Config
 from twinrun.events.exact import quoted
 from twinrun.events.source import Source
 from twinrun.job.job import Job
-from twinrun.results.cut import TimeRange, in_ranges, starts_of, window_starts
-from twinrun.results.state import BatchState, read_events
+from twinrun.results.cut import Context, TimeRange, in_ranges, starts_of, window_starts
+from twinrun.results.state import read_events
 from twinrun.tables.kafka import Gone, gone_of
 from twinrun.wording import worded
 
@@ -244,17 +244,17 @@ def split(job: Job, keyed: DataFrame, gone: ByName) -> Split:
     return Split(marked.filter(lost).drop("_lost"), marked.filter(~lost).drop("_lost"))
 
 
-def uncounted(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, gone: ByName) -> int:
+def uncounted(ctx: Context, gone: ByName) -> int:
     """Events that came for windows whose other events had expired: no result holds them. One Spark job, or none.
 
     The batch keeps such windows as they are, so that both tables could agree and both lack the event.
     """
     found = 0
-    for source in job.sources:
+    for source in ctx.job.sources:
         each = gone[source.name]
-        if job.windowed and each.before_ms:
-            events = read_events(spark, cfg, source.name, batch)
-            first, seq = F.array_min(window_starts(job, source.event_time)), F.col("_decoded_seq")
+        if ctx.job.windowed and each.before_ms:
+            events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
+            first, seq = F.array_min(window_starts(ctx.job, source.event_time)), F.col("_decoded_seq")
             found += events.filter(
                 reduce(or_, [(first < before_ms) & (seq > decoded) for before_ms, decoded in each.steps])
             ).count()

@@ -30,13 +30,13 @@ from twinrun.explain.used import (
     seen_names,
     with_micro_batch,
 )
-from twinrun.job.dataflow import Dataflow, LateRule
+from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import unchanged_fields
 from twinrun.job.passing import EVERY, Passage
-from twinrun.results.cut import StreamCut, TimeRange, events_in, floor_ms, window_starts
+from twinrun.results.cut import Context, StreamCut, TimeRange, events_in, floor_ms, window_starts
 from twinrun.results.records import refusals_of, unused_by
-from twinrun.results.state import BatchState, read_events
+from twinrun.results.state import read_events
 from twinrun.tables.checkpoint import at_or_after, before
 from twinrun.tables.delta import append, read_table, table_exists
 from twinrun.tables.static import read_static
@@ -271,74 +271,67 @@ class Material:
     sides: Sides
 
 
-def gather(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    batch: BatchState,
-    sides: Sides,
-    ranges: list[TimeRange],
-    needed: Needed | None = None,
-) -> Material:
+def gather(ctx: Context, sides: Sides, ranges: list[TimeRange], needed: Needed | None = None) -> Material:
     """Mark the events of the given windows, those that rows need, or all events. One Spark job per source.
 
     With ``needed`` three more, two of them small.
     """
     marked = {}
-    for source in job.sources:
-        events = read_events(spark, cfg, source.name, batch)
+    for source in ctx.job.sources:
+        events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
         if ranges:
-            events = events_in(events, job, ranges)
+            events = events_in(events, ctx.job, ranges)
         if needed is not None:
             events = needed.scope.of_events(events, source.name)
         # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
-        marked[source.name] = with_copies(_marked(spark, cfg, job, cut, source, events), source).localCheckpoint()
+        marked[source.name] = with_copies(_marked(ctx, source, events), source).localCheckpoint()
     if needed is not None and needed.span_us is not None:
-        theirs = only_their_time(job, marked, needed.scope, needed.rows, needed.span_us)
+        theirs = only_their_time(ctx.job, marked, needed.scope, needed.rows, needed.span_us)
         marked = {name: frame.localCheckpoint() for name, frame in theirs.items()}
-    batch_static = read_static(spark, cfg, batch.static)
+    batch_static = read_static(ctx.spark, ctx.cfg, ctx.batch.static)
     return material_of(
-        job,
-        flow.rules,
+        ctx.job,
+        ctx.flow.rules,
         marked,
-        Statics(batch_static, read_static(spark, cfg, cut.static), bool(job.tables) and cut.static != batch.static),
+        Statics(
+            batch_static,
+            read_static(ctx.spark, ctx.cfg, ctx.cut.static),
+            bool(ctx.job.tables) and ctx.cut.static != ctx.batch.static,
+        ),
         sides,
         ranges,
-        flow.passages,
+        ctx.flow.passages,
     )
 
 
-def marked_by_step(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, steps: Steps
-) -> dict[str, DataFrame]:
+def marked_by_step(ctx: Context, steps: Steps) -> dict[str, DataFrame]:
     """By source under a watermark, all events as `mark_events` marks them, by steps as micro-batches. Lazy."""
     log = (
-        cut.micro_batches.join(steps.places, "micro_batch")
+        ctx.cut.micro_batches.join(steps.places, "micro_batch")
         .groupBy("place")
         .agg(*[F.max_by(name, "micro_batch").alias(name) for name in ("watermark_ms", "started_at_ms", "end_offsets")])
     )
-    by_step = replace(
-        cut,
+    cut = replace(
+        ctx.cut,
         micro_batches=log.withColumnRenamed("place", "micro_batch").localCheckpoint(),
-        committed=replace(cut.committed, micro_batch=len(steps.each) - 1),
+        committed=replace(ctx.cut.committed, micro_batch=len(steps.each) - 1),
     )
+    by_step = replace(ctx, cut=cut)
     found = {}
-    for source in job.sources:
+    for source in ctx.job.sources:
         if source.lateness_ms is None:
             continue
-        events = read_events(spark, cfg, source.name, batch)
-        if refused_by_stream(spark, cfg, job, source.name, cut) is None:
-            found[source.name] = _marked(spark, cfg, job, by_step, source, events)
+        events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
+        if refused_by_stream(ctx, source.name) is None:
+            found[source.name] = _marked(by_step, source, events)
         else:  # what the stream had refused depends on when the micro-batch itself began
-            found[source.name] = placed(_marked(spark, cfg, job, cut, source, events), steps)
+            found[source.name] = placed(_marked(ctx, source, events), steps)
     return found
 
 
-def _marked(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, source: Source, events: DataFrame) -> DataFrame:
-    refused = refused_by_stream(spark, cfg, job, source.name, cut)
-    return mark_events(events, refused, source.name, cut, cfg.source(source.name).topic)
+def _marked(ctx: Context, source: Source, events: DataFrame) -> DataFrame:
+    refused = refused_by_stream(ctx, source.name)
+    return mark_events(events, refused, source.name, ctx.cut, ctx.cfg.source(source.name).topic)
 
 
 @dataclass(frozen=True)
@@ -397,20 +390,20 @@ def material_of(
     )
 
 
-def refused_by_stream(spark: SparkSession, cfg: Config, job: Job, source: str, cut: StreamCut) -> DataFrame | None:
+def refused_by_stream(ctx: Context, source: str) -> DataFrame | None:
     """What the stream did not use though it read it: `requeued`, and what the job left out when it was read.
 
     Of the latter ``_requeued_at`` lies after every micro-batch, whenever the user took it back: an entry that was not
     passed by this query is not among them. Lazy but for one small Spark job.
     """
-    found = requeued(spark, cfg, source)
-    entries = refusals_of(spark, cfg, job.job_name)
-    places = unused_by(cfg, job, entries, cut.query_id).get(source, [])
+    found = requeued(ctx.spark, ctx.cfg, source)
+    entries = refusals_of(ctx.spark, ctx.cfg, ctx.job.job_name)
+    places = unused_by(ctx.cfg, ctx.job, entries, ctx.cut.query_id).get(source, [])
     if not places:
         return found
-    topic = cfg.source(source).topic
+    topic = ctx.cfg.source(source).topic
     rows = [(topic, partition, offset) for partition, offset in places]
-    frame = spark.createDataFrame(rows, "_topic STRING, _partition INT, _offset BIGINT")
+    frame = ctx.spark.createDataFrame(rows, "_topic STRING, _partition INT, _offset BIGINT")
     mine = frame.withColumn("_requeued_at", F.timestamp_millis(F.lit(_NEVER_MS)))
     if found is None:
         return mine

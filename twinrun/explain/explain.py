@@ -20,9 +20,8 @@ from twinrun.explain.rerun import explain_floats, explain_unstable, rest_of, sti
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.causes import CAUSES
-from twinrun.results.cut import ForeignCommit, StreamCut, TimeRange, foreign_to_stream, join_ranges
+from twinrun.results.cut import Context, ForeignCommit, TimeRange, foreign_to_stream, join_ranges
 from twinrun.results.records import HealRecord, Say, heals_of, quiet, standing, without_lineage
-from twinrun.results.state import BatchState
 from twinrun.session.plain import plain_errors
 from twinrun.tables.delta import read_table
 
@@ -60,9 +59,7 @@ class Emitted:
     changed: DataFrame | None = None
 
 
-def as_emitted(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, stream: DataFrame, differing: DataFrame
-) -> Emitted:
+def as_emitted(ctx: Context, stream: DataFrame, differing: DataFrame) -> Emitted:
     """The stream's rows without its heals and without what others wrote, as far as differing rows are concerned.
 
     A row is put back only if it is still exactly what that commit wrote; otherwise something else changed it since, and
@@ -77,20 +74,24 @@ def as_emitted(
     differing : DataFrame
         The rows that differ, with the struct ``key`` and ``window``.
     """
-    table = cut.state.table
-    made = [heal.version for heal in standing(heals_of(spark, cfg, job.job_name), table) if heal.version is not None]
-    commits = foreign_to_stream(spark, cut, job.emit)
+    table = ctx.cut.state.table
+    made = [
+        heal.version
+        for heal in standing(heals_of(ctx.spark, ctx.cfg, ctx.job.job_name), table)
+        if heal.version is not None
+    ]
+    commits = foreign_to_stream(ctx.spark, ctx.cut, ctx.job.emit)
     foreign = {commit.version for commit in commits}
     steps = sorted([*made[-MOST_HEALS:], *foreign])
     if not steps:
         return Emitted(stream)
-    window = F.col("window") if job.windowed else F.lit(None).cast("timestamp")
+    window = F.col("window") if ctx.job.windowed else F.lit(None).cast("timestamp")
     named = differing.select(F.to_json("key", EXACT_TIMES).alias(KEY_ID), window.alias("window_start"))
     wanted = named.distinct().localCheckpoint()
     while steps:
         try:
             with plain_errors(f"looking into older versions of {table}"):
-                found = _traced(spark, job, table, stream, wanted, steps, foreign).localCheckpoint()
+                found = _traced(ctx.spark, ctx.job, table, stream, wanted, steps, foreign).localCheckpoint()
             break
         except (
             TwinrunError
@@ -104,7 +105,7 @@ def as_emitted(
     put_back = found.filter((F.size("versions") == 0) | other)
     names = [F.col(f"_row.{quoted(name)}") for name in stream.columns]
     rows = put_back.select(F.explode("rows").alias("_row")).select(*names)
-    kept = stream.withColumn(KEY_ID, key_id(job)).join(put_back.select(KEY_ID), KEY_ID, "left_anti").drop(KEY_ID)
+    kept = stream.withColumn(KEY_ID, key_id(ctx.job)).join(put_back.select(KEY_ID), KEY_ID, "left_anti").drop(KEY_ID)
     touched, changed = (frame.select(KEY_ID, "versions") for frame in (theirs, theirs.filter(other)))
     return Emitted(
         stream=kept.unionByName(rows),
@@ -277,17 +278,7 @@ class Explained:
     foreign: Foreign = NOBODY
 
 
-def explain(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    batch: BatchState,
-    sides: Sides,
-    found: Found,
-    say: Say = quiet,
-) -> Explained:
+def explain(ctx: Context, sides: Sides, found: Found, say: Say = quiet) -> Explained:
     """Give each differing row a ``verdict`` and its ``causes``, and keep it in the ``differences`` table.
 
     A closed form is tried first where the job has one, over the differing windows only; what it leaves open is
@@ -297,50 +288,52 @@ def explain(
     how far a replay is.
     """
     keyed = found.rows.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES))
-    if cut.missing > 0:
-        return _expired(spark, cfg, job, found.verify_id, keyed)
+    if ctx.cut.missing > 0:
+        return _expired(ctx.spark, ctx.cfg, ctx.job, found.verify_id, keyed)
     part_gone = anything(found.gone)
     lost: DataFrame | None = None
     if part_gone:
-        parts = split(job, keyed, found.gone)
+        parts = split(ctx.job, keyed, found.gone)
         lost, keyed = parts.lost.localCheckpoint(), parts.others.localCheckpoint()
     behind = found.final_until_ms is not None
     waiting: DataFrame | None = None
     if found.final_until_ms is not None:
-        final = _final(job, flow, found.final_until_ms)
+        final = _final(ctx.job, ctx.flow, found.final_until_ms)
         waiting, keyed = keyed.filter(~final).localCheckpoint(), keyed.filter(final).localCheckpoint()
     # What a heal or somebody else wrote was never emitted: proofs look at what stood there before.
-    emitted = as_emitted(spark, cfg, job, cut, sides.stream, keyed)
+    emitted = as_emitted(ctx, sides.stream, keyed)
     sides, held = Sides(sides.batch, emitted.stream), keyed
     if emitted.changed is not None:
-        keyed = with_emitted(job, keyed, sides, emitted.changed)
+        keyed = with_emitted(ctx.job, keyed, sides, emitted.changed)
     notes = []
     judged, left = with_verdict(keyed, "unexplained"), True
     material: Material | None = None
     before: tuple[Material | None, DataFrame | None] = (None, None)
-    ranges = _ranges(job, keyed) if flow.closed_form else []
-    if flow.closed_form and (ranges or not job.windowed):
-        material = gather(spark, cfg, job, flow, cut, batch, sides, ranges)
-        judged = explain_closed_form(job, material.place.of_rows(keyed, job), material)
+    ranges = _ranges(ctx.job, keyed) if ctx.flow.closed_form else []
+    if ctx.flow.closed_form and (ranges or not ctx.job.windowed):
+        material = gather(ctx, sides, ranges)
+        judged = explain_closed_form(ctx.job, material.place.of_rows(keyed, ctx.job), material)
         left = still_open(judged)
         if left:
-            judged = with_more(judged, explain_floats(job, rest_of(judged), material))
+            judged = with_more(judged, explain_floats(ctx.job, rest_of(judged), material))
             left = still_open(judged)
     if behind and left and still_open(judged):
         notes.append("Rows were not proven by replay: the batch lacks events that the stream has read.")
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.
-    if left and cfg.verify.max_replay_micro_batches != 0 and not part_gone and not behind:
+    if left and ctx.cfg.verify.max_replay_micro_batches != 0 and not part_gone and not behind:
         rest = rest_of(judged).localCheckpoint()
-        ask = Ask(spark, cfg, job, flow, cut, batch, sides, rest, found.verify_id, say)
+        ask = Ask(ctx, sides, rest, found.verify_id, say)
         replayed = explain_by_replay(ask, material if material is not None and not material.ranges else None)
         before, material = (material, rest.select(KEY_ID).distinct()), replayed.material
         notes += [replayed.note] if replayed.note else []
         judged = with_more(judged, replayed.rows)
         left = still_open(judged)
     if left and material is not None:
-        judged = with_more(judged, explain_unstable(job, rest_of(judged), material))
+        judged = with_more(judged, explain_unstable(ctx.job, rest_of(judged), material))
     # Nobody knows which windows the events belong to that the stream read and bronze never got.
-    if part_gone and (not (job.windowed and flow.closed_form) or any(each.lost for each in found.gone.values())):
+    if part_gone and (
+        not (ctx.job.windowed and ctx.flow.closed_form) or any(each.lost for each in found.gone.values())
+    ):
         judged = judged.replace("unexplained", "evidence_expired", ["verdict"])
     if waiting is not None:
         judged = judged.unionByName(with_verdict(waiting, "input_behind"), allowMissingColumns=True)
@@ -348,11 +341,11 @@ def explain(
         judged = judged.unionByName(with_verdict(lost, "evidence_expired"), allowMissingColumns=True)
     if emitted.changed is not None:
         judged = as_held(judged, held, emitted.changed)
-    kept = keep(spark, cfg, job, found.verify_id, judged)
+    kept = keep(ctx.spark, ctx.cfg, ctx.job, found.verify_id, judged)
     expired = kept.filter(F.col("verdict") == "evidence_expired").count() if part_gone else 0
-    foreign = Foreign(emitted.commits, emitted.touched, emitted_texts(job, sides.stream, held, emitted.changed))
+    foreign = Foreign(emitted.commits, emitted.touched, emitted_texts(ctx.job, sides.stream, held, emitted.changed))
     return _explained(
-        job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, material, *before
+        ctx.job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, material, *before
     )
 
 

@@ -20,9 +20,8 @@ from twinrun.events.source import Source
 from twinrun.explain.arrival import Read, with_arrival
 from twinrun.explain.evidence import mark_events, refused_by_stream
 from twinrun.explain.used import event_id, late_rows
-from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
-from twinrun.results.cut import StreamCut
+from twinrun.results.cut import Context, StreamCut
 from twinrun.results.ledger import entries, job_rows, laid_out
 from twinrun.results.state import MOST_REPEATED, BatchState, Facts, Ids, read_events
 from twinrun.results.verdict import LateEvent
@@ -78,9 +77,7 @@ class Repeated:
     later: int = 0
 
 
-def repeated_events(
-    spark: SparkSession, cfg: Config, job: Job, batch: BatchState, facts: Facts | None = None
-) -> dict[str, Copies]:
+def repeated_events(ctx: Context, facts: Facts | None = None) -> dict[str, Copies]:
     """By source: the ids that stand at several offsets, with all their coordinates. At hand once asked for.
 
     Sources without an id are left out: nothing tells a copy of theirs. No Spark job for few events, else two.
@@ -91,26 +88,28 @@ def repeated_events(
         What is known from the verify before; by default nothing.
     """
     found = {}
-    for source in job.sources:
+    for source in ctx.job.sources:
         if source.id:
             known = None if facts is None else facts.of(source.name).ids
-            found[source.name] = _copies(spark, cfg, source, batch, known)
+            found[source.name] = _copies(ctx, source, known)
     return found
 
 
-def _copies(spark: SparkSession, cfg: Config, source: Source, batch: BatchState, known: Ids | None) -> Copies:
-    ref, version = cfg.table("events", source=source.name), batch.events_version[source.name]
-    seq, left_out = batch.decoded_seq[source.name], batch.refused.get(source.name)
-    events = read_events(spark, cfg, source.name, batch)
+def _copies(ctx: Context, source: Source, known: Ids | None) -> Copies:
+    ref, version = ctx.cfg.table("events", source=source.name), ctx.batch.events_version[source.name]
+    seq, left_out = ctx.batch.decoded_seq[source.name], ctx.batch.refused.get(source.name)
+    events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
     rows = _by_id(
         source,
-        events if _is_small(events) else _suspects(spark, ref, source, batch, events, None if left_out else known),
+        events
+        if _is_small(events)
+        else _suspects(ctx.spark, ref, source, ctx.batch, events, None if left_out else known),
     )
     return Copies(
         source=source,
         rows=rows.localCheckpoint(eager=False),
-        events=read_table(spark, ref, version),
-        at=None if left_out else mark_of(spark, ref, version),
+        events=read_table(ctx.spark, ref, version),
+        at=None if left_out else mark_of(ctx.spark, ref, version),
         decoded_seq=seq,
     )
 
@@ -238,15 +237,7 @@ def write_duplicate_events(
     return sum(each.ids for each in ids.values())
 
 
-def write_late_events(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    reads: Sequence[Read],
-    complete: bool = True,
-) -> DataFrame | None:
+def write_late_events(ctx: Context, reads: Sequence[Read], complete: bool = True) -> DataFrame | None:
     """Name the events that the micro-batches since the last verify dropped; returns all late ones so far.
 
     They are at hand, a row per event and window; None where the job drops nothing, it cannot be said, or it is on
@@ -261,46 +252,44 @@ def write_late_events(
     complete : bool
         No events of the sources expired or were erased, so that older rows of the table can be made anew.
     """
-    if not flow.drops_late or cut.committed.micro_batch < 0 or cut.missing:
+    if not ctx.flow.drops_late or ctx.cut.committed.micro_batch < 0 or ctx.cut.missing:
         return None
-    ref = cfg.table("late_events")
-    there = table_exists(spark, ref)
+    ref = ctx.cfg.table("late_events")
+    there = table_exists(ctx.spark, ref)
     # A table without the newer columns was written by an older twinrun, whatever is on record.
-    known = _on_record(spark, cfg, job, cut) if there and "arrival" in read_table(spark, ref).columns else None
+    known = _on_record(ctx) if there and "arrival" in read_table(ctx.spark, ref).columns else None
     last = -1
     if known is not None:
         last = int(known["micro_batch"])
-        if last >= cut.committed.micro_batch and not known["any"]:
+        if last >= ctx.cut.committed.micro_batch and not known["any"]:
             return None
     elif there:
-        last = _named_up_to(spark, cfg, job, cut, complete)
-    if last >= cut.committed.micro_batch:
-        return late_events(spark, cfg, job, cut).localCheckpoint(eager=False)
+        last = _named_up_to(ctx, complete)
+    if last >= ctx.cut.committed.micro_batch:
+        return late_events(ctx).localCheckpoint(eager=False)
     parts = []
     for read in reads:
         new = read.passage.reaching(read.events.filter(F.col("_micro_batch") > last))
-        parts.append(late_rows(new, job.job_name, read.source, flow.rules[read.source.name], cut.query_id))
+        parts.append(late_rows(new, ctx.job.job_name, read.source, ctx.flow.rules[read.source.name], ctx.cut.query_id))
     rows = with_arrival(reduce(DataFrame.unionByName, parts), reads).localCheckpoint(eager=False)
-    where = f"query_id = '{cut.query_id}' AND job = '{job.job_name}' AND micro_batch > {last}"
+    where = f"query_id = '{ctx.cut.query_id}' AND job = '{ctx.job.job_name}' AND micro_batch > {last}"
     replace_part(rows, ref, where, evolve=True)
     if last < 0:
         return rows
-    before_it = late_events(spark, cfg, job, cut).filter(F.col("micro_batch") <= last)
+    before_it = late_events(ctx).filter(F.col("micro_batch") <= last)
     return before_it.unionByName(rows, allowMissingColumns=True).localCheckpoint(eager=False)
 
 
-def reads_of(
-    spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState
-) -> list[Read]:
+def reads_of(ctx: Context) -> list[Read]:
     """The events of each source that the stream used, with the micro-batch that read them. Lazy."""
     reads = []
-    for source in job.sources:
-        events = read_events(spark, cfg, source.name, batch)
-        inside = events.filter(at_or_after(cut.start[source.name]) & before(cut.end[source.name]))
-        topic = cfg.source(source.name).topic
+    for source in ctx.job.sources:
+        events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
+        inside = events.filter(at_or_after(ctx.cut.start[source.name]) & before(ctx.cut.end[source.name]))
+        topic = ctx.cfg.source(source.name).topic
         # What the stream had refused and a requeue decoded later was never dropped: its cause is quarantined.
-        marked = mark_events(inside, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
-        reads.append(Read(source, topic, marked, flow.passage(source.name)))
+        marked = mark_events(inside, refused_by_stream(ctx, source.name), source.name, ctx.cut, topic)
+        reads.append(Read(source, topic, marked, ctx.flow.passage(source.name)))
     return reads
 
 
@@ -315,35 +304,35 @@ def named_up_to(job: Job, cut: StreamCut, events: int) -> Entry:
     return Entry(NAMED, job.job_name, upto)
 
 
-def _on_record(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> dict[str, Any] | None:
-    record = latest_record(spark, cfg, NAMED, job.job_name)
+def _on_record(ctx: Context) -> dict[str, Any] | None:
+    record = latest_record(ctx.spark, ctx.cfg, NAMED, ctx.job.job_name)
     known = record.payload if record else {}
-    return known if (known.get("query_id"), known.get("form")) == (cut.query_id, _FORM) else None
+    return known if (known.get("query_id"), known.get("form")) == (ctx.cut.query_id, _FORM) else None
 
 
-def _named_up_to(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, complete: bool) -> int:
+def _named_up_to(ctx: Context, complete: bool) -> int:
     """The newest micro-batch up to which late events are named as they are named now; -1: none. Up to four Spark jobs.
 
     For what was named before that was on record. An older twinrun named events that the job filters away, and did not
     say how they came to be late. It is done anew as long as all events are there.
     """
-    if complete and "arrival" not in read_table(spark, cfg.table("late_events")).columns:
+    if complete and "arrival" not in read_table(ctx.spark, ctx.cfg.table("late_events")).columns:
         return -1
-    last = _last_verified(spark, cfg, job, cut)
-    if complete and last >= 0 and not late_events(spark, cfg, job, cut).filter(F.col("arrival").isNull()).isEmpty():
+    last = _last_verified(ctx)
+    if complete and last >= 0 and not late_events(ctx).filter(F.col("arrival").isNull()).isEmpty():
         return -1
     return last
 
 
-def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> int:
+def _last_verified(ctx: Context) -> int:
     """The newest micro-batch of this query up to which late events are complete, by the ledger.
 
     A verify that lacked evidence may have named none: those after it are named again.
     """
-    known = job_rows(spark, cfg, job.job_name)
+    known = job_rows(ctx.spark, ctx.cfg, ctx.job.job_name)
     if known is None:
         return -1
-    verifies = laid_out(known).filter(F.col("query_id") == cut.query_id).groupBy("verify_id")
+    verifies = laid_out(known).filter(F.col("query_id") == ctx.cut.query_id).groupBy("verify_id")
     whole = verifies.agg(
         F.max("micro_batch").alias("upto"), F.bool_or(F.col("verdict") == "evidence_expired").alias("no")
     )
@@ -351,11 +340,11 @@ def _last_verified(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -
     return -1 if newest is None else int(newest)
 
 
-def late_events(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut) -> DataFrame:
+def late_events(ctx: Context) -> DataFrame:
     """The late events of this query up to the cut, as the table has them: `twinrun.explain.used.late_rows`; lazy."""
-    mine = (F.col("query_id") == cut.query_id) & (F.col("job") == job.job_name)
-    return read_table(spark, cfg.table("late_events")).filter(
-        mine & (F.col("micro_batch") <= cut.committed.micro_batch)
+    mine = (F.col("query_id") == ctx.cut.query_id) & (F.col("job") == ctx.job.job_name)
+    return read_table(ctx.spark, ctx.cfg.table("late_events")).filter(
+        mine & (F.col("micro_batch") <= ctx.cut.committed.micro_batch)
     )
 
 
@@ -389,9 +378,7 @@ def _late_in(rows: list[Row]) -> tuple[LateEvent, ...]:
     )
 
 
-def write_ledger(
-    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, verify_id: str, windows: DataFrame
-) -> None:
+def write_ledger(ctx: Context, verify_id: str, windows: DataFrame) -> None:
     """Append the verify, and each window that is not as the verify before saw it. One Spark job.
 
     Parameters
@@ -401,16 +388,16 @@ def write_ledger(
     """
     facts = {
         "verify_id": verify_id,
-        "job": job.job_name,
-        "query_id": cut.query_id,
-        "micro_batch": cut.committed.micro_batch,
-        "watermark_ms": cut.watermark_ms,
-        "stream_version": cut.committed.version,
-        "batch_version": batch.table_version,
+        "job": ctx.job.job_name,
+        "query_id": ctx.cut.query_id,
+        "micro_batch": ctx.cut.committed.micro_batch,
+        "watermark_ms": ctx.cut.watermark_ms,
+        "stream_version": ctx.cut.committed.version,
+        "batch_version": ctx.batch.table_version,
         "verified_at_ms": int(time.time() * 1000),
     }
     kinds = {"verify_id": "string", "job": "string", "query_id": "string"}
     fixed = [F.lit(value).cast(kinds.get(name, "bigint")).alias(name) for name, value in facts.items()]
-    offsets = F.lit(json.dumps({"start": cut.start, "end": cut.end}, sort_keys=True)).alias("offsets")
-    rows = entries(windows, job_rows(spark, cfg, job.job_name), [*fixed, offsets])
-    append(rows, cfg.table("ledger"), fenced=False, evolve=True)
+    offsets = F.lit(json.dumps({"start": ctx.cut.start, "end": ctx.cut.end}, sort_keys=True)).alias("offsets")
+    rows = entries(windows, job_rows(ctx.spark, ctx.cfg, ctx.job.job_name), [*fixed, offsets])
+    append(rows, ctx.cfg.table("ledger"), fenced=False, evolve=True)

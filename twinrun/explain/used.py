@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window, WindowSpec
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from twinrun.comparator.digest import sent
-from twinrun.config.model import Config
 from twinrun.events.decode import distinct_in_batch, event_schema
 from twinrun.events.exact import quoted
 from twinrun.events.source import Source
@@ -16,8 +15,8 @@ from twinrun.explain.differing import EXACT_TIMES
 from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
 from twinrun.job.passing import EVERY, Passage
-from twinrun.results.cut import StreamCut, floor_ms, starts_us_of
-from twinrun.results.state import BatchState, read_events
+from twinrun.results.cut import Context, StreamCut, floor_ms, starts_us_of
+from twinrun.results.state import read_events
 from twinrun.tables.checkpoint import Offsets
 
 # Which micro-batch read an event, and the watermark that it was judged by.
@@ -78,15 +77,13 @@ def with_micro_batch(events: DataFrame, cut: StreamCut, topic: str, start: Offse
     return events.join(sent(read, most), same & inside, "left").drop("_p", "_from", "_to", "_bin")
 
 
-def newest_events(
-    spark: SparkSession, cfg: Config, cut: StreamCut, batch: BatchState, source: Source, passage: Passage = EVERY
-) -> DataFrame:
+def newest_events(ctx: Context, source: Source, passage: Passage = EVERY) -> DataFrame:
     """Newest event time of a source by micro-batch, null for events that the stream did not read. Lazy.
 
     Columns: ``micro_batch``, ``newest_ms`` (epoch ms). Only events count that move the watermark.
     """
-    events = passage.moving(read_events(spark, cfg, source.name, batch))
-    read = with_micro_batch(events, cut, cfg.source(source.name).topic, cut.start[source.name])
+    events = passage.moving(read_events(ctx.spark, ctx.cfg, source.name, ctx.batch))
+    read = with_micro_batch(events, ctx.cut, ctx.cfg.source(source.name).topic, ctx.cut.start[source.name])
     newest = F.max(F.unix_millis(F.col(quoted(source.event_time)))).alias("newest_ms")
     return read.groupBy(F.col("_micro_batch").alias("micro_batch")).agg(newest)
 

@@ -62,7 +62,7 @@ from twinrun.job.dataflow import Dataflow, dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
-from twinrun.results.cut import StreamCut, both_states, foreign_commits, stream_cut
+from twinrun.results.cut import Context, StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.records import Say, quiet, without_lineage
 from twinrun.results.state import BATCH, BatchState, Facts, Ids, StreamState, batch_state_of, facts_entry, facts_of
 from twinrun.results.verdict import (
@@ -148,10 +148,10 @@ def verify(
         batch, waited = _wait_for_batch(spark, cfg, job, cut, batch, cfg.verify.wait_s if wait_s is None else wait_s)
         if waited:
             stack.enter_context(records_pinned(spark, cfg, job))
+        ctx = Context(spark, cfg, job, _flow(spark, cfg, job, cut, batch), cut, batch)
         covered = _covered(cut, batch, job)
         facts = Facts() if full else facts_of(spark, cfg, job)
-        reach = reach_of(spark, cfg, job, cut, batch, silent=silent, facts=facts)
-        flow = _flow(spark, cfg, job, cut, batch)
+        reach = reach_of(ctx, silent=silent, facts=facts)
         sides = stack.enter_context(_whole_sides(spark, batch, cut))
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
@@ -161,34 +161,34 @@ def verify(
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             final_ms = None if covered else final_until_ms(cfg, job, cut, batch)
             found = Found(verify_id, differences, reach.gone, final_ms)
-            judged = explain(spark, cfg, job, flow, cut, batch, ready, found, say)
+            judged = explain(ctx, ready, found, say)
         say("naming late and duplicate events")
-        reads = with_steps(reads_of(spark, cfg, job, flow, cut, batch))
+        reads = with_steps(reads_of(ctx))
         # None are named before the batch covers the cut.
         whole = not anything(reach.gone)
-        named = write_late_events(spark, cfg, job, flow, cut, reads, whole) if covered else None
+        named = write_late_events(ctx, reads, whole) if covered else None
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None)
         windows = windows.localCheckpoint(eager=False)
-        copies = repeated_events(spark, cfg, job, batch, facts)
-        counted = _count(spark, cfg, job, cut, reach, copies, windows, judged, named, reads)
+        copies = repeated_events(ctx, facts)
+        counted = _count(ctx, reach, copies, windows, judged, named, reads)
         lease.parting.append(facts_entry(job, _facts(job, reach, counted)))
         expectations = _expectations(job, ready, comparison)
         # The ledger says up to where late events are named: not without the batch's events, and with a hole in
         # the log only where its rows say so.
         if covered and (cut.missing == 0 or judged is not None):
-            write_ledger(spark, cfg, job, cut, batch, verify_id, windows)
-            if flow.drops_late and cut.missing == 0 and not (judged and judged.expired):
+            write_ledger(ctx, verify_id, windows)
+            if ctx.flow.drops_late and cut.missing == 0 and not (judged and judged.expired):
                 lease.parting.append(named_up_to(job, cut, counted.late.events))
             expectations += judge_rows(*of_rows(counted.totals), cfg.verify.min_completeness)
         measured = _Measured(comparison, judged, counted, expectations, covered)
-        checks = _checks(spark, cfg, job, flow, cut, batch, reach, measured)
-        pinned = _pinned(cfg, job, cut, batch, reach, checks.audits)
-        shown = _shown(cfg, job, flow, cut, reach, measured, reads, timeline(job, windows, counted.totals))
+        checks = _checks(ctx, reach, measured)
+        pinned = _pinned(ctx, reach, checks.audits)
+        shown = _shown(ctx, reach, measured, reads, timeline(job, windows, counted.totals))
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
         notes = notes_of(job, cut, checks, batch, shown) + notes_on_reach(cfg, job, reach)
         notes += judged.notes if judged else ()
-        notes += notes_on_sources(spark, cfg, job, flow, cut, batch, windows, checks)
+        notes += notes_on_sources(ctx, windows, checks)
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
 
 
@@ -243,36 +243,36 @@ def _covered(cut: StreamCut, batch: BatchState, job: Job) -> bool:
     return all(covers(batch.ends.get(s.name, {}), cut.end.get(s.name, {})) for s in job.sources)
 
 
-def _pinned(cfg: Config, job: Job, cut: StreamCut, batch: BatchState, reach: Reach, audits: tuple[Audit, ...]) -> Cut:
+def _pinned(ctx: Context, reach: Reach, audits: tuple[Audit, ...]) -> Cut:
     audited = {audit.source: audit for audit in audits}
     sources = tuple(
         SourceCut(
             source=s.name,
-            topic=cfg.source(s.name).topic,
-            start=cut.start.get(s.name, {}),
-            end=cut.end.get(s.name, {}),
+            topic=ctx.cfg.source(s.name).topic,
+            start=ctx.cut.start.get(s.name, {}),
+            end=ctx.cut.end.get(s.name, {}),
             bronze_end=reach.bronze[s.name],
-            batch_end=batch.ends.get(s.name, {}),
+            batch_end=ctx.batch.ends.get(s.name, {}),
             broker_end=reach.broker[s.name],
             events_in_cut=audited[s.name].stream_rows,
             events_batch=audited[s.name].bronze_rows,
             bronze_start=reach.landed[s.name].starts,
         )
-        for s in job.sources
+        for s in ctx.job.sources
     )
     return Cut(
-        job=job.job_name,
-        micro_batch=cut.committed.micro_batch,
-        watermark_ms=cut.watermark_ms,
-        query_id=cut.query_id,
-        batch_table=batch.table,
-        batch_version=batch.table_version,
-        stream_table=cut.state.table,
-        stream_version=cut.committed.version,
-        batch_static=batch.static,
-        stream_static=cut.static,
+        job=ctx.job.job_name,
+        micro_batch=ctx.cut.committed.micro_batch,
+        watermark_ms=ctx.cut.watermark_ms,
+        query_id=ctx.cut.query_id,
+        batch_table=ctx.batch.table,
+        batch_version=ctx.batch.table_version,
+        stream_table=ctx.cut.state.table,
+        stream_version=ctx.cut.committed.version,
+        batch_static=ctx.batch.static,
+        stream_static=ctx.cut.static,
         sources=sources,
-        taken_at_ms=cut.taken_at_ms,
+        taken_at_ms=ctx.cut.taken_at_ms,
     )
 
 
@@ -321,10 +321,7 @@ class _Counted:
 
 
 def _count(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    cut: StreamCut,
+    ctx: Context,
     reach: Reach,
     copies: Mapping[str, Copies],
     windows: DataFrame,
@@ -333,13 +330,15 @@ def _count(
     reads: Sequence[Read],
 ) -> _Counted:
     """One Spark job for all of it; a few more where events were late, or stand at several offsets."""
-    latest = late_samples(named, cfg.verify.max_late_samples)
+    latest = late_samples(named, ctx.cfg.verify.max_late_samples)
     seqs = {name: held.known.last_seq for name, held in reach.held.items()}
     counts, causes, arrival, samples, ids = ask(
         totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies, seqs)
     )
-    duplicates = write_duplicate_events(spark, cfg, copies, ids)
-    return _Counted(counts, causes, _late(job, cut, reads, named, arrival, samples), duplicates, known_ids(copies, ids))
+    duplicates = write_duplicate_events(ctx.spark, ctx.cfg, copies, ids)
+    return _Counted(
+        counts, causes, _late(ctx.job, ctx.cut, reads, named, arrival, samples), duplicates, known_ids(copies, ids)
+    )
 
 
 def _facts(job: Job, reach: Reach, counted: _Counted) -> Facts:
@@ -361,16 +360,7 @@ class _Measured:
     covered: bool
 
 
-def _checks(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    batch: BatchState,
-    reach: Reach,
-    measured: _Measured,
-) -> Checks:
+def _checks(ctx: Context, reach: Reach, measured: _Measured) -> Checks:
     """All that is judged. A few small Spark jobs."""
     judged, late, counts = measured.judged, measured.counted.late, measured.counted.totals
     return Checks(
@@ -380,37 +370,30 @@ def _checks(
         causes=measured.counted.causes,
         late_events=late.events,
         counted=late.counted,
-        late_known=measured.covered and not cut.missing and not anything(reach.gone),
-        drops_late=flow.drops_late,
-        unnamed=flow.unnamed,
+        late_known=measured.covered and not ctx.cut.missing and not anything(reach.gone),
+        drops_late=ctx.flow.drops_late,
+        unnamed=ctx.flow.unnamed,
         duplicates=measured.counted.duplicates,
-        audits=audits_of(spark, cfg, job, batch, reach, cut),
+        audits=audits_of(ctx, reach),
         sink=judged.foreign if judged else NOBODY,
         expectations=measured.expectations,
-        lag_events=unread(cut, reach, job),
-        age_ms=cut.taken_at_ms - cut.started_at_ms if cut.started_at_ms else None,
+        lag_events=unread(ctx.cut, reach, ctx.job),
+        age_ms=ctx.cut.taken_at_ms - ctx.cut.started_at_ms if ctx.cut.started_at_ms else None,
         covered=measured.covered,
-        foreign=foreign_commits(spark, batch.table, batch.table_version),
+        foreign=foreign_commits(ctx.spark, ctx.batch.table, ctx.batch.table_version),
         broker_seen=all(ends is not None for ends in reach.broker.values()),
         expired=judged.expired if judged else 0,
-        uncounted=uncounted(spark, cfg, job, batch, reach.gone),
+        uncounted=uncounted(ctx, reach.gone),
     )
 
 
 def _shown(
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    reach: Reach,
-    measured: _Measured,
-    reads: Sequence[Read],
-    windows: Question[tuple[WindowPoint, ...]],
+    ctx: Context, reach: Reach, measured: _Measured, reads: Sequence[Read], windows: Question[tuple[WindowPoint, ...]]
 ) -> Shown:
     """What the report shows besides the counts. One Spark job, and one more where rows differ."""
     judged, late = measured.judged, measured.counted.late
-    partitions = partition_points(reads[0], cut, late.arrival.behind if late.arrival else ())
-    progress, differing = _progress(cut, reads[0]), sample_rows(judged, cfg.verify.sample_rows)
+    partitions = partition_points(reads[0], ctx.cut, late.arrival.behind if late.arrival else ())
+    progress, differing = _progress(ctx.cut, reads[0]), sample_rows(judged, ctx.cfg.verify.sample_rows)
     points, moved, behind, rows = ask(windows, progress, partitions, differing)
     return Shown(
         late=late.latest,
@@ -418,10 +401,10 @@ def _shown(
         timeline=points,
         micro_batches=moved,
         quarantine=reach.refused,
-        watermarks=_watermarks(job, flow),
+        watermarks=_watermarks(ctx.job, ctx.flow),
         arrival=late.arrival,
         partitions=behind,
-        events_told=all(each.told for each in flow.passages.values()),
+        events_told=all(each.told for each in ctx.flow.passages.values()),
     )
 
 

@@ -34,9 +34,8 @@ from twinrun.external.words import (
 )
 from twinrun.job.job import Job
 from twinrun.quality.expect import check_expectations, declared_expectations, judge_rows
-from twinrun.results.cut import foreign_commits
+from twinrun.results.cut import Context, foreign_commits
 from twinrun.results.records import Say, quiet
-from twinrun.results.state import BatchState
 from twinrun.results.verdict import CauseCount, ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.lease import held_lease
@@ -91,7 +90,8 @@ def verify_external(
         covered = is_covered(batch, binding, job)
         silent = bool(silent_kafka(cfg))
         case, external, notes = read_case(spark, cfg, job, binding, batch)
-        reach = reach_of(spark, cfg, job, case.cut, batch, silent=silent)
+        ctx = Context(spark, cfg, case.job, case.flow, case.cut, batch)
+        reach = reach_of(ctx, silent=silent)
         empty = case.sides.stream.limit(1).count() == 0
         ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
         say("comparing")
@@ -106,14 +106,14 @@ def verify_external(
         kept = None if judged is None else judged.judged
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, kept.rows if kept else None)
         windows = windows.localCheckpoint()
-        copies = repeated_events(spark, cfg, case.job, batch)
+        copies = repeated_events(ctx)
         counts, causes, ids = ask(totals(windows), cause_counts(kept), repeated_ids(copies))
         duplicates = write_duplicate_events(spark, cfg, copies, ids)
         say("checking expectations")
         expectations = _expectations(case.job, ready, binding)
         expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness, "windows")
         measured = Measured(comparison, counts, causes, duplicates, kept, expectations, covered)
-        checks = _checks(spark, cfg, case, batch, reach, measured)
+        checks = _checks(ctx, reach, measured)
         pinned = pinned_cut(cfg, case, batch, reach, checks.audits, external.version)
         points, differing = ask(timeline(job, windows, counts), sample_rows(kept, cfg.verify.sample_rows))
         shown = Shown(
@@ -153,11 +153,9 @@ class Measured:
     covered: bool
 
 
-def _checks(
-    spark: SparkSession, cfg: Config, case: Case, batch: BatchState, reach: Reach, measured: Measured
-) -> Checks:
+def _checks(ctx: Context, reach: Reach, measured: Measured) -> Checks:
     """Everything that is judged. The engine's own watermark may be ahead of what is declared: no row is early."""
-    kept, job = measured.kept, case.job
+    kept = measured.kept
     return Checks(
         comparison=measured.comparison,
         totals=measured.totals,
@@ -165,14 +163,14 @@ def _checks(
         causes=proofs(measured.causes),
         late_events=0 if kept is None else kept.events.get("late_dropped", 0),
         duplicates=measured.duplicates,
-        audits=audits_of(spark, cfg, job, batch, reach, case.cut),
+        audits=audits_of(ctx, reach),
         expired=0 if kept is None else kept.expired,
-        uncounted=uncounted(spark, cfg, job, batch, reach.gone),
+        uncounted=uncounted(ctx, reach.gone),
         expectations=measured.expectations,
         lag_events=0,
         age_ms=None,
         covered=measured.covered,
-        foreign=foreign_commits(spark, batch.table, batch.table_version),
+        foreign=foreign_commits(ctx.spark, ctx.batch.table, ctx.batch.table_version),
         broker_seen=True,
     )
 

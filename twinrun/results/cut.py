@@ -16,6 +16,7 @@ from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.events.exact import quoted
 from twinrun.events.times import utc_day
+from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.records import METADATA as HEAL
 from twinrun.results.records import UNDO_METADATA as UNDO
@@ -231,6 +232,28 @@ class StreamCut:
     static: dict[str, int]
     static_mixed: bool
     taken_at_ms: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one verify compares, and with what: handed on whole from step to step.
+
+    Attributes
+    ----------
+    flow : Dataflow
+        What the job's function does with its events, under the static tables of both modes.
+    cut : StreamCut
+        Up to where the stream is looked at; of an external result what its owner declares.
+    batch : BatchState
+        What the batch had done then.
+    """
+
+    spark: SparkSession
+    cfg: Config
+    job: Job
+    flow: Dataflow
+    cut: StreamCut
+    batch: BatchState
 
 
 def both_states(spark: SparkSession, cfg: Config, job: Job) -> tuple[StreamState, BatchState]:

@@ -21,8 +21,8 @@ from twinrun.explain.used import USED, end_us_of, late_rows
 from twinrun.job.dataflow import Dataflow, LateRule, dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import passages
-from twinrun.results.cut import StreamCut, both_states, floor_ms, stream_cut, window_starts
-from twinrun.results.state import BatchState, read_events
+from twinrun.results.cut import Context, both_states, floor_ms, stream_cut, window_starts
+from twinrun.results.state import read_events
 from twinrun.tables.delta import read_table
 from twinrun.tables.static import read_static
 
@@ -175,7 +175,8 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     if cut.missing or cut.committed.micro_batch < 0:
         raise TableError(f"the micro-batch log of {job.job_name} is empty or has a hole: the evidence has expired.")
     recorded_ms = int(lateness.pop() or 0)
-    used = _used(spark, cfg, job, cut, batch)
+    ctx = Context(spark, cfg, job, flow, cut, batch)
+    used = _used(ctx)
     needs = _needs(job, flow, used).localCheckpoint()
     if needs.filter("_unsaid").limit(1).count():
         needs = _needs(job, flow, used, newest_before(spark, job, flow, used)).localCheckpoint()
@@ -183,7 +184,7 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     counts = [F.count_if(F.col("_need_ms") >= F.lit(at)).alias(f"l{at}") for at in grid]
     never = F.count_if(F.col("_need_ms") == F.lit(NO_LATENESS_MS)).alias("never")
     row = needs.agg(F.count("*").alias("events"), never, *counts).collect()[0]
-    waiting = _waiting(spark, cfg, job, flow, cut, batch, grid, recorded_ms) if job.windowed else {}
+    waiting = _waiting(ctx, grid, recorded_ms) if job.windowed else {}
     nothing = (None, None)
     return WhatIf(
         job=job.job_name,
@@ -191,7 +192,7 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
         events=row["events"],
         recorded_ms=recorded_ms,
         recorded_lost=row[f"l{recorded_ms}"],
-        read_late=_read_late(spark, cfg, job, flow, cut, batch) if row[f"l{recorded_ms}"] else 0,
+        read_late=_read_late(ctx) if row[f"l{recorded_ms}"] else 0,
         points=tuple(Point(at, row[f"l{at}"], *waiting.get(at, nothing)) for at in grid),
         keep=keep,
         enough_ms=smallest(needs, row["events"], keep),
@@ -199,13 +200,13 @@ def what_if(spark: SparkSession, cfg: Config, job: Job, keep: float = 0.999, als
     )
 
 
-def _used(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> dict[str, DataFrame]:
+def _used(ctx: Context) -> dict[str, DataFrame]:
     """By source, the events that the stream used, with ``_micro_batch`` and ``_late_ms``. Lazy."""
     found = {}
-    for source in job.sources:
-        events = read_events(spark, cfg, source.name, batch)
-        topic = cfg.source(source.name).topic
-        marked = mark_events(events, refused_by_stream(spark, cfg, job, source.name, cut), source.name, cut, topic)
+    for source in ctx.job.sources:
+        events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
+        topic = ctx.cfg.source(source.name).topic
+        marked = mark_events(events, refused_by_stream(ctx, source.name), source.name, ctx.cut, topic)
         found[source.name] = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
     return found
 
@@ -241,12 +242,16 @@ def newest_before(spark: SparkSession, job: Job, flow: Dataflow, used: dict[str,
     return spark.createDataFrame(rows, "_micro_batch BIGINT, _newest_ms BIGINT")
 
 
-def _read_late(spark: SparkSession, cfg: Config, job: Job, flow: Dataflow, cut: StreamCut, batch: BatchState) -> int:
+def _read_late(ctx: Context) -> int:
     """How many of the dropped events were read late. A few Spark jobs."""
-    reads = reads_of(spark, cfg, job, flow, cut, batch)
+    reads = reads_of(ctx)
     parts = [
         late_rows(
-            read.passage.reaching(read.events), job.job_name, read.source, flow.rules[read.source.name], cut.query_id
+            read.passage.reaching(read.events),
+            ctx.job.job_name,
+            read.source,
+            ctx.flow.rules[read.source.name],
+            ctx.cut.query_id,
         )
         for read in reads
     ]
@@ -300,30 +305,21 @@ def opened(used: DataFrame, job: Job, event_time: str) -> DataFrame:
     )
 
 
-def _waiting(
-    spark: SparkSession,
-    cfg: Config,
-    job: Job,
-    flow: Dataflow,
-    cut: StreamCut,
-    batch: BatchState,
-    grid: list[int],
-    recorded_ms: int,
-) -> dict[int, tuple[int | None, float | None]]:
+def _waiting(ctx: Context, grid: list[int], recorded_ms: int) -> dict[int, tuple[int | None, float | None]]:
     """By lateness: mean delay of a window, and mean result rows held. One row is collected."""
-    source = job.sources[0]
-    events = read_events(spark, cfg, source.name, batch)
-    topic = cfg.source(source.name).topic
-    marked = mark_events(events, None, source.name, cut, topic).filter(F.col("_micro_batch").isNotNull())
-    marked = flow.passage(source.name).reaching(marked)
-    windows = opened(marked, job, source.event_time)
+    source = ctx.job.sources[0]
+    events = read_events(ctx.spark, ctx.cfg, source.name, ctx.batch)
+    topic = ctx.cfg.source(source.name).topic
+    marked = mark_events(events, None, source.name, ctx.cut, topic).filter(F.col("_micro_batch").isNotNull())
+    marked = ctx.flow.passage(source.name).reaching(marked)
+    windows = opened(marked, ctx.job, source.event_time)
     # Newest event time that each micro-batch emits by; the same for every lateness.
     seen = F.when(F.col("watermark_ms") > 0, F.col("watermark_ms") + F.lit(recorded_ms)).otherwise(F.lit(0))
-    log = cut.micro_batches.select("micro_batch", seen.alias("seen")).agg(
+    log = ctx.cut.micro_batches.select("micro_batch", seen.alias("seen")).agg(
         F.sort_array(F.collect_list(F.struct("micro_batch", "seen"))).alias("log")
     )
     placed = windows.crossJoin(F.broadcast(log))
-    last = cut.committed.micro_batch
+    last = ctx.cut.committed.micro_batch
     columns = []
     for at in grid:
         emitted = _emitted_at(at)
@@ -332,8 +328,8 @@ def _waiting(
         comes = emitted["micro_batch"] >= F.col("first")
         columns.append(F.avg(F.when(comes, emitted["seen"] - F.col("end_ms"))).alias(f"d{at}"))
         columns.append((F.sum(F.greatest(until - F.col("first"), F.lit(0))) / F.lit(last + 1)).alias(f"s{at}"))
-    rows = read_table(spark, batch.table, batch.table_version)
-    rows = rows.filter(F.unix_millis(quoted(job.window_column)) + F.lit(job.window_ms) > 0)
+    rows = read_table(ctx.spark, ctx.batch.table, ctx.batch.table_version)
+    rows = rows.filter(F.unix_millis(quoted(ctx.job.window_column)) + F.lit(ctx.job.window_ms) > 0)
     row = placed.agg(F.count("*").alias("windows"), *columns).collect()[0]
     per_window = rows.count() / row["windows"] if row["windows"] else 0.0
     return {

@@ -21,7 +21,7 @@ from twinrun.config.model import Config
 from twinrun.explain.by_replay import Ask, Replayed, explain_by_replay
 from twinrun.explain.differing import Sides, differing
 from twinrun.job.dataflow import Dataflow, dataflow
-from twinrun.results.cut import Committed, StreamCut
+from twinrun.results.cut import Committed, Context, StreamCut
 from twinrun.results.state import BatchState
 from twinrun.tables.delta import latest_version, replace_rows
 
@@ -111,7 +111,7 @@ class LongLog:
         """What a verify would ask to have proven."""
         cfg = load_config(self.cfg.file, [f"{key}={value}" for key, value in settings.items()], env={})
         rows = differing(self.job, sides.batch, sides.stream).localCheckpoint()
-        return Ask(self.spark, cfg, self.job, self.flow, self.cut, self.batch, sides, rows, "v")
+        return Ask(Context(self.spark, cfg, self.job, self.flow, self.cut, self.batch), sides, rows, "v")
 
     def prove(self, sides: Sides, **settings: Any) -> Replayed:
         """Explain the differing rows by replay."""

@@ -20,6 +20,7 @@ from twinrun.explain.tables import known_ids, repeated_events, repeated_ids
 from twinrun.job.job import Job
 from twinrun.results import audit
 from twinrun.results.audit import Covered, Held, held_by
+from twinrun.results.cut import Context
 from twinrun.results.state import FACTS, NOTHING, BatchState, Facts, SourceFacts, facts_entry, facts_of
 from twinrun.tables.control import add_record
 from twinrun.tables.delta import append, read_table
@@ -117,7 +118,9 @@ def _held(log: Log, known: SourceFacts) -> Held:
 
 
 def _ids(log: Log, known: SourceFacts) -> tuple[Any, list[Any]]:
-    found = repeated_events(log.spark, log.cfg, JOB, log.state, Facts({"clicks": known}))
+    not_asked: Any = None
+    ctx = Context(log.spark, log.cfg, JOB, not_asked, not_asked, log.state)
+    found = repeated_events(ctx, Facts({"clicks": known}))
     counts = repeated_ids(found).answer()
     return (counts["clicks"].ids, known_ids(found, counts).get("clicks")), sorted(found["clicks"].rows.collect())
 
