@@ -15,12 +15,14 @@ from pyspark.sql import functions as F
 from twinrun.batch import decode
 from twinrun.batch.replace import Work, plan_work, write_work
 from twinrun.config.model import Config
+from twinrun.config.sections import SinkBinding
 from twinrun.events.decode import distinct_in_batch, event_schema
 from twinrun.events.exact import quoted
 from twinrun.job.code import accepted, fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.culprit import Frames, record_named
+from twinrun.results.publish import need_sink, publish_changes
 from twinrun.results.records import REFUSALS, OnProgress, RunSummary, left_out, new_run_id, refusals_in, with_lineage
 from twinrun.results.state import BATCH, BatchState, batch_state_of, read_events, save_batch_state
 from twinrun.results.submit import submitted
@@ -31,6 +33,7 @@ from twinrun.tables.kafka import gone_of
 from twinrun.tables.landed import landing_notes
 from twinrun.tables.lease import held_lease
 from twinrun.tables.static import Pins, pin_tables, read_static
+from twinrun.wording import plural
 
 STARTED = "batch_started"
 DECODE_WAIT_S = 3_600
@@ -102,12 +105,15 @@ def run(
             add_record(spark, cfg, STARTED, job.job_name, {"run_id": run_id})
             since_ms = max(gone_of(spark, cfg, source.name).before_ms for source in job.sources)
             anew = _made_anew(spark, last, decoded)
+            sink = need_sink(cfg, job)
             work = plan_work(job, inputs, last, state, fresh, unfinished, anew, since_ms)
             before = latest_version(spark, state.table) if table_exists(spark, state.table) else None
             with record_named(spark, job, f"the batch run of {job.job_name}", lambda: _computed(job, inputs, work)):
                 finished = write_results(spark, cfg, job, inputs, state, work)
+            sent = publish(spark, cfg, job, sink, finished) if sink else ()
             new = [_new_to_job(spark, cfg, done, last, state) for done in decoded.values()]
             rows = rows_written(spark, state.table, before)
+            landed = [note for source in job.sources for note in landing_notes(spark, cfg, source.name)]
     return RunSummary(
         mode="batch",
         name=job.job_name,
@@ -117,7 +123,7 @@ def run(
         version=finished.table_version,
         rows=rows,
         quarantined=dict(sum((Counter(each.refused) for each in new), Counter())),
-        notes=(*work.notes, *(note for source in job.sources for note in landing_notes(spark, cfg, source.name))),
+        notes=(*work.notes, *sent, *landed),
         duration_ms=int((time.monotonic() - began) * 1000),
         stopped_by="request" if stop and stop.is_set() else None,
     )
@@ -152,6 +158,12 @@ def write_results(
     )
     save_batch_state(spark, cfg, job.job_name, done)
     return done
+
+
+def publish(spark: SparkSession, cfg: Config, job: Job, sink: SinkBinding, finished: BatchState) -> tuple[str, ...]:
+    """Send to the topic what a run has changed, and what a run before it had not got to send; says how much."""
+    count = publish_changes(spark, cfg, job, sink, finished.table, finished.table_version)
+    return (f"{plural(count, 'record')} sent to the topic {sink.topic}",)
 
 
 def as_declared(events: DataFrame, job: Job, name: str) -> DataFrame:

@@ -18,6 +18,7 @@ from twinrun.job.code import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
 from twinrun.results.culprit import Frames, record_named
+from twinrun.results.publish import need_sink
 from twinrun.results.records import (
     REFUSALS,
     OnProgress,
@@ -45,7 +46,7 @@ from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.streaming.progress import Flush, follow, observed, sum_refused
 from twinrun.streaming.refresh import Pause
-from twinrun.streaming.sink import start_final, start_updates
+from twinrun.streaming.sink import start_final, start_updates, start_with_topic
 from twinrun.tables.checkpoint import RunFacts, flush, open_micro_batch
 from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import Lease, append, latest_version, rows_written, table_exists
@@ -126,15 +127,22 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
 
 
 def write_results(spark: SparkSession, cfg: Config, job: Job, results: DataFrame, state: StreamState) -> StreamingQuery:
-    """Start the query: Delta's own sink for ``final``, MERGE with the micro-batch id in the commit for ``updates``."""
+    """Start the query: Delta's own sink for ``final``, MERGE with the micro-batch id in the commit for ``updates``.
+
+    With a topic besides (``sinks:`` in conf) both are done micro-batch by micro-batch, and then sent.
+    """
     writer = results.writeStream.queryName(job.job_name).option("checkpointLocation", state.checkpoint)
     if cfg.stream.trigger == "available-now":
         writer = writer.trigger(availableNow=True)
     else:
         writer = writer.trigger(processingTime=f"{cfg.stream.interval_ms} milliseconds")
-    start: StreamingQuery = (
-        start_final(writer, state.table) if job.emit == "final" else start_updates(writer, job, state)
-    )
+    sink = need_sink(cfg, job)
+    if sink is not None:
+        start: StreamingQuery = start_with_topic(writer, cfg, job, state, sink)
+    elif job.emit == "final":
+        start = start_final(writer, state.table)
+    else:
+        start = start_updates(writer, job, state)
     return start
 
 

@@ -1,4 +1,4 @@
-"""The two sinks of a stream's results."""
+"""Where a stream's results go: its table, by Delta's own sink or a MERGE; and a topic as well, if one is declared."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
+from twinrun.config.model import Config
+from twinrun.config.sections import SinkBinding
 from twinrun.job.job import Job
+from twinrun.results.publish import publish_micro_batch
 from twinrun.results.state import StreamState
-from twinrun.tables.delta import GONE, Commit, is_path, merge_by_key
+from twinrun.tables.checkpoint import query_id
+from twinrun.tables.delta import GONE, Commit, append, is_path, merge_by_key
 
 
 def start_final(writer: DataStreamWriter, table: str) -> StreamingQuery:
@@ -22,9 +26,45 @@ def start_updates(writer: DataStreamWriter, job: Job, state: StreamState) -> Str
     """Upsert the newest row of each key; a micro-batch that is repeated, or comes after a later one, does nothing."""
 
     def merge(rows: DataFrame, micro_batch: int) -> None:
-        merge_updates(rows, micro_batch, job, state)
+        merge_updates(with_gone(rows, job), micro_batch, job, state)
 
     return writer.outputMode("update").foreachBatch(merge).start()
+
+
+def start_with_topic(
+    writer: DataStreamWriter, cfg: Config, job: Job, state: StreamState, sink: SinkBinding
+) -> StreamingQuery:
+    """Write each micro-batch into the table and then send it to a topic: the table once, the topic at least once.
+
+    A process that dies in between does the micro-batch again: the table already has it, the topic gets it twice, with
+    the same ids.
+    """
+
+    def write(rows: DataFrame, micro_batch: int) -> None:
+        kept = with_gone(rows, job).persist()
+        try:
+            if job.emit == "final":
+                append_final(kept, micro_batch, state)
+            else:
+                merge_updates(kept, micro_batch, job, state)
+            publish_micro_batch(kept, cfg, job, sink, state.checkpoint, micro_batch)
+        finally:
+            kept.unpersist()
+
+    mode = "append" if job.emit == "final" else "update"
+    return writer.outputMode(mode).foreachBatch(write).start()
+
+
+def append_final(rows: DataFrame, micro_batch: int, state: StreamState) -> None:
+    """Append closed windows as Delta's own sink would: the transaction's id is query and micro-batch."""
+    owner = state.query_id or query_id(rows.sparkSession, state.checkpoint) or ""
+    once = Commit(app_id=owner, version=micro_batch, metadata={"micro_batch": micro_batch, "query_id": owner})
+    append(rows, state.table, once)
+
+
+def with_gone(rows: DataFrame, job: Job) -> DataFrame:
+    """With `GONE` where the job says that rows may go."""
+    return rows.withColumn(GONE, F.coalesce(F.expr(job.delete_when), F.lit(False))) if job.delete_when else rows
 
 
 def merge_updates(rows: DataFrame, micro_batch: int, job: Job, state: StreamState) -> None:
@@ -34,7 +74,5 @@ def merge_updates(rows: DataFrame, micro_batch: int, job: Job, state: StreamStat
     stopped and taken over cannot put the rows of an old micro-batch over those of a newer one.
     """
     numbered = rows.withColumn("_micro_batch", F.lit(micro_batch).cast("bigint"))
-    if job.delete_when:
-        numbered = numbered.withColumn(GONE, F.coalesce(F.expr(job.delete_when), F.lit(False)))
     once = Commit(app_id=f"stream:{state.checkpoint}", version=micro_batch)
     merge_by_key(numbered, state.table, job.keys, {"micro_batch": micro_batch}, commit=once)

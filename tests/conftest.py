@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from twinrun.broker.process import BrokerInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,3 +57,13 @@ def project(tmp_path: Path) -> Path:
     """An empty project folder with conf/ and jobs/ of its own."""
     (tmp_path / "conf").mkdir()
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerInfo]:
+    """A development broker on free ports, one for all tests of a worker: idle brokers take CPU too."""
+    from twinrun.broker.process import start_broker, stop_broker
+
+    data_dir = tmp_path_factory.mktemp("broker")
+    yield start_broker(data_dir)
+    stop_broker(data_dir)

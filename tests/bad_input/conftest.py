@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from tests.integration.commands import Ran, on_session, run
-from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
+from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
@@ -124,13 +124,6 @@ def tree(folder: Path) -> dict[str, int]:
 
 def names(start: int, end: int) -> list[str]:
     return [f"e{number:03}" for number in range(start, end)]
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerInfo]:
-    data_dir = tmp_path_factory.mktemp("broker")
-    yield start_broker(data_dir)
-    stop_broker(data_dir)
 
 
 @pytest.fixture(scope="module")

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.faults.site import PARTITIONS, Site
-from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
+from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerInfo]:
-    """A development broker of this test session, on free ports."""
-    data_dir = tmp_path_factory.mktemp("broker")
-    yield start_broker(data_dir)
-    stop_broker(data_dir)
 
 
 @pytest.fixture(scope="module")

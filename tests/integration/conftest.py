@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
+from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
@@ -28,15 +28,6 @@ from twinrun.results.verdict import Verdict
 JOBS = Path(__file__).parent / "jobs"
 T0_MS = 1_357_466_400_000
 """2013-01-06 10:00 UTC: minute 0 of every hand-built log."""
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerInfo]:
-    """A development broker of this test session, on free ports."""
-    data_dir = tmp_path_factory.mktemp("broker")
-    info = start_broker(data_dir)
-    yield info
-    stop_broker(data_dir)
 
 
 @dataclass

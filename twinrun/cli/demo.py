@@ -244,7 +244,8 @@ def _run_entry(
         places = tuple(f"sources.{source}.topic={topic}" for source, topic in topics.items())
         cfg = Call(call.out, call.conf_file, (*free, *call.overrides)).config((*fixed, *places))
         options = cfg.kafka.confluent_options()
-        for topic in topics.values():
+        sinks = [sink.topic for name, sink in cfg.sinks.items() if name == job.job_name]
+        for topic in [*topics.values(), *sinks]:
             create_topic(servers, topic, PARTITIONS, options)
         steps.details.append(f"{servers}, {plural(len(topics), 'topic')} with {PARTITIONS} partitions")
     with steps.doing("produce") as say:

@@ -28,6 +28,7 @@ from twinrun.config.sections import (
     JobBinding,
     Kafka,
     Report,
+    SinkBinding,
     SourceBinding,
     Spark,
     Stream,
@@ -197,6 +198,7 @@ class Config(BaseSettings):
     sources: Annotated[dict[Name, SourceBinding], EmptySection] = {}
     tables: Annotated[dict[Name, TableBinding], EmptySection] = {}
     jobs: Annotated[dict[Name, JobBinding], EmptySection] = {}
+    sinks: Annotated[dict[Name, SinkBinding], EmptySection] = {}
     external: Annotated[dict[Name, ExternalBinding], EmptySection] = {}
     stream: Annotated[Stream, EmptySection] = Stream()
     verify: Annotated[Verify, EmptySection] = Verify()

@@ -374,6 +374,12 @@ class TableBinding(Section):
     format: Literal["delta", "parquet"] = "delta"
 
 
+class SinkBinding(Section):
+    """A topic that a job's results are sent to besides its table, at least once, by both modes."""
+
+    topic: Topic
+
+
 class JobBinding(Section):
     """A job's file, absolute."""
 
