@@ -22,7 +22,7 @@ from twinrun.results.ledger import History
 from twinrun.results.verdict import Verdict
 
 _NARROW_BINS = 60
-_TEMPLATES = ("report.html.j2", "history.html.j2", "parts.html.j2", "report.css")
+_TEMPLATES = ("report.html.j2", "history.html.j2", "index.html.j2", "parts.html.j2", "report.css")
 
 
 def render_html(verdict: Verdict) -> str:
