@@ -58,6 +58,7 @@ def test_records_deleted_while_a_query_starts_stop_it_too(
     assert place.ids("stream") == names(0, 4)
 
 
+@pytest.mark.slow
 def test_the_ways_out_keep_what_was_read_and_take_what_is_left(place: Place) -> None:
     place.works("stream seen --new-checkpoint --from earliest")
     assert place.ids("stream") == names(0, 4)

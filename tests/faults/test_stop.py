@@ -21,6 +21,7 @@ SIGTERM_LIMIT_S = 30
 JOB = "per_minute"
 
 
+@pytest.mark.slow
 def test_of_two_starts_at_once_one_wins_and_sigterm_ends_it_in_order(make_site: Any) -> None:
     site = make_site()
     site.send(200)

@@ -14,6 +14,7 @@ from tests.integration.commands import Ran, on_session, run
 from tests.integration.conftest import T0_MS, World, click
 from twinrun.cli import repeat
 from twinrun.cli.repeat import standing
+from twinrun.config.load import load_config
 from twinrun.explain.verify import verify
 from twinrun.history.history import history, of_newest, with_history
 from twinrun.report.history import history_section
@@ -77,10 +78,11 @@ def test_where_nothing_has_moved_the_verdict_is_said_again(make_world: Any) -> N
     assert again[1][1:] == notes
     assert again[2] <= 5 < jobs <= 110, (again[2], jobs)
     report = next((world.root / "reports").rglob("report.json"))
+    cfg = load_config(world.root / "conf" / "test.yaml", env={})  # as the command has it: settings count, too
 
     def known(*, strict: bool = False) -> bool:
         """Whether the next verify would say the verdict again."""
-        return repeat.said_again(standing(world.spark, world.cfg(), world.job(), strict), report) is not None
+        return repeat.said_again(standing(world.spark, cfg, world.job(), strict), report) is not None
 
     assert known()
     assert not known(strict=True)
@@ -90,7 +92,7 @@ def test_where_nothing_has_moved_the_verdict_is_said_again(make_world: Any) -> N
     report.write_text(text, encoding="utf-8")
     assert known()
 
-    table = DeltaTable.forPath(world.spark, world.cfg().table("stream_results", job="per_minute", version=1))
+    table = DeltaTable.forPath(world.spark, cfg.table("stream_results", job="per_minute", version=1))
     table.update("page = 'b'", {"clicks": F.col("clicks") + 1})
     assert not known()
     changed = verify_again(world)

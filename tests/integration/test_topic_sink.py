@@ -170,6 +170,7 @@ def test_a_row_that_is_gone_is_a_tombstone_in_both_modes(world: SinkWorld, monke
     assert set(plain(newest(streamed))) == set(held(world, "stream", "few_only")) == {'{"page": "b"}'}
 
 
+@pytest.mark.slow
 def test_the_topic_is_verified_like_the_result_of_another_engine(world: SinkWorld) -> None:
     verdict = world.as_verified("page_totals")
     assert (verdict.outcome, verdict.exit_code) == ("agree", 0), verdict.notes
