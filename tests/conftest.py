@@ -5,9 +5,11 @@ pytest-spark starts the session; its settings come from here, since the jars' pa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,9 +63,28 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerInfo]:
-    """A development broker on free ports, one for all tests of a worker: idle brokers take CPU too."""
+    """A development broker on free ports, one for all workers: idle brokers take CPU too. The last user stops it."""
     from twinrun.broker.process import start_broker, stop_broker
 
-    data_dir = tmp_path_factory.mktemp("broker")
-    yield start_broker(data_dir)
-    stop_broker(data_dir)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, users = shared / "broker", shared / "broker-users"
+    with _one_at_a_time(shared):
+        users.write_text(str(_number_in(users) + 1), encoding="utf-8")
+        info = start_broker(folder)
+    yield info
+    with _one_at_a_time(shared):
+        users.write_text(str(_number_in(users) - 1), encoding="utf-8")
+        if _number_in(users) == 0:
+            stop_broker(folder)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    with (folder / "broker-lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _number_in(file: Path) -> int:
+    return int(file.read_text(encoding="utf-8")) if file.exists() else 0

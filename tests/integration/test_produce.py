@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, Message, TopicPartition
 
-from twinrun.broker.process import start_broker, stop_broker
+from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.errors import BrokerError
 from twinrun.produce.flights import FIRST_DAY, flight_events, flight_records
@@ -21,10 +20,8 @@ LEAST_PER_SECOND = 5_000
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("broker")
-    yield start_broker(folder).bootstrap_servers
-    stop_broker(folder)
+def address(broker: BrokerInfo) -> str:
+    return broker.bootstrap_servers
 
 
 @pytest.fixture
