@@ -1,136 +1,195 @@
-"""Run one job by a cron expression, one run at a time; a cluster's own scheduler calls ``twinrun batch`` instead."""
+"""Run jobs by cron expressions, one run at a time; a cluster's own scheduler calls ``twinrun batch`` instead.
+
+What happens where runs and clock do not agree:
+
+* **Overlap**: one run at a time, of whatever job. One that comes due meanwhile waits for its turn. What a job's own run
+  outlasts is left out, not queued.
+* **Misfire**: for firings that were missed (the machine slept, another job ran for long), one run is made. Those from
+  before the schedule was started are not made up for.
+* **Retry**: a run that fails is tried again after a pause, some times at most, and not beyond the job's next firing,
+  which is the next attempt by itself.
+
+None of them loses anything: a batch takes all that has been landed since the batch before.
+"""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
-from croniter import CroniterError, croniter
+from twinrun.config.cron import Cron
 
-from twinrun.errors import InputError
+_LOOK_S = 1.0
+"""A machine that slept is noticed so soon: a clock that waits for an interval stands still meanwhile."""
 
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS = ("second", "minute", "hour", "day", "month", "day_of_week")
-_LOOK_S = 0.1
-_log = logging.getLogger("apscheduler")
-# It writes a trace for a firing that fails and a warning for a refused one; the caller reports both in words.
-_log.addHandler(logging.NullHandler())
-_log.propagate = False
+
+class Clock:
+    """The time of this machine; tests have one of their own."""
+
+    def now(self) -> datetime:
+        """This instant, in UTC."""
+        return datetime.now(UTC)
+
+    def wait(self, until: datetime, stop: threading.Event) -> None:
+        """Return at an instant, or as soon as ``stop`` is set."""
+        while (left_s := (until - self.now()).total_seconds()) > 0 and not stop.wait(min(left_s, _LOOK_S)):
+            continue
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is run by which expression. A run that raises counts as failed."""
+
+    name: str
+    cron: Cron
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something that a schedule did not do as it was written down.
+
+    Attributes
+    ----------
+    kind : {"overlap", "missed", "failed"}
+        ``overlap``: firings that came due while the same job ran, left out. ``missed``: firings that had passed, run as
+        one. ``failed``: a run that raised ``error``.
+    name : str
+        The job.
+    at : datetime
+        When it was due, or of ``missed`` the first of them.
+    next_at : datetime
+        When the job is run next; of a retry its time. Of ``missed`` that is now.
+    count : int
+        How many firings.
+    attempt : int
+        Of ``failed``: which of its attempts, from 1.
+    retried : bool
+        Of ``failed``: whether ``next_at`` is another attempt at the same.
+    error : Exception or None
+        Of ``failed``.
+    """
+
+    kind: Literal["overlap", "missed", "failed"]
+    name: str
+    at: datetime
+    next_at: datetime
+    count: int = 1
+    attempt: int = 1
+    retried: bool = False
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
 class ScheduleSummary:
-    """Firings of a schedule: those that ran, those of them that failed, and those refused as an overlap."""
+    """Runs of a schedule, those of them that failed, and firings: left out as an overlap, or run as one with others."""
 
     fired: int
     failed: int
     refused: int
+    missed: int
+
+
+@dataclass
+class _Turn:
+    """When a job is run next, which attempt that is, and for which firing."""
+
+    planned: Planned
+    at: datetime
+    due: datetime
+    attempt: int = 1
 
 
 def run_schedule(
-    cron: str,
-    firing: Callable[[], None],
+    planned: Sequence[Planned],
     *,
     stop: threading.Event,
-    max_firings: int | None = None,
-    on_refused: Callable[[], None] | None = None,
+    retries: int = 0,
+    retry_wait_s: float = 60.0,
+    tell: Callable[[Happening], None] = lambda _: None,
+    clock: Clock | None = None,
+    max_runs: int | None = None,
 ) -> ScheduleSummary:
-    """Call ``firing`` by a cron expression until ``stop`` is set; returns when the last call has ended.
+    """Run jobs by their expressions until ``stop`` is set; returns when the run of that moment has ended.
 
     Parameters
     ----------
-    cron : str
-        See `cron_trigger`.
-    firing : function
-        Called in another thread, never twice at once. One that raises counts as failed; the schedule goes on, so
-        it reports its own errors.
-    stop : Event
-        Set by somebody else to end the schedule.
-    max_firings : int, optional
-        End after so many calls.
-    on_refused : function, optional
-        Called each time a firing is due while the one before still runs; that firing is dropped, not queued.
-
-    Raises
-    ------
-    InputError
-        The expression cannot be used.
+    planned : sequence of Planned
+        At least one. Of two that are due at once the first is run first.
+    retries : int
+        How often a failed run is tried again.
+    retry_wait_s : float
+        Seconds from a failure to the next attempt.
+    tell : function of Happening, optional
+        Called, from this thread, for whatever does not go by the expressions.
+    max_runs : int, optional
+        End after so many runs.
     """
-    trigger = cron_trigger(cron)
-    outcomes: list[bool] = []
-    refused: list[object] = []
-    enough = threading.Event()
+    clock = clock or Clock()
+    started = clock.now()
+    firsts = [each.cron.next_after(started) for each in planned]
+    turns = [_Turn(each, at, at) for each, at in zip(planned, firsts, strict=True)]
+    fired = failed = refused = missed = 0
+    while not stop.is_set() and (max_runs is None or fired < max_runs):
+        turn = min(turns, key=lambda each: each.at)
+        clock.wait(turn.at, stop)
+        if stop.is_set():
+            break
+        began = clock.now()
+        missed += _gathered(turn, began, tell)
+        error = _outcome(turn.planned)
+        fired, failed = fired + 1, failed + (error is not None)
+        refused += _after(turn, began, clock.now(), error, retries, timedelta(seconds=retry_wait_s), tell)
+    return ScheduleSummary(fired, failed, refused, missed)
 
-    def fire() -> None:
-        # A firing may have been handed to its thread just before the end.
-        if enough.is_set() or stop.is_set():
-            return
-        worked = False
-        try:
-            firing()
-            worked = True
-        finally:
-            outcomes.append(worked)
-            if max_firings is not None and len(outcomes) >= max_firings:
-                enough.set()
 
-    def refuse(event: object) -> None:
-        refused.append(event)
-        if on_refused is not None:
-            on_refused()
+def _gathered(turn: _Turn, now: datetime, tell: Callable[[Happening], None]) -> int:
+    """Take the firings that have passed together with the one that is run now; how many there were besides it."""
+    cron = turn.planned.cron
+    others = cron.between(turn.at, now)
+    if not others:
+        return 0
+    first = turn.due if turn.attempt == 1 else cron.next_after(turn.at)
+    # An attempt that was slept over is that of the firing that has passed meanwhile.
+    count = others + 1 if turn.attempt == 1 else others
+    turn.due, turn.attempt = first, 1
+    if count > 1:
+        tell(Happening("missed", turn.planned.name, first, now, count))
+    return count - 1
 
-    scheduler = BackgroundScheduler(timezone=UTC)
-    # A busy machine wakes up late: such a firing is run once, not dropped.
-    scheduler.add_job(fire, trigger, max_instances=1, coalesce=True, misfire_grace_time=None)
-    scheduler.add_listener(refuse, EVENT_JOB_MAX_INSTANCES)
-    scheduler.start()
+
+def _outcome(planned: Planned) -> Exception | None:
     try:
-        while not stop.wait(_LOOK_S) and not enough.is_set():
-            continue
-    finally:
-        scheduler.shutdown(wait=True)
-    return ScheduleSummary(len(outcomes), outcomes.count(False), len(refused))
+        planned.run()
+    except Exception as error:
+        return error
+    return None
 
 
-def cron_trigger(cron: str) -> CronTrigger:
-    """Read a cron expression, in UTC.
-
-    Five fields (minute, hour, day of month, month, day of week), or six with seconds first. Days of the week are
-    counted as in crontab: 0 and 7 are Sunday.
-
-    Raises
-    ------
-    InputError
-        It cannot be read, or gives both a day of month and a day of week, which crontab joins by "or".
-    """
-    fields = cron.split()
-    if len(fields) not in (5, 6):
-        raise _refused(cron, f"it has {len(fields)} fields")
-    values = dict(zip(_FIELDS, fields if len(fields) == 6 else ["0", *fields], strict=True))
-    if values["day"] not in ("*", "?") and values["day_of_week"] not in ("*", "?"):
-        raise _refused(cron, "it gives a day of month and a day of week, which cron joins by 'or'")
-    try:
-        values["day_of_week"] = _weekdays(values["day_of_week"])
-        return CronTrigger(timezone=UTC, **values)
-    except (CroniterError, ValueError, KeyError) as error:
-        raise _refused(cron, str(error)) from None
-
-
-def _weekdays(field: str) -> str:
-    """Names in place of numbers: APScheduler counts from Monday, crontab from Sunday."""
-    days = croniter.expand(f"0 0 * * {field}")[0][4]
-    return "*" if days == ["*"] else ",".join(_WEEKDAYS[day] for day in days)
-
-
-def _refused(cron: str, reason: str) -> InputError:
-    return InputError(
-        f"the schedule {cron!r} cannot be used: {reason}.",
-        expected="minute, hour, day of month, month, day of week, such as '5 * * * *' (UTC)",
-        fix="correct the expression",
-    )
+def _after(
+    turn: _Turn,
+    began: datetime,
+    ended: datetime,
+    error: Exception | None,
+    retries: int,
+    pause: timedelta,
+    tell: Callable[[Happening], None],
+) -> int:
+    """Say what happened and when the job is run next; how many firings were left out."""
+    planned = turn.planned
+    following = planned.cron.next_after(ended)
+    left_out = planned.cron.between(began, ended)
+    again = error is not None and turn.attempt <= retries and ended + pause < following
+    next_at = ended + pause if again else following
+    if left_out:
+        tell(Happening("overlap", planned.name, planned.cron.next_after(began), next_at, left_out))
+    if error is not None:
+        tell(Happening("failed", planned.name, turn.due, next_at, 1, turn.attempt, again, error))
+    turn.attempt = turn.attempt + 1 if again else 1
+    turn.at = next_at
+    if not again:
+        turn.due = following
+    return left_out

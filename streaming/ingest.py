@@ -221,21 +221,21 @@ def write_bronze(records: DataFrame, cfg: Config, bronze: str, checkpoint: str, 
 
 def run_job(
     spark: SparkSession, cfg: Config, job: Job, fresh: str | None = None, stop: threading.Event | None = None
-) -> RunSummary:
-    """Land the topic of a job's source; as `run`, with the parameters of the runners. ``fresh`` is not used.
+) -> list[RunSummary]:
+    """Land the topics of a job's sources; as `run`, with the parameters of the runners. ``fresh`` is not used.
 
     Raises
     ------
     InputError
-        The job has several sources, each of which is a run of its own.
+        The job has several sources, and ``stream.trigger`` makes of each a run that does not end.
     """
-    if len(job.sources) != 1:
+    if len(job.sources) != 1 and cfg.stream.trigger != "available-now":
         raise InputError(
             f"{job.job_name} has {len(job.sources)} sources, each a run of its own.",
-            expected="a job with one source",
+            expected="a job with one source, or the trigger available-now",
             fix="submit a job that reads only one of them, or use twinrun ingest",
         )
-    return run(spark, cfg, job.sources[0], stop)
+    return [run(spark, cfg, source, stop) for source in job.sources if stop is None or not stop.is_set()]
 
 
 def main(argv: list[str] | None = None) -> int:

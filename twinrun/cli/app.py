@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -32,18 +31,12 @@ from twinrun.cli import (
     quarantine,
     runs,
     scenario,
+    schedule,
     verify,
     whatif,
 )
-from twinrun.cli.output import Output, standard_output
-from twinrun.errors import (
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    InputError,
-    MachineError,
-    QueryError,
-    TwinrunError,
-)
+from twinrun.cli.output import Output, in_words, standard_output
+from twinrun.errors import EXIT_ERROR, EXIT_INTERRUPTED, InputError, TwinrunError
 
 app = typer.Typer(
     name="twinrun",
@@ -59,6 +52,7 @@ for each in (
     scenario,
     lint,
     runs,
+    schedule,
     quarantine,
     verify,
     history,
@@ -104,7 +98,7 @@ def guarded(out: Output, work: Callable[[Output], int]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except Exception as error:
-        out.unexpected(_foreseen(error) or _unforeseen(error), error)
+        out.unexpected(in_words(error), error)
         return EXIT_ERROR
     if code == EXIT_INTERRUPTED:
         out.interrupted()
@@ -121,29 +115,6 @@ def _usage_error(error: typer.TyperException) -> InputError:
     path = context.command_path if context is not None else "twinrun"
     said = error.format_message()
     return InputError(said if said.endswith(("?", ".")) else f"{said}.", fix=f"look at: {path} --help")
-
-
-def _foreseen(error: Exception) -> TwinrunError | None:
-    """Failures of the machine or of Spark that reach the boundary as they are."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return MachineError(
-            "The disk is full.", fix="free some space, then run the same command again: nothing is lost"
-        )
-    if isinstance(error, OSError) and error.filename:
-        return MachineError(f"{error.filename} cannot be used: {error.strerror}.")
-    if type(error).__module__.startswith(("pyspark", "py4j")):
-        # Known only where a session was: the import costs more than most commands take.
-        from twinrun.session.plain import plain_cause
-
-        return QueryError(f"Spark failed: {plain_cause(error)}")
-    return None
-
-
-def _unforeseen(error: Exception) -> TwinrunError:
-    return TwinrunError(
-        f"something unexpected happened ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else '-'}).",
-        fix="run the same command with --debug to see where, and report it",
-    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ visible escapes.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from twinrun.config.secrets import redact_text
-from twinrun.errors import EXIT_INTERRUPTED, TwinrunError
+from twinrun.errors import EXIT_INTERRUPTED, MachineError, QueryError, TwinrunError
 from twinrun.report.neutral import visible
 
 _STDOUT, _STDERR = 1, 2  # as child processes know them
@@ -132,6 +133,27 @@ class _Errors(Console):
     def on_broken_pipe(self) -> None:
         """Go on without a word: rich would end the process with exit code 1, which here means a difference."""
         self.quiet = True
+
+
+def in_words(error: Exception) -> TwinrunError:
+    """Any error as one that says what was found: of twinrun, the machine or Spark, or one that nobody foresaw."""
+    if isinstance(error, TwinrunError):
+        return error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return MachineError(
+            "The disk is full.", fix="free some space, then run the same command again: nothing is lost"
+        )
+    if isinstance(error, OSError) and error.filename:
+        return MachineError(f"{error.filename} cannot be used: {error.strerror}.")
+    if type(error).__module__.startswith(("pyspark", "py4j")):
+        # Known only where a session was: the import costs more than most commands take.
+        from twinrun.session.plain import plain_cause
+
+        return QueryError(f"Spark failed: {plain_cause(error)}")
+    return TwinrunError(
+        f"something unexpected happened ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else '-'}).",
+        fix="run the same command with --debug to see where, and report it",
+    )
 
 
 @contextmanager

@@ -29,6 +29,9 @@ ONE_NAME = {"sources": "SOURCE", "tables": "TABLE", "jobs": "JOB", "external": "
 FILLED = {"sources.SOURCE.topic": "the source's name"}
 """Keys that a configuration fills by itself before it looks whether they are there."""
 
+TOOLS = ("broker", "demo", "doctor", "gallery", "init", "maintain", "produce", "scenario", "schedule", "topic")
+"""First words of the commands around the runs of a job; they have a page of their own."""
+
 _BRACKETS = re.compile(r"\s*\[(?:default[^\]]*|[^\]]*required|[^\]]*x[<>]=?[^\]]*|env var: \w+)\]")
 
 
@@ -42,6 +45,7 @@ def pages(root: Path) -> dict[str, str]:
     """
     made = {
         "reference.md": commands_page(),
+        "reference_tools.md": tools_page(),
         "reference_json.md": json_page(),
         "reference_verdict.md": verdict_page(),
         "reference_verdict_parts.md": verdict_parts_page(),
@@ -66,7 +70,8 @@ def commands_page() -> list[str]:
     lines = [
         *head("commands"),
         *paragraph(
-            "The other pages: [what `--json` prints](reference_json.md), [a verdict as JSON](reference_verdict.md), "
+            "The other pages: [commands around a job's runs: Kafka, schedules, projects, upkeep](reference_tools.md), "
+            "[what `--json` prints](reference_json.md), [a verdict as JSON](reference_verdict.md), "
             "[keys of the configuration](reference_configuration.md), [the Python API](reference_api.md). What each "
             "command does with the data: [how_it_works.md](how_it_works.md) and [operations.md](operations.md). Every "
             "command has these options:"
@@ -81,9 +86,18 @@ def commands_page() -> list[str]:
         "",
         *table(("exit code", "meaning"), [(f"`{code}`", text) for code, text in codes]),
     ]
-    for name, command in _commands(program):
-        lines += ["", f"## twinrun {name}", "", *_command(name, command)]
-    return lines
+    return [*lines, *_told(program, tools=False)]
+
+
+def tools_page() -> list[str]:
+    """Every command of `TOOLS`, as `commands_page` tells the others."""
+    words = "Options that every command has, and exit codes: [reference.md](reference.md)."
+    return [*head("commands around a job's runs"), *paragraph(words), *_told(typer.main.get_command(app), tools=True)]
+
+
+def _told(program: Any, *, tools: bool) -> list[str]:
+    chosen = ((name, each) for name, each in _commands(program) if (name.split()[0] in TOOLS) == tools)
+    return [line for name, each in chosen for line in ("", f"## twinrun {name}", "", *_command(name, each))]
 
 
 def configuration_page(local: str) -> list[str]:

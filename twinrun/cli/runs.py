@@ -6,6 +6,7 @@ import importlib
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,10 +15,12 @@ from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import instant, job_named, need_landed, need_static, need_table, need_topics, sources_named
 from twinrun.cli.lint import warn_before_first_run
 from twinrun.cli.live import progress_text, step
+from twinrun.cli.output import in_words
 from twinrun.cli.session import job_size, topic_size, until_stopped, with_spark
+from twinrun.config.cron import Cron, read_cron
 from twinrun.config.model import Config
 from twinrun.config.problems import listed, nearest
-from twinrun.errors import EXIT_OK, InputError, TwinrunError
+from twinrun.errors import EXIT_OK, InputError
 from twinrun.events.rules import RULES
 from twinrun.events.source import Source
 from twinrun.job.job import Job
@@ -236,27 +239,78 @@ def run_lines(done: RunSummary) -> list[str]:
 
 def _scheduled(call: Call, cfg: Config, job: Job, cron: str, full: bool) -> int:
     """Run the batch by a cron expression until the process is stopped; a firing that fails does not end that."""
-    schedule = importlib.import_module("twinrun.batch.schedule")
-    schedule.cron_trigger(cron)
+    every = read_cron(cron, seconds=True)
 
     def work(spark: SparkSession, stop: threading.Event) -> None:
         warn_before_first_run(call, spark, cfg, job, "batch")
 
         def firing() -> None:
-            try:
-                need_landed(cfg, job)
-                done = batch_once(spark, cfg, job, full, stop)
-            except TwinrunError as error:
-                call.out.note(f"this firing failed: {error.sentence()}")
-                raise
+            need_landed(cfg, job)
+            done = batch_once(spark, cfg, job, full, stop)
             call.out.event(asdict(done), run_lines(done)[0])
 
-        done = schedule.run_schedule(cron, firing, stop=stop, on_refused=lambda: call.out.note(_OVERLAP))
-        call.out.note(f"schedule ended: {done.fired} run, {done.failed} failed, {done.refused} refused")
+        run_planned(call, [(job.job_name, every, firing)], stop)
 
     call.out.note(f"batch {job.job_name} by cron {cron!r} (UTC); end it with Ctrl-C")
     until_stopped(cfg, f"batch {job.job_name}", work)
     return EXIT_OK
 
 
-_OVERLAP = "a firing was refused: the run before it has not ended; make the interval longer"
+def run_planned(
+    call: Call,
+    planned: list[tuple[str, Cron, Callable[[], None]]],
+    stop: threading.Event,
+    *,
+    retries: int = 0,
+    wait_s: float = 60.0,
+) -> None:
+    """Run by the schedule until ``stop`` is set, tell what does not go by it, and count at the end."""
+    module = importlib.import_module("twinrun.batch.schedule")
+
+    def tell(found: Any) -> None:
+        line = happening_line(found, retries)
+        if call.out.as_json:
+            error = None if found.error is None else in_words(found.error)
+            words = {} if error is None else {"error": {"type": type(error).__name__, "found": error.found}}
+            about = {"event": found.kind, "job": found.name, "at": at_text(found.at), "firings": found.count, **words}
+            call.out.event(about, line)
+        call.out.note(line)
+
+    done = module.run_schedule(
+        [module.Planned(*each) for each in planned], stop=stop, retries=retries, retry_wait_s=wait_s, tell=tell
+    )
+    more = f", {done.missed} taken together with others" if done.missed else ""
+    call.out.note(f"schedule ended: {done.fired} run, {done.failed} failed, {done.refused} refused{more}")
+
+
+def happening_line(found: Any, retries: int) -> str:
+    """A `Happening` of the schedule in a sentence.
+
+    Parameters
+    ----------
+    retries : int
+        How often a failed run is tried again.
+    """
+    following = at_text(found.next_at)
+    if found.kind == "missed":
+        return (
+            f"{found.name}: {plural(found.count, 'firing')} since {at_text(found.at)} had passed, since this process "
+            f"slept or another job ran; one run is made for all of them"
+        )
+    if found.kind == "overlap":
+        return (
+            f"{found.name}: {plural(found.count, 'firing')} came due while it ran, and {_was(found.count)} left out; "
+            f"the next run is at {following}"
+        )
+    attempts = f" (attempt {found.attempt} of {retries + 1})" if retries else ""
+    then = f"tried again at {following}" if found.retried else f"the next firing is at {following}"
+    return f"{found.name} failed{attempts}: {in_words(found.error).sentence()}\n  {then}"
+
+
+def at_text(at: datetime) -> str:
+    """An instant in UTC, to the second."""
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"

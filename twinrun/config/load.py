@@ -59,7 +59,7 @@ def read_yaml(path: Path) -> Layer:
     try:
         text = path.read_text(encoding="utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _Reader)):
-            return Layer(name, problems=(Problem((), "aliases (*name) are not allowed", origin=name),))
+            return Layer(name, problems=(Problem((), "aliases (*name) are not allowed", fix=_QUOTES, origin=name),))
         node = yaml.compose(text, _Reader)
     except UnicodeDecodeError:
         return Layer(name, problems=(Problem((), "it is not UTF-8 text", origin=name),))
@@ -88,7 +88,11 @@ def _bad_yaml(error: Exception, name: str) -> Problem:
     origin = f"{name} line {mark.line + 1}" if mark else name
     # What stands in quotes is taken from the file: it could be a secret.
     what = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", getattr(error, "problem", None) or "it cannot be parsed")
-    return Problem((), f"it is not valid YAML: {what}", origin=origin)
+    return Problem((), f"it is not valid YAML: {what}", fix=_QUOTES if what.startswith(_STAR) else "", origin=origin)
+
+
+_STAR = "expected alphabetic or numeric character"
+_QUOTES = "put a value that begins with * or & in quotes"
 
 
 def _walk(node: yaml.MappingNode, loc: Loc, name: str, origins: dict[Loc, str], problems: list[Problem]) -> None:

@@ -29,7 +29,7 @@ from twinrun.config.problems import (
 )
 from twinrun.config.secrets import needs_reference, read_secret
 from twinrun.durations import parse_ms
-from twinrun.errors import ConfigError
+from twinrun.errors import ConfigError, InputError
 
 # How Kafka is reached: one set of options, read by two clients that spell security differently.
 
@@ -381,9 +381,24 @@ class SinkBinding(Section):
 
 
 class JobBinding(Section):
-    """A job's file, absolute."""
+    """A job's file, absolute; and when ``twinrun schedule`` runs its batch: a cron expression (UTC), null for never."""
 
     path: Path
+    schedule: str | None = None
+
+    @field_validator("schedule")
+    @classmethod
+    def _can_be_read(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        # Few configurations have one: the others need not load the library.
+        from twinrun.config.cron import read_cron
+
+        try:
+            read_cron(text)
+        except InputError as error:
+            raise several([Problem((), error.found.rstrip("."), error.expected, error.fix)]) from None
+        return text
 
 
 class Stream(Section):

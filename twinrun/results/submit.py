@@ -17,7 +17,7 @@ from twinrun.results.records import RunSummary, counts_of
 from twinrun.session.plain import plain_errors
 from twinrun.session.spark import build_session, stop_session, watch_jvm
 
-Run = Callable[..., RunSummary]
+Run = Callable[..., RunSummary | list[RunSummary]]
 _SCRIPTS = {"batch": "batch/runner.py", "stream": "streaming/runner.py", "ingest": "streaming/ingest.py"}
 
 
@@ -43,7 +43,8 @@ def submitted(mode: str, run: Run, argv: list[str]) -> int:
             spark = build_session(f"twinrun {mode} {job.job_name}", cfg.spark.session_conf(), master=cfg.spark.master)
             watch_jvm(spark)
             done = run(spark, cfg, job, getattr(arguments, "fresh", None), stop)
-        print(f"{mode} {done.name}: {', '.join(counts_of(done))}, table {done.table} version {done.version}")
+        for each in done if isinstance(done, list) else [done]:
+            print(f"{mode} {each.name}: {', '.join(counts_of(each))}, table {each.table} version {each.version}")
         return EXIT_OK
     except TwinrunError as error:
         print(f"error: {error.sentence()}", file=sys.stderr)

@@ -318,6 +318,11 @@ def jar_paths(set_name: str) -> list[Path]:
     return _paths(wanted)
 
 
+def jar_folder(set_name: str) -> Path:
+    """Where the jars of a set are, or will be once they are fetched."""
+    return _folder(locked_set(set_name))
+
+
 def verify_jars(set_name: str) -> list[Path]:
     """Read every cached jar of a set and compare its SHA-256 with the lock.
 

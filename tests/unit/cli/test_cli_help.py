@@ -37,6 +37,7 @@ ALL = [
     "report",
     "requeue",
     "scenario",
+    "schedule",
     "stream",
     "verify",
     "what-if",

@@ -278,7 +278,8 @@ def test_a_schedule_runs_until_it_is_ended_and_survives_a_failure(
     done = run("batch", "first_job", "--schedule", "* * * * * *", "--json")
 
     assert done.code == 0
-    assert [json.loads(line)["mode"] for line in done.out.splitlines()] == ["batch", "batch"]
-    assert "this firing failed: this one fails" in done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [line.get("mode") or line["event"] for line in lines] == ["batch", "failed", "batch"]
+    assert "first_job failed: this one fails" in done.err
     assert "schedule ended: 3 run, 1 failed, 0 refused" in done.err
     assert "Traceback" not in done.err
