@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 from delta.tables import DeltaTable
+from deltalake import DeltaTable as DeltaLake
 from pyspark.sql import functions as F
 
 from tests.integration.conftest import T0_MS, World, click
@@ -67,6 +69,40 @@ def test_a_new_checkpoint_is_proven_by_what_it_read_itself(make_world: Any) -> N
     assert found["before_start"] == (2, 8), "minutes 0 and 1, and the eight clicks that the first query read"
     # The new query's first two micro-batches drop nothing, so that the click that was late is in its minute.
     assert verdict.late_events == ()
+
+
+@pytest.mark.slow
+def test_a_stream_that_begins_anew_at_an_offset_gives_the_same_again_and_what_lies_before_is_proven(
+    make_world: Any,
+) -> None:
+    world: World = make_world()
+    world.produce(CHAIN)
+    world.ingest()
+    world.stream(JOB)
+    world.batch(JOB)
+    first = rows(world, 1)
+
+    world.stream(JOB, fresh=f"{world.topic}:0:0")
+    again = rows(world, 2)
+    assert again == first, "from its first offset: the same micro-batches, so the same result"
+    assert counts(world.verify(JOB)) == {"late_dropped": (1, 1)}
+
+    for version in (3, 4):
+        world.stream(JOB, fresh=f"{world.topic}:0:8")
+        verdict = world.verify(JOB)
+        assert verdict.rows_unexplained == 0, verdict.notes
+        assert counts(verdict)["before_start"] == (2, 8)
+        assert f"began at {world.topic}:0:8" in " ".join(verdict.notes)
+        assert rows(world, version) != first
+    assert rows(world, 3) == rows(world, 4)
+
+
+def rows(world: World, version: int) -> list[tuple[Any, ...]]:
+    """A version of the stream's result without its lineage, read by another engine."""
+    folder = world.root / "wh" / "results" / JOB / f"stream_v{version}"
+    found = pl.from_arrow(DeltaLake(folder).to_pyarrow_table())
+    assert isinstance(found, pl.DataFrame)
+    return sorted(found.select(name for name in found.columns if not name.startswith("_")).rows())
 
 
 @pytest.mark.slow

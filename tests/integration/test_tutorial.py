@@ -1,4 +1,4 @@
-"""docs/tutorial.md is true: its files are written and its commands run as they stand there, and print what it shows."""
+"""docs/tutorial.md and docs/kafka.md are true: their commands run as they stand there, and print what they show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import yaml
 
 from twinrun.broker.files import free_ports
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "tutorial.md").read_text(encoding="utf-8")
 BLOCK = re.compile(
     r"(?:<!-- (file|sections of|exit code): (\S+) -->\n+)?^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -27,6 +28,7 @@ MASKED = (
     (re.compile(r"process \d+"), "process NUMBER"),
     (re.compile(r"127\.0\.0\.1:\d+"), "HOST:PORT"),
     (re.compile(r"such as \d+"), "such as PORT"),
+    (re.compile(r"^( *id +)\S{22}$", re.MULTILINE), r"\1ID"),
     (re.compile(r"cluster [\w-]+"), "cluster ID"),
     (re.compile(r"\d+\.\d GB"), "SPACE"),
     (re.compile(r"(?<![\w.])/[\w./@+-]+"), "PATH"),
@@ -73,7 +75,9 @@ def test_the_page_has_files_sections_commands_and_what_they_print() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tutorial.md", "kafka.md"])
+def test_a_page_runs_and_prints_what_it_shows(name: str, tmp_path: Path) -> None:
+    page = (DOCS / name).read_text(encoding="utf-8")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -82,17 +86,17 @@ def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
     }
     at = [tmp_path]
     try:
-        for shown, printed in ran(at, environment):
+        for shown, printed in ran(page, at, environment):
             assert masked(printed) == masked(shown), printed
     finally:
         if at[0] != tmp_path:
             subprocess.run(["twinrun", "broker", "stop"], cwd=at[0], env=environment, check=False)
 
 
-def ran(at: list[Path], environment: dict[str, str]) -> Iterator[tuple[str, str]]:
+def ran(page: str, at: list[Path], environment: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Do what each block says; for each block of output what it shows and what its commands printed."""
     printed = ""
-    for step in steps(PAGE):
+    for step in steps(page):
         if step.role == "file":
             (at[0] / step.name).write_text(step.text, encoding="utf-8")
         elif step.role == "sections of":

@@ -125,6 +125,75 @@ def describe_topic(bootstrap: str, name: str, options: Mapping[str, str] | None 
     return TopicInfo(name, len(described.partitions), str(described.topic_id), config)
 
 
+def all_topics(bootstrap: str, options: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Every topic with its number of partitions, in alphabetical order; Kafka's own begin with ``__``. One request.
+
+    Raises
+    ------
+    BrokerError
+        No broker answers.
+    """
+    client = _client(bootstrap, options)
+    try:
+        # Asking for one by name would make it, on a broker that allows that.
+        found = client.list_topics(timeout=LIMIT_S).topics
+    except KafkaException as error:
+        failure = _sentence(bootstrap, "", error)
+        raise failure from None
+    return {name: len(found[name].partitions) for name in sorted(found)}
+
+
+def offset_counts(
+    bootstrap: str, topics: Mapping[str, int], options: Mapping[str, str] | None = None
+) -> dict[str, int]:
+    """How many offsets each of these topics holds now, all partitions together; two requests.
+
+    Markers of transactions and what compaction has removed take offsets too.
+
+    Parameters
+    ----------
+    topics : mapping of str to int
+        Topics with their numbers of partitions, as `all_topics` gives them.
+
+    Raises
+    ------
+    BrokerError
+        No broker answers, or one of the topics is gone.
+    """
+    places = [TopicPartition(name, number) for name, count in topics.items() for number in range(count)]
+    if not places:
+        return {}
+    client = _client(bootstrap, options)
+    counts = dict.fromkeys(topics, 0)
+    for sign, spec in ((1, OffsetSpec.latest()), (-1, OffsetSpec.earliest())):  # type: ignore[no-untyped-call]
+        asked = client.list_offsets(dict.fromkeys(places, spec), request_timeout=LIMIT_S)
+        for place, answer in asked.items():
+            counts[place.topic] += sign * int(_answer(bootstrap, answer, LIMIT_S, place.topic).offset)
+    return counts
+
+
+def offsets_at(
+    bootstrap: str, name: str, at_ms: int, options: Mapping[str, str] | None = None, *, committed: bool = False
+) -> dict[int, int]:
+    """The offset of the first record of each partition whose timestamp is not before an instant, else its end.
+
+    Parameters
+    ----------
+    at_ms : int
+        UTC epoch milliseconds.
+
+    Raises
+    ------
+    BrokerError
+        There is no such topic, or no broker answers.
+    """
+    ranges = offset_ranges(bootstrap, name, options, committed=committed)
+    client = _client(bootstrap, options)
+    spec = OffsetSpec.for_timestamp(at_ms)
+    found = _offsets(client, bootstrap, name, len(ranges), spec, committed)
+    return {partition: end if found[partition] < 0 else found[partition] for partition, (_, end) in ranges.items()}
+
+
 def offset_ranges(
     bootstrap: str, name: str, options: Mapping[str, str] | None = None, *, committed: bool = False
 ) -> dict[int, tuple[int, int]]:

@@ -32,6 +32,7 @@ from twinrun.cli import (
     runs,
     scenario,
     schedule,
+    topic,
     verify,
     whatif,
 )
@@ -67,6 +68,7 @@ for each in (
 ):
     app.add_typer(each.commands)
 app.add_typer(broker.commands, name="broker", help="The development broker: a real Kafka on this machine.")
+app.add_typer(topic.commands, name="topic", help="Kafka by hand: list, describe, read and write topics.")
 app.add_typer(maintain.commands, name="maintain", help="Compact tables, remove old files and rows, erase a key.")
 
 

@@ -41,6 +41,7 @@ def gallery(call: Call) -> int:
     if len(bound) < len(ENTRIES):
         lines.append("Those without a command are not in this configuration; the checkout of twinrun has them all.")
     call.out.result({"gallery": [_payload(entry, bound.get(entry.job)) for entry in ENTRIES]}, lines)
+    call.out.note("a project of your own begins with any of them: twinrun init FOLDER --from JOB")
     return EXIT_OK
 
 
@@ -69,6 +70,7 @@ def gallery_page(root: Path) -> str:
         "```bash",
         "twinrun gallery",
         f"twinrun demo {ENTRIES[1].job} --events 5000 --seed 2",
+        f"twinrun init my_project --from {ENTRIES[1].job}",
         "```",
     ]
     for entry in ENTRIES:

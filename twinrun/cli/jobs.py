@@ -53,7 +53,14 @@ def listed(call: Call) -> int:
     lines = columns(rows, indent="") if len(rows) > 1 else [none or f"{cfg.file} lists no job"]
     lines += [f"{name} cannot be used: {problem}" for name, problem in problems.items() if problem]
     payload = [
-        {"name": f.name, "file": f.path, "problem": problems[f.name], **_contract(cfg, f.job), **_last(cfg, f.job)}
+        {
+            "name": f.name,
+            "file": f.path,
+            "problem": problems[f.name],
+            "schedule": cfg.jobs[f.name].schedule,
+            **_contract(cfg, f.job),
+            **_last(cfg, f.job),
+        }
         for f in files
     ]
     call.out.result({"jobs": payload}, lines)

@@ -35,12 +35,15 @@ class Output:
         Whether machines read the result.
     secrets : tuple of str
         Values that are masked in everything printed; set as soon as the configuration is known.
+    reader_gone : bool
+        Whether a reader such as head has had enough: what would print on and on may end.
     """
 
     def __init__(self, stdout: TextIO, *, as_json: bool = False, debug: bool = False) -> None:
         self.as_json = as_json
         self.debug = debug
         self.secrets: tuple[str, ...] = ()
+        self.reader_gone = False
         self._has_result = False
         self._stdout = stdout
         self.errors: Console = _Errors(file=sys.stderr, highlight=False, markup=False, emoji=False)
@@ -101,6 +104,7 @@ class Output:
         except BrokenPipeError:
             # A reader such as head has enough: that must not change the exit code, nor may the flush at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
+            self.reader_gone = True
 
     def _strict(self, value: Any) -> Any:
         """The payload as strict JSON, with secrets masked in every text before it is quoted."""

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twinrun.broker.topics import offset_ranges
 from twinrun.cli.call import Call, command
-from twinrun.cli.inputs import instant, job_named, need_landed, need_static, need_table, need_topics, sources_named
+from twinrun.cli.inputs import (
+    instant,
+    job_named,
+    need_landed,
+    need_static,
+    need_table,
+    need_topics,
+    record_place,
+    sources_named,
+)
 from twinrun.cli.lint import warn_before_first_run
 from twinrun.cli.live import progress_text, step
 from twinrun.cli.output import in_words
@@ -125,8 +135,9 @@ def stream(
         str | None,
         typer.Option(
             "--from",
-            metavar="earliest|latest|TIME",
-            help="Where a new checkpoint begins. [default: starting_offsets of the source]",
+            metavar="earliest|latest|TIME|TOPIC:PARTITION:OFFSET,...",
+            help="Where a new checkpoint begins; partitions without an offset at their first. "
+            "[default: starting_offsets of the source]",
         ),
     ] = None,
 ) -> int:
@@ -135,12 +146,15 @@ def stream(
         raise InputError(
             "--from says where a new checkpoint begins.", fix="give --new-checkpoint too, or leave out --from"
         )
-    if start not in (None, "earliest", "latest"):
+    at_places = start is not None and _is_places(start)
+    if start not in (None, "earliest", "latest") and not at_places:
         start = instant(str(start), "--from").isoformat()
     cfg = call.config()
     job = job_named(cfg, name)
     need_static(cfg, job)
     need_topics(cfg, job.sources)
+    if at_places:
+        start = _from_places(cfg, job, str(start))
     fresh = (start or cfg.source(job.sources[0].name).starting_offsets) if new_checkpoint else None
     run = runner("streaming.runner")
 
@@ -153,6 +167,47 @@ def stream(
     size = topic_size(cfg, [source.name for source in job.sources], bounded=cfg.stream.trigger == "available-now")
     until_stopped(cfg, f"stream {job.job_name}", work, size=size)
     return EXIT_OK
+
+
+def _is_places(text: str) -> bool:
+    """Whether a start is given by offsets; a time is none, nor is one that lacks its zone."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return text.count(":") >= 2
+    return False
+
+
+def _from_places(cfg: Config, job: Job, text: str) -> str:
+    """Offsets as they are given, and the first offset of every partition of the job's topics that is not named.
+
+    Raises
+    ------
+    InputError
+        One is not of the form, of no topic or partition of the job, named twice, or not held by Kafka.
+    """
+    # Spark's Python classes come with it: only this start pays for them.
+    from twinrun.tables.kafka import places_text
+
+    topics = [cfg.source(source.name).topic for source in job.sources]
+    options = cfg.kafka.confluent_options()
+    ranges = {topic: offset_ranges(cfg.kafka.bootstrap_servers, topic, options) for topic in topics}
+    starts = {topic: {number: low for number, (low, _) in held.items()} for topic, held in ranges.items()}
+    named: set[tuple[str, int]] = set()
+    for place in text.split(","):
+        topic, number, offset = record_place(place, topics, job.job_name)
+        low, high = ranges[topic].get(number, (0, -1))
+        if high < 0:
+            raise InputError(f"the topic {topic} has no partition {number}.", expected=f"0 to {len(ranges[topic]) - 1}")
+        if (topic, number) in named:
+            raise InputError(f"--from names partition {number} of {topic} twice.", fix="leave one out")
+        if not low <= offset <= high:
+            raise InputError(
+                f"Kafka does not hold offset {offset} of partition {number} of {topic}.", expected=f"{low} to {high}"
+            )
+        named.add((topic, number))
+        starts[topic][number] = offset
+    return places_text(starts)
 
 
 @command(commands, "requeue", "twinrun requeue flights --rule event_time_ahead")

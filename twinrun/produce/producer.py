@@ -192,7 +192,7 @@ def _send(client: Producer, topic: str, record: Record, tally: Tally) -> None:
         except KafkaException as error:
             if error.args[0].fatal():
                 raise
-            tally.refused(error.args[0])
+            tally.refused(error.args[0], len(record.value or b"") + len(record.key or b""))
             return
 
 
@@ -209,6 +209,8 @@ def _finish(tally: Tally, topic: str, where: str) -> ProduceSummary:
     if summary.failed == 0:
         return summary
     fix = "start the broker again" if tally.broker_lost else "correct or leave out the records, then send them"
+    if tally.too_large:
+        fix = "make the record smaller, or raise kafka.options.message.max.bytes and max.message.bytes of the topic"
     raise BrokerError(
         f"{summary.failed} of {plural(summary.sent, 'record')} were not delivered to topic {topic!r} at {where}, "
         f"{summary.acked} were; the first failed with: {summary.first_error}.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +68,39 @@ def jsonl_records(path: Path, *, key_field: str, time_field: str | None = None) 
     return _read_lines(path, key_field, time_field)
 
 
+def line_records(
+    lines: Iterable[bytes], *, key: str | None = None, key_field: str | None = None, timestamp_ms: int | None = None
+) -> Iterator[Record]:
+    """A record for each line as it is, also where it is no JSON.
+
+    Parameters
+    ----------
+    lines : iterable of bytes
+        Without their line feeds. An empty one is a record with an empty value.
+    key : str, optional
+        The key of all of them.
+    key_field : str, optional
+        Field of the JSON object whose value becomes the key, as in `jsonl_records`.
+    timestamp_ms : int, optional
+        The Kafka timestamp of all of them, UTC epoch milliseconds; None: the time of sending.
+
+    Raises
+    ------
+    InputError
+        With the number of the line: the first JSON object lacks the field.
+    """
+    fields_known = False
+    for number, value in enumerate(lines, 1):
+        if key_field is None:
+            yield Record(None if key is None else key.encode(), value, timestamp_ms)
+            continue
+        fields = _object(value)
+        if not fields_known and fields is not None:
+            _need_fields(fields, [key_field], "the input", number)
+            fields_known = True
+        yield Record(_key((fields or {}).get(key_field)), value, timestamp_ms)
+
+
 def _read_lines(path: Path, key_field: str, time_field: str | None) -> Iterator[Record]:
     named = [key_field] if time_field is None else [key_field, time_field]
     fields_known = False
@@ -99,7 +132,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _need_fields(fields: dict[str, Any], named: list[str], path: Path, number: int) -> None:
+def _need_fields(fields: dict[str, Any], named: list[str], path: Path | str, number: int) -> None:
     """A mistyped field name would silently send records without keys; the first object shows it."""
     missing = [name for name in named if name not in fields]
     if missing:

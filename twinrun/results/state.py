@@ -234,7 +234,7 @@ class StreamState:
     version : int
         Counts from 1; each ``--new-checkpoint`` adds one.
     starting : str
-        Where its first micro-batch began to read: ``earliest``, ``latest`` or an ISO time.
+        Where its first micro-batch began: ``earliest``, ``latest``, an ISO time or ``TOPIC:PARTITION:OFFSET,...``.
     fingerprint : dict
         See `twinrun.job.code.fingerprint`.
     query_id : str or None

@@ -32,7 +32,8 @@ def submitted(mode: str, run: Run, argv: list[str]) -> int:
     parser.add_argument("--conf", required=True, type=Path, help="the YAML configuration")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one setting")
     if mode != "ingest":
-        parser.add_argument("--fresh", default=None, help="start over: earliest, latest or an ISO time")
+        starts = "earliest, latest, an ISO time, or TOPIC:PARTITION:OFFSET,... for every partition"
+        parser.add_argument("--fresh", default=None, help=f"start over: {starts}")
     arguments = parser.parse_args(argv)
     stop = stop_on_signal()
     spark = None

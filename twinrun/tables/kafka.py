@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,8 @@ from twinrun.tables.delta import read_table, table_exists
 
 KIND = "topic"
 _EARLIEST = -2  # as Spark writes it
+# A time that is given for a start has a zone, and cannot be read so.
+_PLACE = re.compile(r"([A-Za-z0-9._\-]+):([0-9]+):([0-9]+)")
 
 
 def kafka_stream(
@@ -34,9 +37,11 @@ def kafka_stream(
 ) -> DataFrame:
     """A source's topic as a stream of raw records, by its isolation level; nothing is read yet.
 
-    ``starting`` is ``earliest``, ``latest``, an ISO time or an offset for each partition, and counts only for a new
-    checkpoint. Lost offsets always fail the query (failOnDataLoss).
+    ``starting`` is ``earliest``, ``latest``, an ISO time, places as `places_of` reads them or an offset for each
+    partition, and counts only for a new checkpoint. Lost offsets always fail the query (failOnDataLoss).
     """
+    if isinstance(starting, str):
+        starting = places_of(starting).get(binding.topic, starting)
     reader = spark.readStream.format("kafka").option("subscribe", binding.topic).option("includeHeaders", "true")
     reader = reader.options(**cfg.kafka.spark_options()).option("failOnDataLoss", "true")
     reader = reader.option("kafka.isolation.level", binding.isolation)
@@ -52,6 +57,22 @@ def kafka_stream(
     if max_offsets is not None:
         reader = reader.option("maxOffsetsPerTrigger", str(max_offsets))
     return reader.load()
+
+
+def places_of(text: str) -> dict[str, dict[int, int]]:
+    """Topics with offsets by partition, from ``TOPIC:PARTITION:OFFSET,...``; none where it says another start."""
+    found: dict[str, dict[int, int]] = {}
+    for place in text.split(","):
+        match = _PLACE.fullmatch(place)
+        if match is None:
+            return {}
+        found.setdefault(match[1], {})[int(match[2])] = int(match[3])
+    return found
+
+
+def places_text(places: Mapping[str, Mapping[int, int]]) -> str:
+    """The same as text."""
+    return ",".join(f"{topic}:{number}:{at}" for topic, offsets in places.items() for number, at in offsets.items())
 
 
 def kafka_range(spark: SparkSession, cfg: Config, binding: SourceBinding, starts: Offsets, ends: Offsets) -> DataFrame:

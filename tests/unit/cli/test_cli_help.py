@@ -39,6 +39,10 @@ ALL = [
     "scenario",
     "schedule",
     "stream",
+    "topic describe",
+    "topic list",
+    "topic produce",
+    "topic tail",
     "verify",
     "what-if",
 ]

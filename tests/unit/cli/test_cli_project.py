@@ -7,15 +7,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import typer
 import yaml
 
+import twinrun
 from twinrun.cli.app import app
-from twinrun.cli.project import FILES
+from twinrun.cli.project import EVENTS, FILES, SEED, _sendable
 from twinrun.config.load import load_config
+from twinrun.gallery.entries import ENTRIES, entry_of
 from twinrun.job.check import check_definition
 from twinrun.job.loader import list_jobs
+from twinrun.produce.records import Record, jsonl_records
 
 
 def test_the_files_are_all_there_and_the_job_is_sound(run: Any, tmp_path: Path) -> None:
@@ -121,3 +125,97 @@ def test_a_configuration_without_jobs_is_listed_as_such(run: Any, project: Path)
     (project / "conf/local.yaml").write_text(yaml.safe_dump({**conf, "jobs": {}}), encoding="utf-8")
 
     assert run("jobs").out == "conf/local.yaml lists no job\n"
+
+
+@pytest.mark.parametrize("name", [entry.job for entry in ENTRIES])
+def test_a_project_begins_with_any_job_of_the_gallery(
+    name: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    done = run("init", str(folder), "--from", name, "--json")
+    assert (done.code, done.err) == (0, "")
+    said = json.loads(done.out)
+    assert said["job"] == name
+    assert sorted(said["files"]) == sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    assert "jobs/first_job.py" not in said["files"]
+
+    # All that it needs came with it: nothing of the checkout is on the way any more.
+    monkeypatch.chdir(folder)
+    listed = run("jobs", "--json")
+    assert (listed.code, listed.err) == (0, "")
+    [job] = json.loads(listed.out)["jobs"]
+    assert (job["name"], job["job"], job["problem"]) == (name, name, "")
+    assert Path(job["file"]).parent == folder / "jobs"
+    conf = yaml.safe_load((folder / "conf/local.yaml").read_text(encoding="utf-8"))
+    assert sorted(conf["sources"]) == sorted(source["name"] for source in job["sources"])
+
+    makefile = (folder / "Makefile").read_text(encoding="utf-8")
+    entry = entry_of(name)
+    for source in job["sources"]:
+        [line] = [row for row in makefile.splitlines() if f"--topic {source['name']} " in row]
+        words = shlex.split(line.strip().rstrip("; \\"))
+        options = dict(zip(words[2:-1:2], words[3:-1:2], strict=True))
+        sent = list(
+            jsonl_records(
+                folder / options["--file"], key_field=options["--key-field"], time_field=options["--time-field"]
+            )
+        )
+        same_as_the_log(sent, entry.logs[source["name"]](SEED, EVENTS))
+    assert entry.question in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def same_as_the_log(sent: list[Record], log: Any) -> None:
+    """The records that the file gives are those of the gallery's log, with a field more."""
+    assert len(sent) == len(log)
+    whole = (log["planted"] != "not_json").tolist()
+    assert 0 < whole.count(False) < len(whole) / 10
+    for record, is_whole, key, value, known_ms in zip(
+        sent, whole, log["key"], log["value"], log["known_ms"], strict=True
+    ):
+        if not is_whole:
+            assert record.value == value.encode()
+            continue
+        assert (record.key, record.timestamp_ms) == (key.encode(), known_ms)
+        made = json.loads(record.value or b"")
+        assert {name: made[name] for name in json.loads(value)} == json.loads(value)
+        assert len(made) - len(json.loads(value)) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("page_visit", "to fix: write page_visits"), ("zzz", "twinrun gallery lists them")]
+)
+def test_a_job_that_the_gallery_does_not_have_is_told_with_the_nearest(
+    name: str, says: str, run: Any, tmp_path: Path
+) -> None:
+    done = run("init", str(tmp_path / "mine"), "--from", name)
+
+    assert done.code == 2
+    assert f"the gallery has no job {name!r}" in done.err
+    assert says in done.err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_without_the_checkout_a_project_of_the_gallery_cannot_be_made(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twinrun, "__file__", str(tmp_path / "site-packages/twinrun/__init__.py"))
+
+    done = run("init", str(tmp_path / "mine"), "--from", "receipts")
+
+    assert done.code == 2
+    assert "the file of receipts is in the checkout of twinrun only" in done.err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_record_key_that_is_no_field_gets_a_field_of_its_own() -> None:
+    rows = [("k1", '{"a":1}', 5, "normal"), ("k2", '{"a":2}', 6, "normal"), ("k3", '{"a"', 7, "not_json")]
+    log = pd.DataFrame(rows, columns=["key", "value", "known_ms", "planted"])
+
+    sending, text = _sendable("things", log)
+
+    assert (sending.key_field, sending.time_field) == ("record_key", "known_at")
+    assert text.splitlines() == [
+        '{"a":1,"known_at":5,"record_key":"k1"}',
+        '{"a":2,"known_at":6,"record_key":"k2"}',
+        '{"a"',
+    ]

@@ -20,6 +20,7 @@ from twinrun.cli.output import Output
 from twinrun.cli.runs import run_lines, telling
 from twinrun.errors import BrokerError, QueryError
 from twinrun.results.records import Progress, RunSummary
+from twinrun.tables.kafka import places_of
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,45 @@ def test_requeue(run: Any, runners: Runners) -> None:
     assert done.code == 0
     assert done.out == "orders: 3 records of not_json decoded again, 2 accepted, 1 still refused\n"
     assert json.loads(run("requeue", "orders", "--rule", "not_json", "--json").out)["requeued"][0]["accepted"] == 2
+
+
+def test_a_stream_begins_at_offsets_and_where_none_is_given_at_the_first(
+    run: Any, runners: Runners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twinrun.cli.runs, "offset_ranges", lambda *_: {0: (5, 60), 1: (0, 40), 2: (0, 0)})
+
+    done = run("stream", "first_job", "--new-checkpoint", "--from", "orders:0:17,orders:1:40")
+
+    assert (done.code, done.err) == (0, "")
+    [(_, (_, fresh, *_))] = runners.calls
+    assert fresh == "orders:0:17,orders:1:40,orders:2:0"
+    assert places_of(fresh) == {"orders": {0: 17, 1: 40, 2: 0}}
+    assert places_of("2013-01-06T00:00:00+00:00") == places_of("earliest") == {}
+
+
+@pytest.mark.parametrize(
+    ("places", "says"),
+    [
+        ("orders:0:4", ("does not hold offset 4 of partition 0 of orders", "5 to 60")),
+        ("orders:0:61", ("does not hold offset 61", "5 to 60")),
+        ("orders:7:0", ("has no partition 7", "0 to 2")),
+        ("orders:0:17,orders:0:18", ("names partition 0 of orders twice",)),
+        ("ordres:0:17", ("does not read the topic 'ordres'", "write orders")),
+        ("orders:0:17,", ("'' names no record", "TOPIC:PARTITION:OFFSET")),
+        ("orders:0:x", ("'orders:0:x' names no record",)),
+        ("2024-01-01T10:00:00", ("is not a time with a zone",)),
+    ],
+)
+def test_offsets_that_cannot_be_begun_at_are_refused_before_spark_starts(
+    places: str, says: tuple[str, ...], run: Any, runners: Runners, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twinrun.cli.runs, "offset_ranges", lambda *_: {0: (5, 60), 1: (0, 40), 2: (0, 0)})
+
+    done = run("stream", "first_job", "--new-checkpoint", "--from", places)
+
+    assert done.code == 2
+    assert [text for text in says if text not in done.err] == []
+    assert (runners.calls, spark.started) == ([], [])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -322,6 +322,8 @@ def test_each_run_is_an_ingest_and_a_batch_in_one_session_and_sigterm_ends_it_in
     assert [each["mode"] for each in lines[0]["runs"]] == ["ingest", "batch"]
     assert "2 jobs by schedule (UTC)" in done.err
     assert "never" not in done.err
+    listed = {each["name"]: each["schedule"] for each in json.loads(run("jobs", "--json").out)["jobs"]}
+    assert listed == {"first_job": "* * * * *", "later": "0 0 1 1 *", "never": None}
     assert "schedule ended: 2 run, 0 failed, 0 refused" in done.err
 
 
