@@ -27,7 +27,8 @@ Direction = Literal["new", "gone", "rising", "falling", "steady", "unknown"]
 class Trend:
     """Mean rows per verify: in the last ``recent_verifies``, and in those before.
 
-    ``direction`` is ``unknown`` with fewer than two verifies, and ``steady`` within 10 % of the mean before.
+    ``direction`` is ``unknown`` with fewer than two verifies, ``gone`` where the newest has no row, and ``steady``
+    within 10 % of the mean before.
     """
 
     direction: Direction
@@ -50,14 +51,15 @@ def trend_of(rows: Sequence[int]) -> Trend:
     if not before:
         return Trend("unknown", len(last), recent_mean, None)
     before_mean = _mean(before)
-    return Trend(_direction(recent_mean, before_mean), recent, recent_mean, before_mean)
+    # What the newest verify has no row of is gone, whatever the ones just before it had.
+    gone = rows[-1] == 0 and any(rows)
+    direction: Direction = "gone" if gone else _direction(recent_mean, before_mean)
+    return Trend(direction, recent, recent_mean, before_mean)
 
 
 def _direction(recent: float, before: float) -> Direction:
     if before == 0:
         return "new" if recent else "steady"
-    if recent == 0:
-        return "gone"
     if abs(recent - before) * 100 <= before * _STEADY_PERCENT:
         return "steady"
     return "rising" if recent > before else "falling"

@@ -46,6 +46,8 @@ def made(*points: VerifyPoint) -> History:
         ([0, 0], Trend("steady", 1, 0.0, 0.0)),
         ([0, 4], Trend("new", 1, 4.0, 0.0)),
         ([4, 0], Trend("gone", 1, 0.0, 4.0)),
+        ([1, 1, 5, 0], Trend("gone", 2, 2.5, 1.0)),
+        ([0, 0, 5, 0], Trend("gone", 2, 2.5, 0.0)),
         ([100, 110], Trend("steady", 1, 110.0, 100.0)),
         ([100, 111], Trend("rising", 1, 111.0, 100.0)),
         ([100, 89], Trend("falling", 1, 89.0, 100.0)),
