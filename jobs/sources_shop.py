@@ -28,3 +28,21 @@ ORDERS_OF_ANY_AGE = replace(ORDERS, lateness=None)
 
 ORDERS_ONCE = replace(ORDERS, lateness="5 days", distinct=["order_id"])
 """Each order once: a copy that comes within five days is dropped, and an order more than five days late with it."""
+
+_STATE = """STRUCT<
+    customer_id: STRING, name: STRING, city: STRING, points: BIGINT>"""
+
+CUSTOMER_CHANGES = Source(
+    "customer_changes",
+    schema=f"""
+        op STRING NOT NULL COMMENT 'c: inserted, u: updated, d: deleted, r: read in a snapshot',
+        ts_ms BIGINT NOT NULL COMMENT 'when the row changed in the database, UTC epoch milliseconds',
+        lsn BIGINT NOT NULL COMMENT 'place in the log of the database: the order of all changes',
+        before {_STATE} COMMENT 'the row before; null where it was inserted',
+        after {_STATE} COMMENT 'the row after; null where it was deleted'""",
+    event_time="ts_ms",
+    id=["lsn"],
+    offsets="gaps",
+    ranges={"lsn": (0, None)},
+)
+"""Changes of the table of customers in the envelope of Debezium, keyed by customer; the topic may be compacted."""

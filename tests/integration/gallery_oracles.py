@@ -13,6 +13,7 @@ import polars as pl
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 TEXT, WHOLE = pl.String, pl.Int64
+_ROW = pl.Struct({"customer_id": TEXT, "name": TEXT, "city": TEXT, "points": WHOLE})
 FIELDS: dict[str, dict[str, pl.DataType]] = {
     "web_events": {
         **dict.fromkeys(("event_id", "user_id", "agent_class", "page", "kind", "button"), TEXT()),
@@ -23,6 +24,7 @@ FIELDS: dict[str, dict[str, pl.DataType]] = {
         **dict.fromkeys(("order_id", "customer_id", "market", "department"), TEXT()),
         **dict.fromkeys(("ordered_at", "pieces", "cents"), WHOLE()),
     },
+    "customer_changes": {"op": TEXT(), "ts_ms": WHOLE(), "lsn": WHOLE(), "before": _ROW, "after": _ROW},
     "service_logs": {**dict.fromkeys(("line_id", "application", "level", "message"), TEXT()), "logged_at": WHOLE()},
     "service_requests": {
         **dict.fromkeys(("request_id", "service", "instance"), TEXT()),
@@ -147,6 +149,15 @@ def _local_days(events: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def _latest_customers(events: pl.DataFrame) -> pl.DataFrame:
+    """The last change of each customer by the log of the database, where it is no deletion."""
+    whose = pl.coalesce(pl.col("after").struct["customer_id"], pl.col("before").struct["customer_id"])
+    last = events.with_columns(whose.alias("customer_id")).sort("lsn").unique("customer_id", keep="last")
+    fields = [pl.col("after").struct[name].alias(name) for name in ("name", "city", "points")]
+    kept = last.filter(pl.col("op") != "d")
+    return kept.select("customer_id", *fields, pl.col("ts_ms").alias("changed_at"), pl.lit(False).alias("deleted"))
+
+
 def _sessions(events: pl.DataFrame) -> pl.DataFrame:
     """A session begins where the event before is more than the gap away: those that touch are one."""
     gap_ms = 30 * MINUTE_MS
@@ -228,6 +239,7 @@ ORACLES = {
         "orders", ("department", "window_start"), in_windows(*_QUARTERS), _tally, HOUR_MS, final=False
     ),
     "market_orders_daily": Oracle("orders", ("market", "local_date"), _local_days, _daily),
+    "customers_latest": Oracle("customer_changes", ("customer_id",), lambda events: events, _latest_customers),
     "session_durations": Oracle(
         "web_events", ("user_id", "window_start"), lambda events: events, _sessions, 20 * MINUTE_MS
     ),

@@ -48,6 +48,12 @@ def _orders(seed: int, n: int) -> pd.DataFrame:
     return orders(seed, n)
 
 
+def _customers(seed: int, n: int) -> pd.DataFrame:
+    from twinrun.gallery.shop import customer_changes
+
+    return customer_changes(seed, n)
+
+
 def _lines(seed: int, n: int) -> pd.DataFrame:
     from twinrun.gallery.ops import service_logs
 
@@ -61,6 +67,7 @@ def _requests(seed: int, n: int) -> pd.DataFrame:
 
 
 _WEB, _ORDERS = {"web_events": _web}, {"orders": _orders}
+_CUSTOMERS = {"customer_changes": _customers}
 _LINES, _REQUESTS = {"service_logs": _lines}, {"service_requests": _requests}
 
 ENTRIES = (
@@ -75,6 +82,7 @@ ENTRIES = (
     Entry("error_alerts_audit", "Which alerts should there have been, once that is certain?", _LINES),
     Entry("department_tally", "How many orders has each department had in the past 15 minutes, right now?", _ORDERS),
     Entry("market_orders_daily", "What did each market sell on each of its own days, whatever its time zone?", _ORDERS),
+    Entry("customers_latest", "What does each customer's row look like now, from the changes of a table?", _CUSTOMERS),
     Entry("session_durations", "How long are visits, where do they begin and end, and which of them buy?", _WEB),
 )
 """In the order in which the shapes build on one another."""

@@ -1,10 +1,12 @@
-"""Orders of a shop.
+"""A shop: its orders, and the changes of its customers.
 
-They are of five markets over ten days that hold one day of 23 and one of 25 hours; times of day are each market's. A
+Orders are of five markets over ten days that hold one day of 23 and one of 25 hours; times of day are each market's. A
 market without network sends its orders when it is back, two and a half to three days later.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,5 +52,44 @@ def orders(seed: int, n: int) -> pd.DataFrame:
         identity="order_id",
         time="ordered_at",
         delay_ms=draws.along("delay", (300, 900, 4_000, 600_000)),
+        late_ms=draws.whole("offline", 5 * _DAY_MS // 2, 3 * _DAY_MS),
+    )
+
+
+def customer_changes(seed: int, n: int) -> pd.DataFrame:
+    """A log of ``n`` changes of a table of customers, as Debezium tells them, in the same ten days."""
+    draws = Draws(seed, "customers", n)
+    ids = pd.Series(draws.hot("customer", max(5, n // 6))).map("c{:05d}".format)
+    place = ids.groupby(ids).cumcount()
+    # Only every other change can be a deletion, so that no row is deleted twice.
+    deleted = (place % 2 == 1) & (draws.unit("deleted") < 0.15)
+    again = (place == 0) | deleted.groupby(ids).shift(fill_value=False)
+    state = pd.DataFrame(
+        {
+            "customer_id": ids,
+            "name": "Customer " + ids.str[1:].str.lstrip("0").replace("", "0"),
+            "city": draws.chosen("city", ("Berlin", "Sydney", "Kathmandu", "Tarawa", "São Paulo", "Zürich")),
+            "points": place * 10 + draws.whole("points", 0, 9),
+        }
+    )
+    after = pd.Series(state.to_dict("records"), dtype=object)
+    before: pd.Series[Any] = after.groupby(ids).shift().where(~again, None)
+    events = pd.DataFrame(
+        {
+            "lsn": 1_000 + 8 * np.arange(n),
+            "op": np.where(deleted, "d", np.where(again, "c", "u")),
+            "ts_ms": draws.times("at", START_MS, _HOUR_MS, [_RUSH[(12 + hour) % 24] for hour in range(24 * DAYS)]),
+            "before": before,
+            "after": after.where(~deleted, None),
+            "_customer_id": ids,
+        }
+    )
+    return log_of(
+        events,
+        draws,
+        key="_customer_id",
+        identity="lsn",
+        time="ts_ms",
+        delay_ms=draws.along("delay", (20, 80, 400, 600_000)),
         late_ms=draws.whole("offline", 5 * _DAY_MS // 2, 3 * _DAY_MS),
     )

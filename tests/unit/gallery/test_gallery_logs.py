@@ -16,6 +16,7 @@ from twinrun.gallery.log import BROKEN, CHAPTERS, COPIES, LATE, NORMAL, RULES, l
 
 MAKERS = {source: make for entry in ENTRIES for source, make in entry.logs.items()}
 SHA = {
+    "customer_changes": "06d31c1a29424e94",
     "orders": "d45dc0514ae81be6",
     "web_events": "69b981931a91f679",
     "service_requests": "8273c787af7d2334",

@@ -37,6 +37,7 @@ WEATHER = "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, p
         ("error_alerts_audit", ["TR201", "TR202"]),
         ("department_tally", ["TR201"]),
         ("market_orders_daily", []),
+        ("customers_latest", []),
         ("session_durations", ["TR201", "TR202", "TR305"]),
     ],
 )
