@@ -46,3 +46,18 @@ CUSTOMER_CHANGES = Source(
     ranges={"lsn": (0, None)},
 )
 """Changes of the table of customers in the envelope of Debezium, keyed by customer; the topic may be compacted."""
+
+REVIEWS = Source(
+    "reviews",
+    schema="""
+        review_id STRING NOT NULL COMMENT 'names the review; an app that sends it again keeps it',
+        written_at BIGINT NOT NULL COMMENT 'when the customer wrote it, UTC epoch milliseconds',
+        product STRING NOT NULL,
+        stars INT NOT NULL COMMENT '1 to 5',
+        text STRING COMMENT 'null where there are stars alone'""",
+    event_time="written_at",
+    lateness="2 days",
+    id=["review_id"],
+    ranges={"stars": (1, 5)},
+)
+"""Reviews of products. They are looked through before they are published, which takes up to a day."""

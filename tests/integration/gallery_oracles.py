@@ -6,14 +6,18 @@ An oracle has two steps, so that late events can be left out in between: each ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+from polars.testing import assert_frame_equal
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 TEXT, WHOLE = pl.String, pl.Int64
 _ROW = pl.Struct({"customer_id": TEXT, "name": TEXT, "city": TEXT, "points": WHOLE})
+_TRADE: dict[str, pl.DataType] = {"symbol": TEXT(), "at": WHOLE()}
 FIELDS: dict[str, dict[str, pl.DataType]] = {
     "web_events": {
         **dict.fromkeys(("event_id", "user_id", "agent_class", "page", "kind", "button"), TEXT()),
@@ -26,11 +30,24 @@ FIELDS: dict[str, dict[str, pl.DataType]] = {
     },
     "customer_changes": {"op": TEXT(), "ts_ms": WHOLE(), "lsn": WHOLE(), "before": _ROW, "after": _ROW},
     "service_logs": {**dict.fromkeys(("line_id", "application", "level", "message"), TEXT()), "logged_at": WHOLE()},
+    "reviews": {**dict.fromkeys(("review_id", "product", "text"), TEXT()), "written_at": WHOLE(), "stars": WHOLE()},
+    "prices": {**_TRADE, "trade_id": TEXT(), "cents": WHOLE(), "shares": WHOLE()},
+    "news": {**_TRADE, "story_id": TEXT(), "headline": TEXT(), "mood": WHOLE()},
+    "social": {**_TRADE, "post_id": TEXT(), "mood": WHOLE()},
+    "ride_requests": {**dict.fromkeys(("request_id", "zone", "rider_id"), TEXT()), "at": WHOLE()},
+    "driver_pings": {**dict.fromkeys(("ping_id", "zone", "driver_id"), TEXT()), "at": WHOLE()},
     "service_requests": {
         **dict.fromkeys(("request_id", "service", "instance"), TEXT()),
         **dict.fromkeys(("served_at", "status", "latency_us"), WHOLE()),
     },
 }
+TEN_THOUSANDTHS, THOUSANDTHS, HUNDREDTHS = 10_000, 1_000, 100
+DECIMALS = {
+    **dict.fromkeys(("share_slow", "click_through", "sentiment"), TEN_THOUSANDTHS),
+    **dict.fromkeys(("mean_us",), THOUSANDTHS),
+    **dict.fromkeys(("total", "tax", "stars", "multiplier"), HUNDREDTHS),
+}
+"""Columns of results that are decimals, by the parts that make a whole."""
 Step = Callable[[pl.DataFrame], pl.DataFrame]
 
 
@@ -50,6 +67,26 @@ class Oracle:
     moves: pl.Expr | bool = True
 
 
+def typed(source: str, records: pl.DataFrame) -> pl.DataFrame:
+    """The fields of the records of a log, with their ``offset`` and ``event_ms``."""
+    fields = pl.read_ndjson(io.StringIO("\n".join(records["value"])), schema=FIELDS[source])
+    return fields.with_columns(records["offset"].cast(WHOLE), records["event_ms"])
+
+
+def in_whole_numbers(rows: pl.DataFrame) -> pl.DataFrame:
+    """A result in whole numbers: times in milliseconds, decimals in their last digit."""
+    times = [pl.col(name).dt.epoch("ms") for name, kind in rows.schema.items() if isinstance(kind, pl.Datetime)]
+    decimals = [(pl.col(name) * parts).cast(WHOLE) for name, parts in DECIMALS.items() if name in rows.columns]
+    return rows.with_columns(*times, *decimals)
+
+
+def assert_same(actual: pl.DataFrame, expected: pl.DataFrame, keys: Sequence[str]) -> None:
+    """Equal rows and columns; an interpolated percentile to the last digits of a double."""
+    assert_frame_equal(
+        actual.sort(keys), expected.sort(keys), check_column_order=False, check_dtypes=False, rel_tol=1e-12, abs_tol=0
+    )
+
+
 def in_windows(length_ms: int, slide_ms: int | None = None) -> Step:
     """Each event once for each window that holds it, by whole numbers alone."""
     step_ms = slide_ms or length_ms
@@ -66,6 +103,12 @@ def in_windows(length_ms: int, slide_ms: int | None = None) -> Step:
 def share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
     """Ten-thousandths, a half up, null of nothing."""
     return pl.when(whole > 0).then((2 * 10_000 * part.cast(WHOLE) + whole) // (2 * whole))
+
+
+def rounded(total: pl.Expr, parts: int, count: pl.Expr) -> pl.Expr:
+    """``total * parts / count`` as a whole number, a half away from 0; null of nothing."""
+    twice, of = 2 * parts * total.cast(WHOLE), count.cast(WHOLE)
+    return pl.when(of > 0).then(total.sign() * ((twice.abs() + of) // (2 * of)))
 
 
 def grouped(*keys: str, **columns: pl.Expr) -> Step:
@@ -105,6 +148,25 @@ def _service_metrics(placed: pl.DataFrame) -> pl.DataFrame:
         mean_us=(2 * 1_000 * took.sum() + pl.len()) // (2 * pl.len()),
         p99_us=took.quantile(0.99, "linear"),
         max_us=took.max(),
+    )
+    return rows(placed)
+
+
+def _sentiment(placed: pl.DataFrame) -> pl.DataFrame:
+    """The library once per text that there is; its score is what the job is about, and no code of the job."""
+    told = SentimentIntensityAnalyzer()
+    texts = placed["text"].drop_nulls().unique().to_list()
+    scores = [round(10_000 * told.polarity_scores(text)["compound"]) for text in texts]
+    assert min(scores) < -500 < 0 < 500 < max(scores)
+    score = pl.col("text").replace_strict(texts, scores, default=None, return_dtype=WHOLE)
+    rows = grouped(
+        *("product", "window_start", "window_end"),
+        reviews=pl.len(),
+        texts=score.count(),
+        positive=(score >= 500).sum(),
+        negative=(score <= -500).sum(),
+        sentiment=rounded(score.sum(), 1, score.count()),
+        stars=rounded(pl.col("stars").sum(), 100, pl.len()),
     )
     return rows(placed)
 
@@ -231,6 +293,7 @@ ORACLES = {
     "service_metrics": Oracle(
         "service_requests", ("service", "window_start"), in_windows(10_000), _service_metrics, 5_000
     ),
+    "review_sentiment": Oracle("reviews", ("product", "window_start"), in_windows(DAY_MS), _sentiment, 2 * DAY_MS),
     "page_visits": Oracle(*_web, final=False, moves=_VIEW),
     "page_visits_final": Oracle(*_web, moves=_VIEW),
     "error_alerts": Oracle(*_logs, final=False),

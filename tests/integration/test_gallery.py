@@ -7,17 +7,16 @@ from the log alone: it is worked out here with whole numbers, and so is what bat
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
 
 from tests.integration.conftest import World
-from tests.integration.gallery_oracles import FIELDS, ORACLES, Oracle
+from tests.integration.gallery_joined_oracles import JOINED
+from tests.integration.gallery_oracles import ORACLES, Oracle, assert_same, in_whole_numbers, typed
 from tests.integration.shapes import changed, result_of, verify_with
 from twinrun.gallery.entries import ENTRIES, entry_of
 from twinrun.gallery.log import COPIES, RULES, log_records
@@ -27,16 +26,11 @@ from twinrun.results.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "jobs"
 SEED, EVENTS, PER_MICRO_BATCH = 7, 700, 110
-TEN_THOUSANDTHS, THOUSANDTHS, HUNDREDTHS = 10_000, 1_000, 100
-DECIMALS = {
-    "share_slow": TEN_THOUSANDTHS,
-    "click_through": TEN_THOUSANDTHS,
-    "mean_us": THOUSANDTHS,
-    "total": HUNDREDTHS,
-    "tax": HUNDREDTHS,
-}
-SLOW = ("user_activity_hourly", "page_visits", "page_visits_final", "error_alerts_audit", "customers_latest")
-"""Jobs of the shape and source of another one, left to the slow lane: each job is half a minute of CPU."""
+SLOW = (
+    *("user_activity_hourly", "page_visits", "page_visits_final", "error_alerts_audit"),
+    *("customers_latest", "review_sentiment"),
+)
+"""Jobs of the shape of another one, left to the slow lane: each job is half a minute of CPU."""
 WITHOUT_LATE = ("receipts", "market_orders_daily", "customers_latest")
 JOBS = [pytest.param(job, marks=pytest.mark.slow if job in SLOW else ()) for job in ORACLES]
 TIMELESS = [each for each in JOBS if each.values[0] in WITHOUT_LATE]
@@ -87,8 +81,7 @@ def events_of(world: GalleryWorld, job: str) -> pl.DataFrame:
     """The valid events of a log in the order of Kafka, with offset, micro-batch and the watermark that judges them."""
     log, oracle = world.log(job), ORACLES[job]
     valid = log.filter(~pl.col("planted").is_in(RULES))
-    fields = pl.read_ndjson(io.StringIO("\n".join(valid["value"])), schema=FIELDS[oracle.source])
-    events = fields.with_columns(valid["offset"].cast(pl.Int64), valid["event_ms"])
+    events = typed(oracle.source, valid)
     events = events.with_columns((pl.col("offset") // PER_MICRO_BATCH).alias("micro_batch"))
     if oracle.lateness_ms is None:
         return events.with_columns(pl.lit(0).alias("dropped_by"))
@@ -106,20 +99,8 @@ def last_watermark(events: pl.DataFrame, oracle: Oracle) -> int:
     return newest - oracle.lateness_ms
 
 
-def held(world: GalleryWorld, kind: str, job: str) -> pl.DataFrame:
-    """A result table in whole numbers: times in milliseconds, decimals in their last digit."""
-    rows = result_of(world, kind, job)
-    times = [pl.col(name).dt.epoch("ms") for name, kind in rows.schema.items() if isinstance(kind, pl.Datetime)]
-    decimals = [(pl.col(name) * parts).cast(pl.Int64) for name, parts in DECIMALS.items() if name in rows.columns]
-    return rows.with_columns(*times, *decimals)
-
-
-def assert_same(actual: pl.DataFrame, expected: pl.DataFrame, oracle: Oracle) -> None:
-    """Equal rows and columns; an interpolated percentile to the last digits of a double."""
-    keys = list(oracle.keys)
-    assert_frame_equal(
-        actual.sort(keys), expected.sort(keys), check_column_order=False, check_dtypes=False, rel_tol=1e-12, abs_tol=0
-    )
+def held(world: World, kind: str, job: str) -> pl.DataFrame:
+    return in_whole_numbers(result_of(world, kind, job))
 
 
 def both(world: GalleryWorld, job: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -135,7 +116,7 @@ def both(world: GalleryWorld, job: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.
 
 
 def test_every_job_of_the_gallery_has_an_oracle_and_a_binding(world: GalleryWorld) -> None:
-    assert [entry.job for entry in ENTRIES] == list(ORACLES)
+    assert [entry.job for entry in ENTRIES] == [*ORACLES, *JOINED]
     for job, oracle in ORACLES.items():
         assert list(entry_of(job).logs) == [source.name for source in world.job(job).sources] == [oracle.source]
         assert world.job(job).job_name == job
@@ -146,19 +127,19 @@ def test_a_job_that_drops_nothing_agrees_with_the_oracle_in_both_modes(world: Ga
     verdict, oracle = world.judged(job), ORACLES[job]
     expected = oracle.tally(oracle.place(events_of(world, job)))
     for kind in ("batch", "stream"):
-        assert_same(held(world, kind, job), expected, oracle)
+        assert_same(held(world, kind, job), expected, oracle.keys)
     assert (verdict.outcome, verdict.exit_code, verdict.causes) == ("agree", 0, ())
     assert verdict.rows_compared == verdict.rows_equal == expected.height > 0
     with pytest.raises(AssertionError):
-        assert_same(held(world, "batch", job), expected[1:], oracle)
+        assert_same(held(world, "batch", job), expected[1:], oracle.keys)
 
 
 @pytest.mark.parametrize("job", WINDOWED)
 def test_a_windowed_job_differs_by_exactly_the_events_that_came_too_late(world: GalleryWorld, job: str) -> None:
     verdict, oracle = world.judged(job), ORACLES[job]
     batch, stream, late = both(world, job)
-    assert_same(held(world, "batch", job), batch, oracle)
-    assert_same(held(world, "stream", job), stream, oracle)
+    assert_same(held(world, "batch", job), batch, oracle.keys)
+    assert_same(held(world, "stream", job), stream, oracle.keys)
 
     keys = list(oracle.keys)
     compared = batch
@@ -175,7 +156,7 @@ def test_a_windowed_job_differs_by_exactly_the_events_that_came_too_late(world: 
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
     assert (verdict.rows_compared, verdict.rows_explained) == (compared.height, differing.height)
     with pytest.raises(AssertionError):
-        assert_same(held(world, "stream", job), compared, oracle)
+        assert_same(held(world, "stream", job), compared, oracle.keys)
 
 
 def test_sessions_differ_by_late_events_and_those_that_came_after_their_session(world: GalleryWorld) -> None:
@@ -183,14 +164,14 @@ def test_sessions_differ_by_late_events_and_those_that_came_after_their_session(
     verdict, oracle = world.judged(job), ORACLES[job]
     events = events_of(world, job)
     expected = oracle.tally(events)
-    assert_same(held(world, "batch", job), expected, oracle)
+    assert_same(held(world, "batch", job), expected, oracle.keys)
     late = events.filter(pl.col("event_ms") + 30 * 60_000 <= pl.col("dropped_by"))
     causes = {cause.cause: cause for cause in verdict.causes}
     assert set(causes) <= {"late_dropped", "late_split", "pending"}
     assert causes["late_dropped"].events == late.height > 0
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
     with pytest.raises(AssertionError):
-        assert_same(held(world, "batch", job), oracle.tally(events[1:]), oracle)
+        assert_same(held(world, "batch", job), oracle.tally(events[1:]), oracle.keys)
 
 
 @pytest.mark.parametrize("job", JOBS)

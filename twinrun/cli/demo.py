@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ from twinrun.cli.verify import report_folder, show_verdict
 from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
 from twinrun.config.model import Config
 from twinrun.errors import InputError
-from twinrun.gallery.entries import Entry, entry_of
+from twinrun.gallery.entries import Entry, entry_of, write_static
 from twinrun.job.job import Job
 from twinrun.produce.producer import produce
 from twinrun.results.records import RunSummary, Say
@@ -86,7 +87,7 @@ def demo(
     ] = None,
     events: Annotated[
         int | None,
-        typer.Option(min=100, max=MOST_EVENTS, help=f"Events of a job of the gallery. [default: {EVENTS}]"),
+        typer.Option(min=100, max=MOST_EVENTS, help=f"Events in each log of a gallery job. [default: {EVENTS}]"),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help=f"The same seed gives the same events. [default: {SEED}]")
@@ -131,12 +132,19 @@ def _flights(call: Call, days: int) -> int:
 def _gallery(call: Call, entry: Entry, events: int, seed: int) -> int:
     """A job of the gallery on its made-up log."""
     job = job_named(call.config(), entry.job)
-    lacking = [source.name for source in job.sources if source.name not in entry.logs]
+    inputs = {**entry.logs, **entry.tables}
+    read = [*(source.name for source in job.sources), *(table.name for table in job.tables)]
+    lacking = [name for name in read if name not in inputs]
     if lacking:
         raise InputError(
-            f"{entry.job} reads {', '.join(lacking)}, of which the gallery has no log.",
-            expected=f"a job over {', '.join(entry.logs)}",
+            f"{entry.job} reads {', '.join(lacking)}, of which the gallery has no log and no table.",
+            expected=f"a job over {', '.join(inputs)}",
             fix="take the job file back to what the checkout has, or run your own: twinrun ingest, stream, batch",
+        )
+    if entry.needs and find_spec(entry.needs) is None:
+        raise InputError(
+            f"{entry.job} needs the package {entry.needs}, and it is not installed.",
+            fix="install it: pip install 'twinrun[gallery]'; in the checkout make setup does",
         )
     return _in_folder(
         call,
@@ -241,7 +249,9 @@ def _run_entry(
         servers = start_broker(broker_folder(folder)).bootstrap_servers
         size = max(PER_MICRO_BATCH, -(-events // MOST_MICRO_BATCHES))
         free, fixed = _own_folder(folder, servers, size, little=events <= FEW_EVENTS)
-        places = tuple(f"sources.{source}.topic={topic}" for source, topic in topics.items())
+        places = [f"sources.{source}.topic={topic}" for source, topic in topics.items()]
+        for table in entry.tables:
+            places += [f"tables.{table}.path={folder}/static/{table}", f"tables.{table}.format=delta"]
         cfg = Call(call.out, call.conf_file, (*free, *call.overrides)).config((*fixed, *places))
         options = cfg.kafka.confluent_options()
         sinks = [sink.topic for name, sink in cfg.sinks.items() if name == job.job_name]
@@ -255,6 +265,11 @@ def _run_entry(
             steps.details.append(f"{sent.acked:,} records of {source}, made from seed {seed}, as they became known")
 
     def work(spark: SparkSession, stop: threading.Event) -> Verdict:
+        if entry.tables:
+            with steps.doing("tables"):
+                for name, table in entry.tables.items():
+                    write_static(spark, table, seed, events, cfg.tables[name].path)
+                steps.details.append(f"static: {', '.join(entry.tables)}")
         return _on_spark(spark, cfg, job, steps, stop)
 
     return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg

@@ -24,8 +24,9 @@ _INTRODUCTION = """
 Look for the question that is nearest to yours, run its job, and start from its file. Each job is one function
 that runs in both modes; what the stream loses against the batch is counted and proven. The logs are made from
 a seed and have four chapters, quarters of their time: events as they should be; some that come far too late;
-some that are sent twice; some that are broken. `tests/integration/test_gallery.py` runs each job on such a
-log and holds both results against oracles in polars.
+some that are sent twice; some that are broken. Each job has been run on such logs, and both results held
+against an oracle in polars: `tests/integration/test_gallery.py`, and `test_gallery_joined.py` for jobs of
+several logs or with a static table.
 """
 
 
@@ -53,8 +54,9 @@ def grain(job: Job) -> str:
 
 def _payload(entry: Entry, job: Job | None) -> dict[str, Any]:
     about = {} if job is None else {"shape": job.shape, "window": job.window, "slide": job.slide, "gap": job.gap}
+    tables = {"tables": list(entry.tables)}
     more = {} if job is None else {"emit": job.emit, "keys": job.keys}
-    return {"job": entry.job, "question": entry.question, "sources": list(entry.logs), **about, **more}
+    return {"job": entry.job, "question": entry.question, "sources": list(entry.logs), **tables, **about, **more}
 
 
 def gallery_page(root: Path) -> str:
@@ -82,12 +84,13 @@ def gallery_page(root: Path) -> str:
 def _told(root: Path, path: Path, job: Job) -> list[str]:
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     sources = "; ".join(f"`{source.name}`, by `{source.event_time}`, {_lateness(source)}" for source in job.sources)
+    tables = "".join(f"; static table `{table.name}`" for table in job.tables)
     keys = ", ".join(f"`{key}`" for key in job.keys)
     return [
         *said.strip().replace("``", "`").splitlines(),
         "",
         f"* {grain(job)}; a row per {keys}",
-        f"* reads {sources}",
+        f"* reads {sources}{tables}",
         f"* `{path.relative_to(root)}`; run it: `twinrun demo {job.job_name}`",
     ]
 

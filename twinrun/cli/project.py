@@ -19,7 +19,7 @@ from twinrun.cli.call import Call, command
 from twinrun.cli.live import step
 from twinrun.config.problems import listed
 from twinrun.errors import EXIT_OK, InputError, MachineError
-from twinrun.gallery.entries import Entry, entry_of
+from twinrun.gallery.entries import Entry, entry_of, static_file
 from twinrun.job.check import check_definition
 from twinrun.job.job import Job
 from twinrun.job.loader import load_job
@@ -71,15 +71,21 @@ class Start:
         Its name, which is that of its file.
     question : str
         What it answers; empty for the first job.
-    files : dict of str to str
+    files : dict of str to str or bytes
         Files besides `FILES`, by their paths below the project.
+    tables : tuple of str
+        Its static tables; each has its folder in ``data/static/``.
+    needs : str, optional
+        A package that the job needs besides twinrun.
     """
 
     job: str = "first_job"
     question: str = ""
     sendings: tuple[Sending, ...] = (Sending("orders", "order_id", "known_at"),)
     per_micro_batch: int = 10
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str | bytes] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()
+    needs: str | None = None
 
 
 @command(commands, "init", "twinrun init my_project")
@@ -131,7 +137,7 @@ def write_project(folder: Path, start: Start | None = None) -> list[str]:
         for path, text in made.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+            target.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     except OSError as error:
         raise MachineError(f"{folder} cannot be written ({error.strerror}).", fix="choose another folder") from None
     return list(made)
@@ -170,24 +176,29 @@ def start_from(file: Path, entry: Entry) -> Start:
     job = load_job(file)
     check_definition(job)
     lacking = [source.name for source in job.sources if source.name not in entry.logs]
-    lacking += [table.name for table in job.tables]
+    lacking += [table.name for table in job.tables if table.name not in entry.tables]
     if lacking:
         raise InputError(
-            f"{entry.job} reads {listed(lacking)}, of which the gallery has no log.",
-            expected=f"a job over {listed(entry.logs)}",
+            f"{entry.job} reads {listed(lacking)}, of which the gallery has no log and no table.",
+            expected=f"a job over {listed([*entry.logs, *entry.tables])}",
             fix="choose another job: twinrun gallery",
         )
-    files = {f"jobs/{each.name}": each.read_text(encoding="utf-8") for each in _with_neighbours(file)}
+    files: dict[str, str | bytes] = {
+        f"jobs/{each.name}": each.read_text(encoding="utf-8") for each in _with_neighbours(file)
+    }
     return _with_logs(job, entry, files)
 
 
-def _with_logs(job: Job, entry: Entry, files: dict[str, str]) -> Start:
+def _with_logs(job: Job, entry: Entry, files: dict[str, str | bytes]) -> Start:
     sendings = []
     for source in job.sources:
         sending, text = _sendable(source.name, entry.logs[source.name](SEED, EVENTS))
         sendings.append(sending)
         files[f"data/{source.name}.jsonl"] = text
-    return Start(entry.job, entry.question, tuple(sendings), _PER_MICRO_BATCH, files)
+    for name, table in entry.tables.items():
+        files[f"data/static/{name}/rows.parquet"] = static_file(table, SEED, EVENTS)
+    tables = tuple(entry.tables)
+    return Start(entry.job, entry.question, tuple(sendings), _PER_MICRO_BATCH, files, tables, entry.needs)
 
 
 def _with_neighbours(file: Path) -> Iterator[Path]:

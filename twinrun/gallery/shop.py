@@ -1,4 +1,4 @@
-"""A shop: its orders, and the changes of its customers.
+"""A shop: its orders, the changes of its customers, and reviews of what it sells.
 
 Orders are of five markets over ten days that hold one day of 23 and one of 25 hours; times of day are each market's. A
 market without network sends its orders when it is back, two and a half to three days later.
@@ -21,6 +21,23 @@ _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 _RUSH = (1, 1, 1, 1, 1, 2, 3, 5, 6, 6, 7, 9, 9, 7, 6, 7, 9, 12, 12, 9, 6, 4, 2, 1)
 _MARKETS = {"berlin": 1, "new_york": -4, "sydney": 11, "kathmandu": 5, "kiritimati": 14}
 """Markets with about how many hours they are ahead of UTC: only for when people buy."""
+_REVIEW_DAYS = 28
+_PRODUCTS = {"kettle": (8, 3, 1), "lamp": (5, 4, 3), "tent": (2, 2, 6), "radio": (4, 3, 3)}
+"""Products with how many reviews are good, so-so and bad."""
+_GOOD = (
+    "I love it!",
+    "VERY good, works like a charm.",
+    "Great value :)",
+    "Simply the best I ever had!!!",
+    "Not bad at all.",
+)
+_SO_SO = ("Arrived on Tuesday.", "Works as it should.", "It is a {product}.", "I hate the colour, but it is useful.")
+_BAD = (
+    "Broke after a week :(",
+    "Terrible, a waste of money!",
+    "The {product} is useless.",
+    "NOT good, I am disappointed.",
+)
 _DEPARTMENTS = ("grocery", "clothing", "garden", "toys", "books")
 
 
@@ -93,3 +110,41 @@ def customer_changes(seed: int, n: int) -> pd.DataFrame:
         delay_ms=draws.along("delay", (20, 80, 400, 600_000)),
         late_ms=draws.whole("offline", 5 * _DAY_MS // 2, 3 * _DAY_MS),
     )
+
+
+def reviews(seed: int, n: int) -> pd.DataFrame:
+    """A log of ``n`` reviews over four weeks; see `twinrun.gallery.log.log_of` for its columns."""
+    draws = Draws(seed, "reviews", n)
+    product = draws.chosen("product", tuple(_PRODUCTS), (6, 3, 2, 1))
+    mood = np.select([product == name for name in _PRODUCTS], [draws.chosen(*_mood(name)) for name in _PRODUCTS], 0)
+    said = [draws.chosen(f"said {number}", sentences) for number, sentences in enumerate((_GOOD, _SO_SO, _BAD))]
+    more = [draws.chosen(f"more {number}", ("", *sentences)) for number, sentences in enumerate((_GOOD, _SO_SO, _BAD))]
+    text = pd.Series(np.choose(mood.astype(int), said)) + " " + pd.Series(np.choose(mood.astype(int), more))
+    # A name in place of {product}, without a loop: each product's rows at once.
+    for name in _PRODUCTS:
+        text = text.where(product != name, text.str.replace("{product}", name, regex=False))
+    events = pd.DataFrame(
+        {
+            "review_id": [f"v{number}" for number in range(n)],
+            "written_at": draws.times(
+                "at", START_MS, _HOUR_MS, [_RUSH[hour % 24] for hour in range(24 * _REVIEW_DAYS)]
+            ),
+            "product": product,
+            "stars": np.clip(5 - 2 * mood.astype(int) + draws.whole("stars", -1, 1), 1, 5),
+            "text": text.str.strip().where(draws.unit("silent") >= 0.1, None),
+        }
+    )
+    return log_of(
+        events,
+        draws,
+        key="product",
+        identity="review_id",
+        time="written_at",
+        delay_ms=draws.along("delay", (60_000, 300_000, _HOUR_MS, _DAY_MS)),
+        late_ms=draws.whole("forgotten", 11 * _DAY_MS, 13 * _DAY_MS),
+    )
+
+
+def _mood(product: str) -> tuple[str, tuple[int, int, int], tuple[int, int, int]]:
+    """What `Draws.chosen` needs for the moods of a product: 0 good, 1 so-so, 2 bad."""
+    return f"mood {product}", (0, 1, 2), _PRODUCTS[product]

@@ -97,6 +97,22 @@ def test_a_demo_of_the_gallery_sends_its_log_and_takes_every_step(
     assert done.code == found["exit_code"]
 
 
+def test_a_demo_of_several_logs_and_a_static_table_makes_them_all_in_its_own_folder(
+    run: Any, steps: dict[str, Any], checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(demo, "write_static", lambda _, table, seed, events, path: written.update({path: table}))
+    done = run("demo", "surge_prices", "--events", "300", "--json")
+
+    folder = str(checkout / ".data/gallery/surge_prices")
+    assert json.loads(done.out)["job"] == "surge_prices"
+    assert list(written) == [f"{folder}/static/zone_weather"]
+    assert steps["cfg"].tables["zone_weather"].path == f"{folder}/static/zone_weather"
+    topics = ["gallery_ride_requests", "gallery_driver_pings"]
+    assert steps["done"][:4] == [*topics, "streaming.ingest", "streaming.ingest"]
+    assert {topic: len(records) >= 300 for topic, records in steps["records"].items()} == dict.fromkeys(topics, True)
+
+
 @pytest.mark.parametrize(
     ("words", "found", "fix"),
     [
@@ -121,7 +137,18 @@ def test_a_job_that_reads_a_source_without_a_log_is_refused(run: Any, steps: dic
     shutil.copy(checkout / "jobs/service_metrics.py", checkout / "jobs/receipts.py")
     done = run("demo", "receipts")
     assert done.code == 2
-    assert "receipts reads service_requests, of which the gallery has no log" in done.err
+    assert "receipts reads service_requests, of which the gallery has no log and no table" in done.err
+    assert steps["done"] == []
+
+
+def test_a_demo_whose_package_is_not_installed_says_so_before_anything_starts(
+    run: Any, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    done = run("demo", "review_sentiment")
+    assert done.code == 2
+    assert "review_sentiment needs the package vaderSentiment, and it is not installed" in done.err
+    assert "pip install 'twinrun[gallery]'" in done.err
     assert steps["done"] == []
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pytest
 import typer
 import yaml
+from polars.testing import assert_frame_equal
 
 import twinrun
 from twinrun.cli.app import app
@@ -161,7 +163,14 @@ def test_a_project_begins_with_any_job_of_the_gallery(
             )
         )
         same_as_the_log(sent, entry.logs[source["name"]](SEED, EVENTS))
-    assert entry.question in (folder / "README.md").read_text(encoding="utf-8")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert entry.question in readme
+    assert (f"pip install {entry.needs}" in readme) == (entry.needs is not None)
+    assert sorted(conf.get("tables", {})) == sorted(entry.tables)
+    for table, bound in conf.get("tables", {}).items():
+        rows = pl.read_parquet(folder / bound["path"] / "*.parquet")
+        made = pl.from_pandas(entry.tables[table].make(SEED, EVENTS))
+        assert_frame_equal(rows, made, check_dtypes=False)
 
 
 def same_as_the_log(sent: list[Record], log: Any) -> None:

@@ -21,7 +21,17 @@ SHA = {
     "web_events": "69b981931a91f679",
     "service_requests": "8273c787af7d2334",
     "service_logs": "747f9977785d3d52",
+    "reviews": "8209401efa270bf8",
+    "prices": "1f6f4782c77c2107",
+    "news": "acdbdb7665c99320",
+    "social": "2abf27205abaa92b",
+    "ride_requests": "e3f8f82119c43165",
+    "driver_pings": "53fd30c8f6793c8f",
 }
+TABLES_SHA = {
+    "zone_weather": "c3b4e1c1e7063bb6",
+}
+KEYS = ("zone", "hour")
 
 
 @pytest.fixture(params=MAKERS)
@@ -42,6 +52,17 @@ def test_a_seed_gives_the_same_bytes_on_any_machine_and_another_seed_gives_other
     make = MAKERS[source]
     assert digest(make, 7, 500) == SHA[source]
     assert digest(make, 8, 500) != SHA[source]
+
+
+def test_a_seed_gives_the_same_static_table_too() -> None:
+    tables = {name: table for entry in ENTRIES for name, table in entry.tables.items()}
+    found = {name: table.make(7, 500).to_json(orient="records", date_format="iso") for name, table in tables.items()}
+    assert {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in found.items()} == TABLES_SHA
+    for name, table in tables.items():
+        rows = table.make(7, 500)
+        assert [column.split()[0] for column in table.schema.split(", ")] == list(rows.columns)
+        assert not rows.duplicated([column for column in rows.columns if column in KEYS]).any()
+        assert table.make(8, 500).to_json(orient="records", date_format="iso") != found[name]
 
 
 def test_each_fault_keeps_to_its_chapter(source: str) -> None:

@@ -29,6 +29,7 @@ NAMES = ["carrier_delays", "carrier_sessions", "delayed_departures", "departures
 GALLERY = [entry.job for entry in ENTRIES]
 JOBS = Path(__file__).parents[3] / "jobs"
 WEATHER = "origin STRING, hour TIMESTAMP, temp DOUBLE, wind_speed DOUBLE, visib DOUBLE, precip DECIMAL(5,2)"
+TABLES = {"weather": WEATHER, **{name: table.schema for entry in ENTRIES for name, table in entry.tables.items()}}
 EARLIEST = date(2013, 12, 7)
 
 
@@ -85,7 +86,8 @@ def columns_of(expectations: list[Any]) -> set[str]:
 @pytest.mark.parametrize("name", [*NAMES, *GALLERY])
 def test_plan_and_expectations_fit_the_result(name: str, load, spark_session: SparkSession) -> None:
     job: Job = load(name)
-    result = check_job(spark_session, job, {"weather": StructType.fromDDL(WEATHER)})
+    tables = {name: StructType.fromDDL(ddl) for name, ddl in TABLES.items()}
+    result = check_job(spark_session, job, tables)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library imports deprecated modules
         expected = columns_of(declared_expectations(job))
@@ -94,7 +96,7 @@ def test_plan_and_expectations_fit_the_result(name: str, load, spark_session: Sp
     without = set(result.names) - {next(iter(expected))}
     assert not expected <= without
     with pytest.raises(JobError):
-        check_job(spark_session, replace(job, keys=["absent"]), {"weather": StructType.fromDDL(WEATHER)})
+        check_job(spark_session, replace(job, keys=["absent"]), tables)
 
 
 def test_every_flight_is_a_valid_event(load, spark_session: SparkSession, tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from twinrun.errors import JobError
+from twinrun.gallery.entries import ENTRIES
 from twinrun.job.loader import load_job
 from twinrun.lint.lint import lint_job
 from twinrun.lint.rules import RULES
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
-WEATHER = "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, precip DOUBLE"
+TABLES = {
+    "weather": "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, precip DOUBLE",
+    **{name: table.schema for entry in ENTRIES for name, table in entry.tables.items()},
+}
 
 
 @pytest.mark.parametrize(
@@ -39,11 +43,14 @@ WEATHER = "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, p
         ("market_orders_daily", []),
         ("customers_latest", []),
         ("session_durations", ["TR201", "TR202", "TR305"]),
+        ("review_sentiment", ["TR201", "TR202", "TR205"]),
+        ("trade_signals", ["TR201", "TR201", "TR201", "TR202"]),
+        ("surge_prices", ["TR201", "TR201", "TR250"]),
     ],
 )
 def test_the_shipped_jobs_have_notes_only(spark_session: SparkSession, name: str, expected: list[str]) -> None:
     file = JOBS / f"{name}.py"
-    result = lint_job(spark_session, load_job(file), {"weather": StructType.fromDDL(WEATHER)})
+    result = lint_job(spark_session, load_job(file), {name: StructType.fromDDL(ddl) for name, ddl in TABLES.items()})
 
     assert sorted(finding.rule.id for finding in result.findings) == expected
     assert result.count("note") == len(expected)

@@ -1,0 +1,81 @@
+"""What the jobs of several logs or with a static table must give, in polars, with nothing of the jobs.
+
+The events of all logs of a job are one frame with the column ``source``; a field that a log has not is null there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from tests.integration.gallery_oracles import MINUTE_MS, WHOLE, Step, in_windows, rounded
+
+Tables = Mapping[str, pl.DataFrame]
+Tally = Callable[[pl.DataFrame, Tables], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One job by the rules of its business: its logs with their lateness (ms), and as `gallery_oracles.Oracle`."""
+
+    lateness_ms: Mapping[str, int]
+    keys: tuple[str, ...]
+    place: Step
+    tally: Tally
+    final: bool = True
+
+
+def _signals(placed: pl.DataFrame, _tables: Tables) -> pl.DataFrame:
+    trade = pl.col("source") == "prices"
+    cents = pl.col("cents").filter(trade)
+    news, social = (pl.col("mood").filter(pl.col("source") == source) for source in ("news", "social"))
+    rows = (
+        placed.sort("event_ms", "offset")
+        .group_by("symbol", "window_start", "window_end")
+        .agg(
+            first_cents=cents.first(),
+            last_cents=cents.last(),
+            stories=news.count(),
+            news_mood=pl.when(news.count() > 0).then(news.sum()),
+            posts=social.count(),
+            social_mood=pl.when(social.count() > 0).then(social.sum()),
+        )
+    )
+    moved = pl.col("last_cents") - pl.col("first_cents")
+    rows = rows.with_columns(change_bp=rounded(moved, 10_000, pl.col("first_cents")))
+    score = pl.sum_horizontal("change_bp", "news_mood", 10 * pl.col("social_mood"))
+    called = pl.when(score >= 60).then(pl.lit("buy")).when(score <= -60).then(pl.lit("sell")).otherwise(pl.lit("hold"))
+    return rows.with_columns(signal=called)
+
+
+def _surge(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    hour = pl.col("hour").dt.epoch("ms").alias("hour_ms")
+    weather = tables["zone_weather"].select("zone", hour, "extra_percent")
+    rows = placed.group_by("zone", "window_start", "window_end").agg(
+        riders=pl.col("rider_id").drop_nulls().n_unique(), drivers=pl.col("driver_id").drop_nulls().n_unique()
+    )
+    # No five minutes lie in two hours.
+    rows = rows.with_columns(hour_ms=pl.col("window_start") // (60 * MINUTE_MS) * (60 * MINUTE_MS))
+    rows = rows.join(weather, ["zone", "hour_ms"], "left").with_columns(pl.col("extra_percent").fill_null(0))
+    asked = pl.col("riders").cast(WHOLE) * (100 + pl.col("extra_percent").cast(WHOLE))
+    hundredths = rounded(asked, 1, pl.col("drivers"))
+    return rows.with_columns(multiplier=hundredths.fill_null(300).clip(100, 300)).drop("hour_ms")
+
+
+JOINED = {
+    "trade_signals": Joined(
+        {"prices": 10_000, "news": MINUTE_MS, "social": 30_000},
+        ("symbol", "window_start"),
+        in_windows(MINUTE_MS),
+        _signals,
+    ),
+    "surge_prices": Joined(
+        {"ride_requests": 2 * MINUTE_MS, "driver_pings": MINUTE_MS},
+        ("zone", "window_start"),
+        in_windows(5 * MINUTE_MS),
+        _surge,
+        final=False,
+    ),
+}

@@ -1,0 +1,202 @@
+"""The gallery's jobs of several logs or with a static table, in both modes, on logs with all four chapters.
+
+What a micro-batch holds of which topic is read from the recorded micro-batches. Their watermarks are worked out here
+from the events and held against the recorded ones, and from both what batch and stream must hold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.integration.conftest import World
+from tests.integration.gallery_joined_oracles import JOINED, Joined, Tables
+from tests.integration.gallery_oracles import assert_same, typed
+from tests.integration.shapes import changed, verify_with
+from tests.integration.test_gallery import SEED, held
+from twinrun.gallery.entries import entry_of, write_static
+from twinrun.gallery.log import COPIES, RULES, log_records
+from twinrun.job.job import Job
+from twinrun.job.loader import load_job
+from twinrun.results.verdict import Verdict
+
+SHIPPED = Path(__file__).parents[2] / "jobs"
+EVENTS, PER_MICRO_BATCH = 600, 100
+QUICK = "surge_prices"
+"""The one job that runs in every test: two logs and a static table. The others are left to the slow lane."""
+JOBS = [pytest.param(job, marks=() if job == QUICK else pytest.mark.slow) for job in JOINED]
+
+
+class JoinedWorld(World):
+    """A world whose jobs are the shipped ones; each runs when it is asked for, and once."""
+
+    def job(self, name: str = QUICK) -> Job:
+        return load_job(SHIPPED / f"{name}.py")
+
+    @functools.cached_property
+    def logs(self) -> dict[str, pl.DataFrame]:
+        return {}
+
+    @functools.cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        return {}
+
+    def judged(self, job: str) -> Verdict:
+        if job not in self.verdicts:
+            entry = entry_of(job)
+            for source in [source for source in entry.logs if source not in self.logs]:
+                log = entry.logs[source](SEED, EVENTS)
+                self.add_topic(source)
+                self.produce(log_records(log), source)
+                self.logs[source] = pl.from_pandas(log).with_row_index("offset")
+            for name, table in entry.tables.items():
+                path = str(self.root / "static" / name)
+                write_static(self.spark, table, SEED, EVENTS, path)
+                self.overrides[f"tables.{name}.path"] = path
+            self.ingest(job)
+            self.stream(job)
+            self.batch(job)
+            self.verdicts[job] = self.verify(job)
+        return self.verdicts[job]
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Any) -> JoinedWorld:
+    settings = {"stream.max_offsets_per_trigger": PER_MICRO_BATCH, "verify.sample_rows": 5}
+    return JoinedWorld(**vars(make_world(**settings)))
+
+
+def tables_of(job: str) -> Tables:
+    return {name: pl.from_pandas(table.make(SEED, EVENTS)) for name, table in entry_of(job).tables.items()}
+
+
+def recorded(world: JoinedWorld, job: str) -> pl.DataFrame:
+    """Each micro-batch with its watermark, and the one that it drops by: that of the micro-batch before it."""
+    log = pl.read_delta(world.cfg().table("micro_batches")).filter(pl.col("job") == job).sort("micro_batch")
+    assert log["micro_batch"].to_list() == list(range(log.height))
+    log = log.with_columns(pl.col("watermark_ms").fill_null(0))
+    return log.with_columns(dropped_by=pl.col("watermark_ms").shift(fill_value=0))
+
+
+def events_of(world: JoinedWorld, job: str) -> pl.DataFrame:
+    """The valid events of all logs with offset, micro-batch and the watermark that judges them."""
+    world.judged(job)
+    log = recorded(world, job)
+    ends = (
+        log.select("micro_batch", "dropped_by", "end_offsets")
+        .explode("end_offsets", empty_as_null=True)
+        .unnest("end_offsets")
+    )
+    found = []
+    for source in JOINED[job].lateness_ms:
+        valid = world.logs[source].filter(~pl.col("planted").is_in(RULES))
+        events = typed(source, valid).with_columns(pl.lit(source).alias("source"), after=pl.col("offset") + 1)
+        # A micro-batch ends before the offset that it names: an event is of the first that ends behind it.
+        of = ends.filter(pl.col("topic") == world.more_topics[source]).sort("offset", "micro_batch")
+        of = of.unique("offset", keep="first").sort("offset").select("micro_batch", "dropped_by", end="offset")
+        found.append(events.sort("after").join_asof(of, left_on="after", right_on="end", strategy="forward"))
+    events = pl.concat(found, how="diagonal_relaxed")
+    assert events["micro_batch"].null_count() == 0
+    return events
+
+
+def worked_out(events: pl.DataFrame, oracle: Joined, micro_batches: int) -> list[int]:
+    """The watermark of each micro-batch: what the slowest log had reached in those before it, less its lateness."""
+    marks, reached = [0], dict.fromkeys(oracle.lateness_ms, 0)
+    newest = events.group_by("micro_batch", "source").agg(pl.col("event_ms").max())
+    by_batch: dict[int, dict[str, int]] = defaultdict(dict)
+    for number, source, event_ms in newest.iter_rows():
+        by_batch[number][source] = event_ms
+    for number in range(1, micro_batches):
+        reached |= {source: max(reached[source], at) for source, at in by_batch[number - 1].items()}
+        known = min(max(0, reached[source] - lateness) for source, lateness in oracle.lateness_ms.items())
+        marks.append(max(marks[-1], known))
+    return marks
+
+
+def test_every_job_has_the_logs_and_tables_that_its_entry_makes(world: JoinedWorld) -> None:
+    for job, oracle in JOINED.items():
+        entry, made = entry_of(job), world.job(job)
+        assert list(entry.logs) == [source.name for source in made.sources] == list(oracle.lateness_ms)
+        assert list(entry.tables) == [table.name for table in made.tables]
+        assert made.job_name == job
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_recorded_watermark_is_that_of_the_slowest_log(world: JoinedWorld, job: str) -> None:
+    events, log = events_of(world, job), recorded(world, job)
+    marks = log["watermark_ms"].to_list()
+    assert marks == worked_out(events, JOINED[job], log.height)
+    assert len(set(marks)) > 4
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_joined_job_differs_by_exactly_the_events_that_came_too_late(world: JoinedWorld, job: str) -> None:
+    verdict, oracle, tables = world.judged(job), JOINED[job], tables_of(job)
+    watermark = recorded(world, job)["watermark_ms"].max()
+    placed = oracle.place(events_of(world, job))
+    late = placed.filter(pl.col("window_end") <= pl.col("dropped_by"))
+    batch = oracle.tally(placed, tables)
+    stream = oracle.tally(placed.filter(pl.col("window_end") > pl.col("dropped_by")), tables)
+    compared = batch
+    if oracle.final:
+        stream = stream.filter(pl.col("window_end") <= watermark)
+        compared = batch.filter(pl.col("window_end") <= watermark)
+        assert verdict.windows_pending == batch.filter(pl.col("window_end") > watermark)["window_start"].n_unique()
+    assert_same(held(world, "batch", job), batch, oracle.keys)
+    assert_same(held(world, "stream", job), stream, oracle.keys)
+
+    keys = list(oracle.keys)
+    # A row that one of them lacks differs too.
+    rows = pl.concat([compared, stream], how="diagonal_relaxed")
+    once = rows.group_by(rows.columns).len().filter(pl.col("len") == 1)
+    differing = once.select(keys).unique()
+    blamed = late.join(differing, on=keys, how="semi")
+    assert [(c.cause, c.rows, c.windows, c.events) for c in verdict.causes] == [
+        ("late_dropped", differing.height, differing["window_start"].n_unique(), blamed.n_unique(["source", "offset"]))
+    ]
+    assert set(blamed["source"]) == set(oracle.lateness_ms)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    assert verdict.rows_explained == differing.height > 0
+    with pytest.raises(AssertionError):
+        assert_same(held(world, "stream", job), compared, oracle.keys)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_what_was_planted_in_each_log_is_counted(world: JoinedWorld, job: str) -> None:
+    verdict = world.judged(job)
+    planted = {source: dict(world.logs[source]["planted"].value_counts().iter_rows()) for source in entry_of(job).logs}
+    broken = {(source, rule): n for source, found in planted.items() for rule, n in found.items() if rule in RULES}
+    assert {(each.source, each.rule): each.events for each in verdict.quarantine} == broken != {}
+    assert {audit.source: audit.bronze_rows for audit in verdict.audits if audit.ok} == {
+        source: world.logs[source].height for source in planted
+    }
+    twice = pl.read_delta(world.cfg().table("duplicate_events"))["source"].value_counts()
+    assert {source: n for source, n in twice.iter_rows() if source in planted} == {
+        source: found[COPIES] for source, found in planted.items()
+    }
+    assert verdict.expectations
+    assert all(each.success for each in verdict.expectations)
+    assert verdict.stream_lag_events == 0
+
+
+CONTROLS: dict[str, Callable[[Any], Any]] = {
+    QUICK: changed("drivers", "zone = 'centre'"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("job", CONTROLS)
+def test_rows_that_were_changed_by_hand_are_found_and_not_called_late(world: JoinedWorld, job: str) -> None:
+    honest = world.judged(job)
+    verdict = verify_with(world, job, CONTROLS[job])
+    rows = {cause.cause: cause.rows for cause in verdict.causes}
+    assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
+    assert rows.get("sink_changed", 0) + verdict.rows_unexplained > 0
+    assert verdict.rows_equal < honest.rows_equal
