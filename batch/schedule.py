@@ -41,11 +41,14 @@ class Clock:
 
 @dataclass(frozen=True)
 class Planned:
-    """What is run by which expression. A run that raises counts as failed."""
+    """What is run by which expression.
+
+    ``run`` raises where it fails, and returns False where it was stopped before it had done anything.
+    """
 
     name: str
     cron: Cron
-    run: Callable[[], None]
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Happening:
         The job.
     at : datetime
         When it was due, or of ``missed`` the first of them.
-    next_at : datetime
-        When the job is run next; of a retry its time. Of ``missed`` that is now.
+    next_at : datetime or None
+        When the job is run next; of a retry its time. Of ``missed`` that is now. None: the schedule has ended.
     count : int
         How many firings.
     attempt : int
@@ -76,7 +79,7 @@ class Happening:
     kind: Literal["overlap", "missed", "failed"]
     name: str
     at: datetime
-    next_at: datetime
+    next_at: datetime | None
     count: int = 1
     attempt: int = 1
     retried: bool = False
@@ -140,8 +143,13 @@ def run_schedule(
             break
         began = clock.now()
         missed += _gathered(turn, began, tell)
-        error = _outcome(turn.planned)
-        fired, failed = fired + 1, failed + (error is not None)
+        begun, error = _outcome(turn.planned)
+        fired, failed = fired + begun, failed + (error is not None)
+        if stop.is_set():
+            # Nothing follows: of what was left out while the last run ended nobody need be told.
+            if error is not None:
+                tell(Happening("failed", turn.planned.name, turn.due, None, 1, turn.attempt, error=error))
+            break
         refused += _after(turn, began, clock.now(), error, retries, timedelta(seconds=retry_wait_s), tell)
     return ScheduleSummary(fired, failed, refused, missed)
 
@@ -161,12 +169,12 @@ def _gathered(turn: _Turn, now: datetime, tell: Callable[[Happening], None]) -> 
     return count - 1
 
 
-def _outcome(planned: Planned) -> Exception | None:
+def _outcome(planned: Planned) -> tuple[bool, Exception | None]:
+    """Whether anything was done, and what it failed with."""
     try:
-        planned.run()
+        return planned.run() is not False, None
     except Exception as error:
-        return error
-    return None
+        return True, error
 
 
 def _after(

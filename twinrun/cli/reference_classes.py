@@ -53,9 +53,9 @@ def json_page() -> list[str]:
         *head("JSON"),
         *paragraph(
             "With `--json` a command prints one JSON document on standard output, and nothing else. It is strict: NaN "
-            "and the infinities are texts. Commands that tell things as they happen (`twinrun schedule`, `twinrun batch "
-            "--schedule`, `twinrun topic tail`) print a document on each line. `twinrun verify --json` has a page of its "
-            "own: [reference_verdict.md](reference_verdict.md)."
+            "and the infinities are texts. Commands that tell things as they happen (`twinrun schedule`, "
+            "`twinrun batch --schedule`, `twinrun topic tail`) print a document on each line. `twinrun verify --json` "
+            "has a page of its own: [reference_verdict.md](reference_verdict.md)."
         ),
         "",
         "## An error",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -313,7 +313,7 @@ def _scheduled(call: Call, cfg: Config, job: Job, cron: str, full: bool) -> int:
 
 def run_planned(
     call: Call,
-    planned: list[tuple[str, Cron, Callable[[], None]]],
+    planned: Sequence[tuple[str, Cron, Callable[[], object]]],
     stop: threading.Event,
     *,
     retries: int = 0,
@@ -346,7 +346,7 @@ def happening_line(found: Any, retries: int) -> str:
     retries : int
         How often a failed run is tried again.
     """
-    following = at_text(found.next_at)
+    following = "" if found.next_at is None else at_text(found.next_at)
     if found.kind == "missed":
         return (
             f"{found.name}: {plural(found.count, 'firing')} since {at_text(found.at)} had passed, since this process "
@@ -359,6 +359,8 @@ def happening_line(found: Any, retries: int) -> str:
         )
     attempts = f" (attempt {found.attempt} of {retries + 1})" if retries else ""
     then = f"tried again at {following}" if found.retried else f"the next firing is at {following}"
+    if found.next_at is None:
+        then = "the schedule was ended meanwhile"
     return f"{found.name} failed{attempts}: {in_words(found.error).sentence()}\n  {then}"
 
 

@@ -124,8 +124,8 @@ def _run(call: Call, cfg: Config, plans: list[Plan], retries: int, retry_wait_s:
     def work(spark: SparkSession, stop: threading.Event) -> None:
         seen: set[str] = set()
 
-        def run_of(plan: Plan) -> Callable[[], None]:
-            def run() -> None:
+        def run_of(plan: Plan) -> Callable[[], bool]:
+            def run() -> bool:
                 if plan.name not in seen:
                     warn_before_first_run(call, spark, cfg, plan.job, "batch")
                     seen.add(plan.name)
@@ -134,8 +134,12 @@ def _run(call: Call, cfg: Config, plans: list[Plan], retries: int, retry_wait_s:
                     need_landed(cfg, plan.job)
                     with step(call.out, f"batch {plan.name}"):
                         done.append(runs.batch_once(spark, cfg, plan.job, False, stop))
+                if not done:
+                    # The signal came when this run was about to begin.
+                    return False
                 lines = "\n".join(runs.run_lines(each)[0] for each in done)
                 call.out.event({"event": "run", "job": plan.name, "runs": [asdict(each) for each in done]}, lines)
+                return True
 
             return run
 

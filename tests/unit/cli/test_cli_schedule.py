@@ -218,6 +218,53 @@ def test_stop_waits_for_the_run_of_that_moment_and_begins_no_other() -> None:
     assert done.fired == 1
 
 
+def test_a_run_that_fails_while_the_schedule_ends_is_told_without_a_next_one() -> None:
+    stop, told = threading.Event(), list[Any]()
+
+    def run() -> None:
+        stop.set()
+        raise ValueError("cut off")
+
+    planned = [schedule.Planned("a", EVERY_SECOND, run)]
+    done = schedule.run_schedule(planned, stop=stop, retries=2, tell=told.append)
+
+    assert done == schedule.ScheduleSummary(1, 1, 0, 0)
+    assert [(each.kind, each.next_at, str(each.error)) for each in told] == [("failed", None, "cut off")]
+    assert twinrun.cli.runs.happening_line(told[0], 2).endswith(
+        "(ValueError: cut off).\n  to fix: run the same command "
+        "with --debug to see where, and report it\n  the schedule was ended meanwhile"
+    )
+
+
+def test_a_run_that_a_stop_comes_before_is_not_counted() -> None:
+    stop = threading.Event()
+
+    def run() -> bool:
+        stop.set()
+        return False
+
+    done = schedule.run_schedule([schedule.Planned("a", EVERY_SECOND, run)], stop=stop)
+
+    assert done == schedule.ScheduleSummary(0, 0, 0, 0)
+
+
+def test_a_signal_between_two_runs_tells_of_no_run_that_did_nothing(
+    run: Any, project: Path, quick: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned_in(project, first_job={"schedule": "* * * * *"})
+
+    def describe_topic(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)  # the thread that takes the signal looks five times a second
+
+    monkeypatch.setattr(twinrun.cli.inputs, "describe_topic", describe_topic)
+
+    done = run("schedule", "--json")
+
+    assert (done.code, done.out, quick) == (0, "", [])
+    assert "schedule ended: 0 run, 0 failed, 0 refused" in done.err
+
+
 def test_stop_ends_a_long_wait_at_once() -> None:
     stop = threading.Event()
     timer = threading.Timer(0.2, stop.set)
