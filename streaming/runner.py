@@ -13,6 +13,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from twinrun.config.model import Config
 from twinrun.durations import spark_interval
+from twinrun.errors import ConfigError
 from twinrun.events.decode import decode, decoder_fingerprint, distinct_in_stream, valid_events
 from twinrun.job.code import fingerprint
 from twinrun.job.job import Job
@@ -192,7 +193,7 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
         last = stream_state(spark, cfg, job.job_name)
         entries = refusals_of(spark, cfg, job.job_name)
     if last is None or fresh is not None:
-        starting = fresh or cfg.source(job.sources[0].name).starting_offsets
+        starting = fresh or beginning(cfg, job)
         state = next_stream_version(cfg, job.job_name, last, starting)
     else:
         state = check_continues(spark, job.job_name, last, meaning, cfg.spark.accept_plans_of)
@@ -219,6 +220,25 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
     state = replace(state, fingerprint=meaning, static=pins, decoders=decoders, run_id=new_run_id(), refused=refused)
     save_stream_state(spark, cfg, job.job_name, state)
     return state
+
+
+def beginning(cfg: Config, job: Job) -> str:
+    """Where a new stream begins by its sources' bindings: one place for all of them, since they share a watermark.
+
+    Raises
+    ------
+    ConfigError
+        They begin at different places.
+    """
+    begins = {source.name: cfg.source(source.name).starting_offsets for source in job.sources}
+    if len(set(begins.values())) > 1:
+        told = ", ".join(f"{name} at {start}" for name, start in begins.items())
+        raise ConfigError(
+            f"the sources of {job.job_name} begin at different offsets: {told}.",
+            expected="one starting_offsets for all sources of a job",
+            fix=f"give them the same in {cfg.file}; offsets of each: twinrun stream --new-checkpoint --from TOPIC:P:N,..",
+        )
+    return next(iter(begins.values()))
 
 
 def _logger(spark: SparkSession, cfg: Config, state: StreamState, owner: str, facts: RunFacts) -> Flush:
