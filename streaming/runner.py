@@ -236,7 +236,7 @@ def beginning(cfg: Config, job: Job) -> str:
         raise ConfigError(
             f"the sources of {job.job_name} begin at different offsets: {told}.",
             expected="one starting_offsets for all sources of a job",
-            fix=f"give them the same in {cfg.file}; offsets of each: twinrun stream --new-checkpoint --from TOPIC:P:N,..",
+            fix=f"give them the same in {cfg.file}; or: twinrun stream --new-checkpoint --from TOPIC:P:N,..",
         )
     return next(iter(begins.values()))
 
