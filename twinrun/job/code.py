@@ -312,6 +312,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 _EXPRESSION_ID = re.compile(r"#\d+L?")
+_LAMBDA_VARIABLE = re.compile(r"\blambda (\w+_\d+)(?=#\d)")
 # Spark shortens what it shows of a plan, and what it leaves out could be what was changed.
 _WHOLE = {"spark.sql.maxPlanStringLength": str(2**31 - 64), "spark.sql.debug.maxToStringFields": str(2**31 - 1)}
 DECODER = "how this version of twinrun decodes records (docs/decoding.md)"
@@ -338,7 +339,7 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
     """
     result = job.apply(empty_inputs(spark, job, tables))
     return {
-        "plan": _short(_EXPRESSION_ID.sub("#", _analysed_plan(spark, result))),
+        "plan": _short(_EXPRESSION_ID.sub("#", _numbered_anew(_analysed_plan(spark, result)))),
         "code": _short(row_code(job)),
         "schema": result.schema.simpleString(),
         "keys": json.dumps(job.keys),
@@ -351,6 +352,12 @@ def fingerprint(spark: SparkSession, job: Job, tables: dict[str, StructType]) ->
         "spark": spark.version,
         "file": _short(file_code(job)),
     }
+
+
+def _numbered_anew(plan: str) -> str:
+    """A plan with the variables of its lambdas numbered as they appear: Spark counts them on over a whole session."""
+    seen: dict[str, str] = {}
+    return _LAMBDA_VARIABLE.sub(lambda found: f"lambda {seen.setdefault(found[1], f'v{len(seen)}')}", plan)
 
 
 def _meaning(source: Source) -> list[Any]:

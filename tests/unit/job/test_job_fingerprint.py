@@ -52,7 +52,19 @@ def listed(last: int) -> Logic:
     return logic
 
 
-@pytest.mark.parametrize("make", [wide, long, listed])
+def with_lambdas(last: int) -> Logic:
+    """Functions over an array, whose variables Spark numbers on over a whole session; the last one differs."""
+
+    def logic(flights: DataFrame) -> DataFrame:
+        delays = F.array("delay", F.lit(1))
+        more = F.zip_with(delays, delays, (lambda a, b: a - b) if last == 100 else (lambda a, b: b - a))
+        kept = F.filter(delays, lambda each: each > 5)
+        return flights.select("id", "ts", F.size(kept).alias("late"), F.array_max(more).alias("more"))
+
+    return logic
+
+
+@pytest.mark.parametrize("make", [wide, long, listed, with_lambdas])
 def test_a_change_at_the_end_of_a_large_plan_is_seen(spark_session: SparkSession, make: Callable[[int], Logic]) -> None:
     before, same, after = (_print_of(spark_session, make(last)) for last in (100, 100, 200))
     assert changed_parts(before, same) == []
