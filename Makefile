@@ -46,6 +46,11 @@ test: setup lint ## Lint, types and every test but the slow ones.
 test-slow: setup ## The tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: gallery
+gallery: setup ## Every job of the gallery in one session: a page with a card for each, and the table in docs/gallery.md.
+	$(BIN)/twinrun demo --all --json > $(DONE)/gallery.json
+	$(BIN)/python -m twinrun.cli.gallery $(DONE)/gallery.json
+
 .PHONY: faults
 faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 	$(BIN)/python -m pytest tests/faults

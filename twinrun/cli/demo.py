@@ -92,6 +92,9 @@ def demo(
     seed: Annotated[
         int | None, typer.Option(min=0, help=f"The same seed gives the same events. [default: {SEED}]")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every job of twinrun gallery in one session, and a page of cards.")
+    ] = False,
 ) -> int:
     """Send events through Kafka, run a job in both modes, verify, and explain every difference.
 
@@ -99,6 +102,12 @@ def demo(
     (conf/ and jobs/). Everything is written below .data/demo or .data/gallery/JOB, fresh on each run.
     """
     _need_checkout(call)
+    if every:
+        if name is not None or days is not None:
+            raise InputError(
+                f"--all runs every job of the gallery, and {name or '--days'} is for one.", fix="leave one of them out"
+            )
+        return _all(call, EVENTS if events is None else events, SEED if seed is None else seed)
     if name is None or name == JOB:
         if events is not None or seed is not None:
             raise InputError(
@@ -152,6 +161,24 @@ def _gallery(call: Call, entry: Entry, events: int, seed: int) -> int:
         lambda steps, at: _run_entry(call, steps, at, entry, job, events, seed),
         {"events": events, "seed": seed},
     )
+
+
+def _all(call: Call, events: int, seed: int) -> int:
+    """Every job of the gallery in one folder, on one broker and in one session."""
+    from twinrun.cli.demo_all import run_all
+
+    with fresh_folder(call.config().root / _GALLERY / "all") as folder:
+
+        def configured(servers: str, more: tuple[str, ...]) -> Config:
+            size = max(PER_MICRO_BATCH, -(-events // MOST_MICRO_BATCHES))
+            free, fixed = _own_folder(folder, servers, size, little=events <= FEW_EVENTS)
+            return Call(call.out, call.conf_file, (*free, *call.overrides)).config((*fixed, *more))
+
+        try:
+            return run_all(call, folder, configured, events, seed)
+        finally:
+            with without_interruption():
+                stop_broker(broker_folder(folder))
 
 
 def _in_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from pathlib import Path
 from textwrap import wrap
@@ -19,7 +20,7 @@ from twinrun.job.job import Job
 from twinrun.job.loader import load_job
 
 commands = typer.Typer()
-PAGE = "docs/gallery.md"
+PAGE, RUN = "docs/gallery.md", "bench/results/gallery.json"
 _INTRODUCTION = """
 Look for the question that is nearest to yours, run its job, and start from its file. Each job is one function
 that runs in both modes; what the stream loses against the batch is counted and proven. The logs are made from
@@ -72,13 +73,38 @@ def gallery_page(root: Path) -> str:
         "```bash",
         "twinrun gallery",
         f"twinrun demo {ENTRIES[1].job} --events 5000 --seed 2",
+        "twinrun demo --all",
         f"twinrun init my_project --from {ENTRIES[1].job}",
         "```",
     ]
+    lines += last_run(root)
     for entry in ENTRIES:
         job = load_job(cfg.jobs[entry.job].path)
         lines += ["", f"## {entry.job}", "", f"> {entry.question}", "", *_told(root, cfg.jobs[entry.job].path, job)]
     return "\n".join([*lines, ""])
+
+
+def last_run(root: Path) -> list[str]:
+    """The table of the last run of all jobs, from the file that the run has written; nothing before the first."""
+    if not (root / RUN).exists():
+        return []
+    run = json.loads((root / RUN).read_text(encoding="utf-8"))
+    lines = [
+        "",
+        f"All of them ran on {run['events']:,} events per log, from seed {run['seed']} (`make gallery`, which writes",
+        f"[{Path(RUN).name}](../{RUN}) and a page with a card for each job):",
+        "",
+        "| job | verdict | events | quarantined | rows compared | equal | differences by cause | unexplained |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in run["jobs"]:
+        counts = [f"{each.get(name, 0):,}" for name in ("events", "quarantined", "rows_compared", "rows_equal")]
+        causes = ", ".join(f"`{cause}` {rows:,}" for cause, rows in each.get("causes", {}).items()) or "none"
+        name = f"[{each['job']}](#{each['job']})"
+        lines.append(
+            f"| {name} | {each['outcome']} | {' | '.join(counts)} | {causes} | {each.get('rows_unexplained', '')} |"
+        )
+    return lines
 
 
 def _told(root: Path, path: Path, job: Job) -> list[str]:
@@ -100,9 +126,13 @@ def _lateness(source: Source) -> str:
     return f"{told}, copies of `{', '.join(source.distinct)}` dropped" if source.distinct else told
 
 
-def main() -> int:
-    """Write the page anew into the checkout that this file is of."""
+def main(run: list[str] | None = None) -> int:
+    """Write the page anew into the checkout that this file is of; with the JSON of a run, that first."""
     root = Path(__file__).resolve().parents[2]
+    for found in sys.argv[1:] if run is None else run:
+        told = json.loads(Path(found).read_text(encoding="utf-8"))
+        kept = {name: told[name] for name in ("events", "seed", "jobs")}
+        (root / RUN).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     (root / PAGE).write_text(gallery_page(root), encoding="utf-8")
     return EXIT_OK
 
