@@ -33,3 +33,16 @@ SERVICE_REQUESTS = Source(
     ranges={"status": (100, 599), "latency_us": (0, 600_000_000)},
 )
 """One measurement per request that a service answered."""
+
+SERVICE_RESTARTS = Source(
+    "service_restarts",
+    schema="""
+        restart_id STRING NOT NULL COMMENT 'names the restart',
+        at BIGINT NOT NULL COMMENT 'when the instance came up again, UTC epoch milliseconds',
+        service STRING NOT NULL,
+        instance STRING NOT NULL""",
+    event_time="at",
+    lateness="5 seconds",
+    id=["restart_id"],
+)
+"""One event per restart of an instance, from the orchestrator."""

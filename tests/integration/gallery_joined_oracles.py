@@ -64,6 +64,26 @@ def _surge(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     return rows.with_columns(multiplier=hundredths.fill_null(300).clip(100, 300)).drop("hour_ms")
 
 
+def _risks(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    request = pl.col("source") == "service_requests"
+    failed = (pl.col("status") >= 500).filter(request).sum()
+    took, count = pl.col("latency_us").filter(request).sum(), request.sum()
+    rows = placed.group_by("service", "window_start", "window_end").agg(
+        requests=count,
+        error_percent=rounded(failed, 10_000, count),
+        mean_ms=rounded(took, 1, count),
+        restarts=pl.col("restart_id").drop_nulls().n_unique(),
+    )
+    rows = rows.join(tables["risk_model"].with_columns(pl.exclude("service").cast(pl.Float64)), "service", "left")
+    known = pl.col("per_error_percent") * pl.col("error_percent").fill_null(0) / 100
+    known += pl.col("per_latency_ms") * pl.col("mean_ms").fill_null(0) / 1_000
+    score = pl.col("bias") + known + pl.col("per_restart") * pl.col("restarts")
+    risk = (1_000 / (1 + (-score).exp()) + 0.5).floor().cast(WHOLE)
+    return rows.with_columns(risk=risk).drop("bias", "^per_.*$")
+
+
+_SERVICE = ("service", "window_start")
+
 JOINED = {
     "trade_signals": Joined(
         {"prices": 10_000, "news": MINUTE_MS, "social": 30_000},
@@ -77,5 +97,8 @@ JOINED = {
         in_windows(5 * MINUTE_MS),
         _surge,
         final=False,
+    ),
+    "failure_prediction": Joined(
+        {"service_requests": 5_000, "service_restarts": 5_000}, _SERVICE, in_windows(2 * MINUTE_MS), _risks
     ),
 }

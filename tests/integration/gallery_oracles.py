@@ -36,6 +36,7 @@ FIELDS: dict[str, dict[str, pl.DataType]] = {
     "social": {**_TRADE, "post_id": TEXT(), "mood": WHOLE()},
     "ride_requests": {**dict.fromkeys(("request_id", "zone", "rider_id"), TEXT()), "at": WHOLE()},
     "driver_pings": {**dict.fromkeys(("ping_id", "zone", "driver_id"), TEXT()), "at": WHOLE()},
+    "service_restarts": {**dict.fromkeys(("restart_id", "service", "instance"), TEXT()), "at": WHOLE()},
     "service_requests": {
         **dict.fromkeys(("request_id", "service", "instance"), TEXT()),
         **dict.fromkeys(("served_at", "status", "latency_us"), WHOLE()),
@@ -44,8 +45,8 @@ FIELDS: dict[str, dict[str, pl.DataType]] = {
 TEN_THOUSANDTHS, THOUSANDTHS, HUNDREDTHS = 10_000, 1_000, 100
 DECIMALS = {
     **dict.fromkeys(("share_slow", "click_through", "sentiment"), TEN_THOUSANDTHS),
-    **dict.fromkeys(("mean_us",), THOUSANDTHS),
-    **dict.fromkeys(("total", "tax", "stars", "multiplier"), HUNDREDTHS),
+    **dict.fromkeys(("mean_us", "mean_ms", "risk"), THOUSANDTHS),
+    **dict.fromkeys(("total", "tax", "stars", "multiplier", "error_percent"), HUNDREDTHS),
 }
 """Columns of results that are decimals, by the parts that make a whole."""
 Step = Callable[[pl.DataFrame], pl.DataFrame]

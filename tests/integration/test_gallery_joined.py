@@ -200,3 +200,17 @@ def test_rows_that_were_changed_by_hand_are_found_and_not_called_late(world: Joi
     assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
     assert rows.get("sink_changed", 0) + verdict.rows_unexplained > 0
     assert verdict.rows_equal < honest.rows_equal
+
+
+@pytest.mark.slow
+def test_another_version_of_the_model_is_told_as_that(world: JoinedWorld) -> None:
+    job = "failure_prediction"
+    honest = world.judged(job)
+    (table,) = entry_of(job).tables.values()
+    write_static(world.spark, table, SEED + 1, EVENTS, str(world.root / "static" / "risk_model"))
+    world.batch(job)
+    verdict = world.verify(job)
+    causes = {cause.cause: cause.rows for cause in verdict.causes}
+    assert causes["static_version"] > 0
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 0)
+    assert verdict.rows_equal < honest.rows_equal

@@ -37,6 +37,7 @@ def static_file(table: Static, seed: int, events: int) -> bytes:
     import pyarrow.parquet as pq
 
     kinds = {"STRING": pa.string(), "INT": pa.int32(), "BIGINT": pa.int64(), "TIMESTAMP": pa.timestamp("us", "UTC")}
+    kinds[_WEIGHT] = pa.decimal128(9, 3)
     schema = pa.schema([(name, kinds[kind]) for name, kind in (each.split() for each in table.schema.split(", "))])
     written = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pandas(table.make(seed, events), schema, preserve_index=False), written)
@@ -86,6 +87,9 @@ def _logs(room: str, *sources: str) -> dict[str, Make]:
 
 _WEB, _ORDERS, _LINES = _logs("web", "web_events"), _logs("shop", "orders"), _logs("ops", "service_logs")
 
+_WEIGHT = "DECIMAL(9,3)"
+_MODEL = f"service STRING, bias {_WEIGHT}, per_error_percent {_WEIGHT}, per_latency_ms {_WEIGHT}, per_restart {_WEIGHT}"
+
 ENTRIES = (
     Entry("receipts", "How do I make something for each event as soon as it is received, and never twice?", _ORDERS),
     Entry("page_load_times", "How long do pages take to load: median, 95th percentile, share over two seconds?", _WEB),
@@ -124,6 +128,12 @@ ENTRIES = (
         "What does a ride cost where and now, by demand, supply and weather?",
         _logs("rides", "ride_requests", "driver_pings"),
         {"zone_weather": Static("zone STRING, hour TIMESTAMP, extra_percent INT", _made("rides", "zone_weather"))},
+    ),
+    Entry(
+        "failure_prediction",
+        "Which service will fail soon, by a model that was fitted on what had happened before?",
+        _logs("ops", "service_requests", "service_restarts"),
+        {"risk_model": Static(_MODEL, _made("ops", "risk_model"))},
     ),
 )
 """In the order in which the shapes build on one another."""

@@ -5,6 +5,8 @@ An agent that loses its connection keeps what it has and sends it a good while l
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 
@@ -18,6 +20,9 @@ _APPLICATIONS = ("payments", "search", "login", "mailer")
 _TROUBLE = (3, 4, 17, 18, 19, 24, 25, 33, 34, 48, 49)
 """Minutes with an incident: more lines, and half of them errors."""
 _SERVICES = {"payments": 3_000, "search": 900, "login": 400, "catalog": 1_200}
+
+_UNUSED = "archive"
+_PAST_WINDOWS, _STEPS = 2_000, 12
 
 
 def service_logs(seed: int, n: int) -> pd.DataFrame:
@@ -80,3 +85,53 @@ def service_requests(seed: int, n: int) -> pd.DataFrame:
         delay_ms=draws.along("delay", (5, 40, 200, 3_000)),
         late_ms=draws.whole("offline", 5 * _MINUTE_MS, 7 * _MINUTE_MS),
     )
+
+
+def service_restarts(seed: int, n: int) -> pd.DataFrame:
+    """A log of ``n`` restarts in the same twenty minutes; see `twinrun.gallery.log.log_of` for its columns."""
+    draws = Draws(seed, "restarts", n)
+    # A service that no request reaches restarts too.
+    service = draws.chosen("service", (*_SERVICES, _UNUSED), (2, 9, 1, 3, 2))
+    events = pd.DataFrame(
+        {
+            "restart_id": [f"u{number}" for number in range(n)],
+            "at": draws.times("at", START_MS, _MINUTE_MS, [1, 1, 2, 5, 9, 6, 2, 1, 1, 1] * 2),
+            "service": service,
+            "instance": pd.Series(service) + "-" + pd.Series(draws.hot("instance", 3)).astype(str),
+        }
+    )
+    return log_of(
+        events,
+        draws,
+        key="service",
+        identity="restart_id",
+        time="at",
+        delay_ms=draws.along("delay", (20, 90, 400, 3_000)),
+        late_ms=draws.whole("offline", 5 * _MINUTE_MS, 7 * _MINUTE_MS),
+    )
+
+
+def risk_model(seed: int, n: int) -> pd.DataFrame:
+    """Weights of a logistic regression per service, fitted here on a made-up history of 2,000 windows each."""
+    rows = [
+        {"service": service, **_fitted(Draws(seed, f"history of {service}", _PAST_WINDOWS), usual_us / 1_000)}
+        for service, usual_us in _SERVICES.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _fitted(past: Draws, usual_ms: float) -> dict[str, Decimal]:
+    """What made a service fail in the past, by Newton's method; thousandths, so that any machine finds the same."""
+    error_percent = past.along("errors", (0, 0, 1, 2, 5, 30)).astype(np.float64)
+    latency_ms = usual_ms * past.along("latency", (50, 80, 100, 150, 1_000)) / 100
+    restarts = past.along("restarts", (0, 0, 0, 1, 6)).astype(np.float64)
+    truth = -4 + 0.2 * error_percent + 0.4 * latency_ms / usual_ms + 0.8 * restarts
+    failed = (past.unit("failed") < 1 / (1 + np.exp(-truth))).astype(np.float64)
+    features = np.column_stack([np.ones(past.n), error_percent, latency_ms, restarts])
+    weights = np.zeros(features.shape[1])
+    for _ in range(_STEPS):
+        risk = 1 / (1 + np.exp(-features @ weights))
+        curve = features.T @ (features * (risk * (1 - risk))[:, None])
+        weights = weights + np.linalg.solve(curve, features.T @ (failed - risk))
+    names = ("bias", "per_error_percent", "per_latency_ms", "per_restart")
+    return {name: Decimal(round(weight * 1_000)).scaleb(-3) for name, weight in zip(names, weights, strict=True)}

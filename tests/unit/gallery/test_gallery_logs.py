@@ -13,6 +13,7 @@ from twinrun.errors import InputError
 from twinrun.gallery.draws import Draws
 from twinrun.gallery.entries import ENTRIES, Make, entry_of
 from twinrun.gallery.log import BROKEN, CHAPTERS, COPIES, LATE, NORMAL, RULES, log_records
+from twinrun.gallery.ops import risk_model
 
 MAKERS = {source: make for entry in ENTRIES for source, make in entry.logs.items()}
 SHA = {
@@ -27,11 +28,13 @@ SHA = {
     "social": "2abf27205abaa92b",
     "ride_requests": "e3f8f82119c43165",
     "driver_pings": "53fd30c8f6793c8f",
+    "service_restarts": "6e95b633e2fa1539",
 }
 TABLES_SHA = {
     "zone_weather": "c3b4e1c1e7063bb6",
+    "risk_model": "b4d8582f781a7d30",
 }
-KEYS = ("zone", "hour")
+KEYS = ("service", "zone", "hour")
 
 
 @pytest.fixture(params=MAKERS)
@@ -63,6 +66,15 @@ def test_a_seed_gives_the_same_static_table_too() -> None:
         assert [column.split()[0] for column in table.schema.split(", ")] == list(rows.columns)
         assert not rows.duplicated([column for column in rows.columns if column in KEYS]).any()
         assert table.make(8, 500).to_json(orient="records", date_format="iso") != found[name]
+
+
+def test_the_model_was_fitted_to_what_made_services_fail() -> None:
+    """More errors, latency or restarts are more risk, and the weights lie by those that made the history."""
+    rows = risk_model(7, 500).set_index("service").astype(float)
+    assert ((rows["per_error_percent"] - 0.2).abs() < 0.05).all()
+    assert ((rows["per_restart"] - 0.8).abs() < 0.25).all()
+    assert (rows["per_latency_ms"] > 0).all()
+    assert ((rows["bias"] + 4).abs() < 0.8).all()
 
 
 def test_each_fault_keeps_to_its_chapter(source: str) -> None:

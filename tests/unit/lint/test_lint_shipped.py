@@ -46,6 +46,7 @@ TABLES = {
         ("review_sentiment", ["TR201", "TR202", "TR205"]),
         ("trade_signals", ["TR201", "TR201", "TR201", "TR202"]),
         ("surge_prices", ["TR201", "TR201", "TR250"]),
+        ("failure_prediction", ["TR201", "TR201", "TR202", "TR250"]),
     ],
 )
 def test_the_shipped_jobs_have_notes_only(spark_session: SparkSession, name: str, expected: list[str]) -> None:
