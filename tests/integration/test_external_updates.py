@@ -47,6 +47,7 @@ def topic_of(world: World, records: list[Pair]) -> str:
     return topic
 
 
+@pytest.mark.slow
 def test_the_latest_record_per_key_counts_and_a_tombstone_deletes_its_row(world: World) -> None:
     topic = topic_of(world, [*UPDATES, (b"c", None)])
     aborted = Producer({"bootstrap.servers": world.bootstrap, "transactional.id": f"t-{topic}"})

@@ -26,10 +26,9 @@ from twinrun.results.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "jobs"
 SEED, EVENTS, PER_MICRO_BATCH = 7, 700, 110
-FAST = "page_load_times"
-"""The one job that runs in every test; the others are left to the slow lane: each is half a minute of CPU and more."""
 WITHOUT_LATE = ("receipts", "market_orders_daily", "customers_latest")
-JOBS = [pytest.param(job, marks=() if job == FAST else pytest.mark.slow) for job in ORACLES]
+JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in ORACLES]
+"""Each takes a minute of CPU or more, and all of them belong together: they have a lane, pytest -m slow."""
 TIMELESS = [each for each in JOBS if each.values[0] in WITHOUT_LATE]
 WINDOWED = [each for each in JOBS if each.values[0] not in (*WITHOUT_LATE, "session_durations")]
 

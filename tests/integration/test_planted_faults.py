@@ -102,6 +102,7 @@ def test_a_row_that_somebody_else_changed_is_named_with_the_commit(fault: str, p
     assert any("the stream's table was changed by something else" in problem for problem in verdict.problems)
 
 
+@pytest.mark.slow
 def test_rows_moved_to_other_windows_are_missing_in_one_and_not_emitted_in_the_other(plant: Any) -> None:
     verdict = plant(lambda rows: rows.withColumn("window_start", F.expr("window_start - interval 1 hour")))
     assert (verdict.outcome, verdict.exit_code) == ("differ", 1)
@@ -110,6 +111,7 @@ def test_rows_moved_to_other_windows_are_missing_in_one_and_not_emitted_in_the_o
     assert {sample.emitted is None for sample in verdict.samples if "sink_changed" in sample.causes} == {True}
 
 
+@pytest.mark.slow
 def test_neither_a_commit_alone_nor_a_recomputation_alone_proves_who_changed_a_row(
     world: World, plant: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def check_incremental_equals_full(make_world: Any, landings: list[list[Record]],
 
 @settings(FEW, max_examples=1)
 @given(sent_logs(), st.integers(2, 9), st.sampled_from(PROVEN))
+@pytest.mark.slow
 def test_nothing_is_unexplained(make_world: Any, records: list[Record], size: int, job: str) -> None:
     check_nothing_unexplained(make_world, records, [size], job)
 

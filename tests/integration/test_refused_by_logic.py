@@ -119,6 +119,7 @@ def test_left_out_of_both_they_go_on_and_agree(world: World) -> None:
     assert (audit["bronze_rows"], audit["valid_rows"], audit["quarantined_rows"], audit["ok"]) == (9, 8, 1, True)
 
 
+@pytest.mark.slow
 def test_another_job_still_has_it_and_fails_on_it_in_a_stream_of_updates(world: World) -> None:
     file = JOBS / "price_totals.py"
     said = failed(world, "stream", file=file)
@@ -127,6 +128,7 @@ def test_another_job_still_has_it_and_fails_on_it_in_a_stream_of_updates(world: 
     assert f"this record alone: topic {world.topic}, partition 0, offset {BAD}, event time 2013-01-06T10:01:05" in said
 
 
+@pytest.mark.slow
 def test_a_record_that_both_leave_out_comes_back_to_the_batch_alone_and_the_cause_is_proven(world: World) -> None:
     world.produce(MORE)
     found(world, "ingest")
@@ -147,6 +149,7 @@ def test_a_record_that_both_leave_out_comes_back_to_the_batch_alone_and_the_caus
     assert [(each["offset"], each["removed_at_ms"] is None) for each in listed] == [(BAD, True), (GOOD, False)]
 
 
+@pytest.mark.slow
 def test_a_record_that_fails_fails_the_batch_again_when_it_comes_back(world: World) -> None:
     place = f"{world.topic}:0:{BAD}"
     found(world, "quarantine", "--remove", place)

@@ -105,6 +105,7 @@ def test_a_topic_of_transactions_is_covered_though_its_last_offset_is_a_marker(
     assert [(audit.ok, audit.missing_offsets) for audit in world.verify(JOB).audits] == [(False, 1)]
 
 
+@pytest.mark.slow
 def test_records_of_aborted_transactions_that_count_are_told_and_two_levels_are_noticed(make_world: Any) -> None:
     world: World = make_world()
     transaction(world, [click(1, amount=1), click(2, amount=1)])
@@ -141,6 +142,7 @@ def test_a_transaction_that_was_open_is_asked_about_when_it_has_ended(make_world
     assert told.startswith(f"2 records of aborted transactions in {world.topic} are read and count in both modes")
 
 
+@pytest.mark.slow
 def test_what_kafka_removed_before_the_ingest_is_said_and_proves_nothing(make_world: Any) -> None:
     world: World = make_world()
     world.produce([click(s, name=f"e{s}") for s in range(11)])

@@ -20,7 +20,8 @@ from twinrun.job.job import Job
 from twinrun.job.loader import load_job
 
 commands = typer.Typer()
-PAGE, RUN = "docs/gallery.md", "bench/results/gallery.json"
+PAGE = "docs/gallery.md"
+RESULTS, RUN = "docs/gallery_results.md", "bench/results/gallery.json"
 _INTRODUCTION = """
 Look for the question that is nearest to yours, run its job, and start from its file. Each job is one function
 that runs in both modes; what the stream loses against the batch is counted and proven. The logs are made from
@@ -77,22 +78,23 @@ def gallery_page(root: Path) -> str:
         f"twinrun init my_project --from {ENTRIES[1].job}",
         "```",
     ]
-    lines += last_run(root)
     for entry in ENTRIES:
         job = load_job(cfg.jobs[entry.job].path)
         lines += ["", f"## {entry.job}", "", f"> {entry.question}", "", *_told(root, cfg.jobs[entry.job].path, job)]
     return "\n".join([*lines, ""])
 
 
-def last_run(root: Path) -> list[str]:
-    """The table of the last run of all jobs, from the file that the run has written; nothing before the first."""
-    if not (root / RUN).exists():
-        return []
+def results_page(root: Path) -> str:
+    """The text of `RESULTS`: the verdicts of the last run of all jobs, from the file that the run has written."""
     run = json.loads((root / RUN).read_text(encoding="utf-8"))
     lines = [
+        "# The gallery: the last run of all jobs",
         "",
-        f"All of them ran on {run['events']:,} events per log, from seed {run['seed']} (`make gallery`, which writes",
-        f"[{Path(RUN).name}](../{RUN}) and a page with a card for each job):",
+        f"<!-- Made by make gallery from {RUN}. -->",
+        "",
+        f"Every job of [the gallery](gallery.md) in both modes, on {run['events']:,} events per log, made from seed",
+        f"{run['seed']}. `make gallery` does it again and writes this page; `twinrun demo --all` alone writes a",
+        "page with a card for each job.",
         "",
         "| job | verdict | events | quarantined | rows compared | equal | differences by cause | unexplained |",
         "|---|---|---|---|---|---|---|---|",
@@ -100,11 +102,11 @@ def last_run(root: Path) -> list[str]:
     for each in run["jobs"]:
         counts = [f"{each.get(name, 0):,}" for name in ("events", "quarantined", "rows_compared", "rows_equal")]
         causes = ", ".join(f"`{cause}` {rows:,}" for cause, rows in each.get("causes", {}).items()) or "none"
-        name = f"[{each['job']}](#{each['job']})"
+        name = f"[{each['job']}](gallery.md#{each['job']})"
         lines.append(
             f"| {name} | {each['outcome']} | {' | '.join(counts)} | {causes} | {each.get('rows_unexplained', '')} |"
         )
-    return lines
+    return "\n".join([*lines, ""])
 
 
 def _told(root: Path, path: Path, job: Job) -> list[str]:
@@ -115,9 +117,8 @@ def _told(root: Path, path: Path, job: Job) -> list[str]:
     return [
         *said.strip().replace("``", "`").splitlines(),
         "",
-        f"* {grain(job)}; a row per {keys}",
+        f"* `{path.relative_to(root)}`: {grain(job)}; a row per {keys}; run it: `twinrun demo {job.job_name}`",
         f"* reads {sources}{tables}",
-        f"* `{path.relative_to(root)}`; run it: `twinrun demo {job.job_name}`",
     ]
 
 
@@ -134,6 +135,8 @@ def main(run: list[str] | None = None) -> int:
         kept = {name: told[name] for name in ("events", "seed", "jobs")}
         (root / RUN).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     (root / PAGE).write_text(gallery_page(root), encoding="utf-8")
+    if (root / RUN).exists():
+        (root / RESULTS).write_text(results_page(root), encoding="utf-8")
     return EXIT_OK
 
 

@@ -81,6 +81,15 @@ def test_the_committed_page_is_what_the_jobs_say() -> None:
     assert all(f"## {job}\n\n> " in page for job in JOBS)
 
 
+def test_the_committed_results_are_those_of_the_last_run() -> None:
+    if not (ROOT / gallery.RUN).exists():
+        assert not (ROOT / gallery.RESULTS).exists(), "results of no run"
+        return
+    page = gallery.results_page(ROOT)
+    assert (ROOT / gallery.RESULTS).read_text(encoding="utf-8") == page, "write it anew: make gallery"
+    assert all(f"[{job}](gallery.md#{job})" in page for job in JOBS)
+
+
 def test_a_demo_of_the_gallery_sends_its_log_and_takes_every_step(
     run: Any, steps: dict[str, Any], checkout: Path
 ) -> None:
