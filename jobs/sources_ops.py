@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinrun import Source
 
 SERVICE_LOGS = Source(
@@ -46,3 +48,23 @@ SERVICE_RESTARTS = Source(
     id=["restart_id"],
 )
 """One event per restart of an instance, from the orchestrator."""
+
+GATEWAY_LINES = Source(
+    "gateway_lines",
+    schema="""
+        line_id STRING NOT NULL COMMENT 'names the line',
+        at BIGINT NOT NULL COMMENT 'when the service was done, UTC epoch milliseconds',
+        request_id STRING NOT NULL COMMENT 'names the request in the logs of all services',
+        status INT NOT NULL COMMENT 'HTTP status'""",
+    event_time="at",
+    lateness="1 minute",
+    id=["line_id"],
+    ranges={"status": (100, 599)},
+)
+"""What the gateway did for a request."""
+
+BASKET_LINES = replace(GATEWAY_LINES, name="basket_lines")
+"""The same of the baskets."""
+
+PAYMENT_LINES = replace(GATEWAY_LINES, name="payment_lines")
+"""The same of the payments."""

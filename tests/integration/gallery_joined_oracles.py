@@ -5,8 +5,10 @@ The events of all logs of a job are one frame with the column ``source``; a fiel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -64,6 +66,65 @@ def _surge(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     return rows.with_columns(multiplier=hundredths.fill_null(300).clip(100, 300)).drop("hour_ms")
 
 
+def journeys_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """One journey from its lines in any order, each of them perhaps twice."""
+    steps = sorted(
+        {(line["event_ms"], line["source"].removesuffix("_lines"), line["line_id"], line["status"]) for line in lines}
+    )
+    services = [step[1] for step in steps]
+    failed = [step for step in steps if step[3] >= 500]
+    return {
+        "request_id": lines[0]["request_id"],
+        "window_start": steps[0][0],
+        "window_end": steps[-1][0] + 30_000,
+        "journey": " > ".join(services),
+        "lines": len(steps),
+        "complete": set(services) == {"gateway", "basket", "payment"},
+        "duration_ms": steps[-1][0] - steps[0][0],
+        "failed_first": failed[0][1] if failed else None,
+        "failed_at": failed[0][0] if failed else None,
+    }
+
+
+def _journeys(events: pl.DataFrame, _tables: Tables) -> pl.DataFrame:
+    """Lines of a request are one journey until none comes for half a minute: those that touch are one."""
+    ordered = events.sort("request_id", "event_ms", "source", "offset")
+    begins = pl.col("event_ms").diff().over("request_id").fill_null(30_001) > 30_000
+    numbered = ordered.with_columns(begins.cast(WHOLE).cum_sum().over("request_id").alias("journey"))
+    return pl.DataFrame(
+        [journeys_of(each.to_dicts()) for _, each in numbered.group_by("request_id", "journey")],
+        infer_schema_length=None,
+    )
+
+
+def _fraud(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    once = placed.unique(["payment_id", "window_start"]).sort("event_ms", "payment_id")
+    most = dict(tables["card_history"].select("card_id", "most_cents").iter_rows())
+    rows = []
+    for (card, start, end), paid in once.group_by("card_id", "window_start", "window_end", maintain_order=True):
+        speeds = [_kmh(*pair) for pair in zip(paid.to_dicts(), paid[1:].to_dicts(), strict=False)]
+        fastest, largest = max(speeds, default=None), paid["cents"].max()
+        why = [
+            *(["velocity"] if paid.height >= 6 else []),
+            *(["travel"] if fastest is not None and fastest > 900 else []),
+            *(["amount"] if card in most and largest > 3 * most[card] else []),
+        ]
+        found = (card, start, end, paid.height, fastest, largest, ",".join(why))
+        rows += [found] if why else []
+    names = ("card_id", "window_start", "window_end", "payments", "fastest_kmh", "largest_cents", "reasons")
+    return pl.DataFrame(rows, dict.fromkeys(names), orient="row", infer_schema_length=None)
+
+
+def _kmh(one: dict[str, Any], then: dict[str, Any]) -> int:
+    """By the angle between two directions from the centre of the earth: another formula than the job's."""
+    directions = []
+    for each in (one, then):
+        north, east = math.radians(each["latitude"]), math.radians(each["longitude"])
+        directions.append((math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)))
+    angle = 2 * math.asin(min(1.0, math.dist(*directions) / 2))
+    return math.floor(6_371 * angle * 3_600_000 / max(then["event_ms"] - one["event_ms"], 1_000) + 0.5)
+
+
 def _risks(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     request = pl.col("source") == "service_requests"
     failed = (pl.col("status") >= 500).filter(request).sum()
@@ -97,6 +158,18 @@ JOINED = {
         in_windows(5 * MINUTE_MS),
         _surge,
         final=False,
+    ),
+    "request_journeys": Joined(
+        dict.fromkeys(("gateway_lines", "basket_lines", "payment_lines"), MINUTE_MS),
+        ("request_id", "window_start"),
+        lambda events: events,
+        _journeys,
+    ),
+    "fraud_detection": Joined(
+        {"card_payments": 2 * MINUTE_MS},
+        ("card_id", "window_start"),
+        in_windows(30 * MINUTE_MS, 10 * MINUTE_MS),
+        _fraud,
     ),
     "failure_prediction": Joined(
         {"service_requests": 5_000, "service_restarts": 5_000}, _SERVICE, in_windows(2 * MINUTE_MS), _risks

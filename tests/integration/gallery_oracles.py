@@ -18,6 +18,7 @@ MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 TEXT, WHOLE = pl.String, pl.Int64
 _ROW = pl.Struct({"customer_id": TEXT, "name": TEXT, "city": TEXT, "points": WHOLE})
 _TRADE: dict[str, pl.DataType] = {"symbol": TEXT(), "at": WHOLE()}
+_LINE: dict[str, pl.DataType] = {**dict.fromkeys(("line_id", "request_id"), TEXT()), "at": WHOLE(), "status": WHOLE()}
 FIELDS: dict[str, dict[str, pl.DataType]] = {
     "web_events": {
         **dict.fromkeys(("event_id", "user_id", "agent_class", "page", "kind", "button"), TEXT()),
@@ -36,6 +37,12 @@ FIELDS: dict[str, dict[str, pl.DataType]] = {
     "social": {**_TRADE, "post_id": TEXT(), "mood": WHOLE()},
     "ride_requests": {**dict.fromkeys(("request_id", "zone", "rider_id"), TEXT()), "at": WHOLE()},
     "driver_pings": {**dict.fromkeys(("ping_id", "zone", "driver_id"), TEXT()), "at": WHOLE()},
+    **{f"{service}_lines": _LINE for service in ("gateway", "basket", "payment")},
+    "card_payments": {
+        **dict.fromkeys(("payment_id", "card_id"), TEXT()),
+        **dict.fromkeys(("at", "cents"), WHOLE()),
+        **dict.fromkeys(("latitude", "longitude"), pl.Float64()),
+    },
     "service_restarts": {**dict.fromkeys(("restart_id", "service", "instance"), TEXT()), "at": WHOLE()},
     "service_requests": {
         **dict.fromkeys(("request_id", "service", "instance"), TEXT()),

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from tests.integration.conftest import World
-from tests.integration.gallery_joined_oracles import JOINED, Joined, Tables
+from tests.integration.gallery_joined_oracles import JOINED, Joined, Tables, journeys_of
 from tests.integration.gallery_oracles import assert_same, typed
 from tests.integration.shapes import changed, verify_with
 from tests.integration.test_gallery import SEED, held
@@ -30,6 +30,8 @@ SHIPPED = Path(__file__).parents[2] / "jobs"
 EVENTS, PER_MICRO_BATCH = 600, 100
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in JOINED]
 """Each takes more than a minute of CPU: what they compute is held against the oracles at rest in tests/unit/jobs."""
+SESSIONS = "request_journeys"
+WINDOWED = [each for each in JOBS if each.values[0] != SESSIONS]
 
 
 class JoinedWorld(World):
@@ -135,7 +137,7 @@ def test_the_recorded_watermark_is_that_of_the_slowest_log(world: JoinedWorld, j
     assert len(set(marks)) > 4
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", WINDOWED)
 def test_a_joined_job_differs_by_exactly_the_events_that_came_too_late(world: JoinedWorld, job: str) -> None:
     verdict, oracle, tables = world.judged(job), JOINED[job], tables_of(job)
     watermark = recorded(world, job)["watermark_ms"].max()
@@ -167,6 +169,49 @@ def test_a_joined_job_differs_by_exactly_the_events_that_came_too_late(world: Jo
         assert_same(held(world, "stream", job), compared, oracle.keys)
 
 
+def journeys_as_a_stream_keeps_them(events: pl.DataFrame, watermarks: list[int]) -> pl.DataFrame:
+    """By micro-batch: late lines out, open sessions merged, those that end by the watermark given out."""
+    opened: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
+    given = []
+    kept = events.filter(pl.col("event_ms") + 30_000 > pl.col("dropped_by"))
+    for number, watermark in enumerate(watermarks):
+        for line in kept.filter(pl.col("micro_batch") == number).to_dicts():
+            opened[line["request_id"]].append([line])
+        for request, sessions in opened.items():
+            merged: list[list[dict[str, Any]]] = []
+            for session in sorted(sessions, key=lambda lines: min(line["event_ms"] for line in lines)):
+                first = min(line["event_ms"] for line in session)
+                if merged and first <= max(line["event_ms"] for line in merged[-1]) + 30_000:
+                    merged[-1] = merged[-1] + session
+                else:
+                    merged.append(session)
+            journeys = [(session, journeys_of(session)) for session in merged]
+            given += [journey for _, journey in journeys if journey["window_end"] <= watermark]
+            opened[request] = [session for session, journey in journeys if journey["window_end"] > watermark]
+    return pl.DataFrame(given, infer_schema_length=None)
+
+
+@pytest.mark.slow
+def test_no_journey_is_lost_where_a_service_is_missing_and_late_lines_are_all_that_differs(world: JoinedWorld) -> None:
+    verdict, oracle = world.judged(SESSIONS), JOINED[SESSIONS]
+    events, log = events_of(world, SESSIONS), recorded(world, SESSIONS)
+    batch = oracle.tally(events, {})
+    assert_same(held(world, "batch", SESSIONS), batch, oracle.keys)
+    assert_same(
+        held(world, "stream", SESSIONS), journeys_as_a_stream_keeps_them(events, log["watermark_ms"]), oracle.keys
+    )
+    assert set(batch["request_id"]) == set(events["request_id"])
+    assert set(batch["complete"]) == {True, False}
+    alone = {"gateway", "basket", "payment"} & set(batch["journey"])
+    assert alone == {"gateway", "basket", "payment"}, "each of them has a request that no other has"
+
+    late = events.filter(pl.col("event_ms") + 30_000 <= pl.col("dropped_by"))
+    causes = {cause.cause: cause for cause in verdict.causes}
+    assert {"late_dropped"} <= set(causes) <= {"late_dropped", "late_split", "pending"}
+    assert causes["late_dropped"].events == late.height > 0
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_what_was_planted_in_each_log_is_counted(world: JoinedWorld, job: str) -> None:
     verdict = world.judged(job)
@@ -187,7 +232,9 @@ def test_what_was_planted_in_each_log_is_counted(world: JoinedWorld, job: str) -
 
 CONTROLS: dict[str, Callable[[Any], Any]] = {
     "surge_prices": changed("drivers", "zone = 'centre'"),
+    "fraud_detection": changed("payments", "reasons = 'velocity'"),
 }
+"""One that is proven by replay, and one by the closed form."""
 
 
 @pytest.mark.slow

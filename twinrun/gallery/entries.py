@@ -130,6 +130,17 @@ ENTRIES = (
         {"zone_weather": Static("zone STRING, hour TIMESTAMP, extra_percent INT", _made("rides", "zone_weather"))},
     ),
     Entry(
+        "request_journeys",
+        "Which way did each request take through my services, and who failed first?",
+        _logs("ops", "gateway_lines", "basket_lines", "payment_lines"),
+    ),
+    Entry(
+        "fraud_detection",
+        "Which cards are used too often, in two places at once, or for far too much?",
+        _logs("cards", "card_payments"),
+        {"card_history": Static("card_id STRING, most_cents BIGINT", _made("cards", "card_history"))},
+    ),
+    Entry(
         "failure_prediction",
         "Which service will fail soon, by a model that was fitted on what had happened before?",
         _logs("ops", "service_requests", "service_restarts"),

@@ -1,4 +1,5 @@
-"""Running services: an hour of log lines with incidents, and twenty minutes of requests with a slow instance.
+"""Running services: an hour of log lines with incidents, twenty minutes of requests with a slow instance, and the logs
+of three services that requests pass in half an hour.
 
 An agent that loses its connection keeps what it has and sends it a good while later.
 """
@@ -10,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 
-from twinrun.gallery.draws import Draws
+from twinrun.gallery.draws import Draws, Whole
 from twinrun.gallery.log import log_of
 
 START_MS = 1_772_442_000_000
@@ -23,6 +24,8 @@ _SERVICES = {"payments": 3_000, "search": 900, "login": 400, "catalog": 1_200}
 
 _UNUSED = "archive"
 _PAST_WINDOWS, _STEPS = 2_000, 12
+_PASSES = (3, 4, 6, 9, 12, 9, 6, 4, 3, 3) * 3
+"""How many requests begin in each minute of half an hour."""
 
 
 def service_logs(seed: int, n: int) -> pd.DataFrame:
@@ -135,3 +138,51 @@ def _fitted(past: Draws, usual_ms: float) -> dict[str, Decimal]:
         weights = weights + np.linalg.solve(curve, features.T @ (failed - risk))
     names = ("bias", "per_error_percent", "per_latency_ms", "per_restart")
     return {name: Decimal(round(weight * 1_000)).scaleb(-3) for name, weight in zip(names, weights, strict=True)}
+
+
+def gateway_lines(seed: int, n: int) -> pd.DataFrame:
+    """A log of ``n`` lines about about as many requests; see `twinrun.gallery.log.log_of` for its columns."""
+    draws = Draws(seed, "gateway", n)
+    # Now and then the gateway tried one again, and lost the line of the next.
+    again = draws.unit("again") < 0.06
+    return _passing(seed, draws, "g", np.maximum(np.arange(n) - again, 0), (1, 4, 15, 200), 0.02)
+
+
+def basket_lines(seed: int, n: int) -> pd.DataFrame:
+    """The same of the service behind it, which many requests reach, some of them twice, and some not at all."""
+    draws = Draws(seed, "basket", n)
+    return _passing(seed, draws, "b", draws.whole("request", 0, n - 1), (210, 400, 900, 4_000), 0.05)
+
+
+def payment_lines(seed: int, n: int) -> pd.DataFrame:
+    """The same of the last service, which fails most."""
+    draws = Draws(seed, "payment", n)
+    return _passing(seed, draws, "p", draws.whole("request", 0, n - 1), (4_100, 5_000, 7_000, 20_000), 0.1)
+
+
+def _passing(
+    seed: int, draws: Draws, prefix: str, request: Whole, after_ms: tuple[int, ...], failing: float
+) -> pd.DataFrame:
+    """What a service logs of the requests that it sees, so long after they began."""
+    begins = Draws(seed, "journeys", draws.n).times("begins", START_MS, _MINUTE_MS, _PASSES)
+    at = begins[request] + draws.along("after", after_ms)
+    order = np.argsort(at, kind="stable")
+    failed = draws.unit("failed") < failing
+    events = pd.DataFrame(
+        {
+            "line_id": [f"{prefix}{number}" for number in range(draws.n)],
+            "at": at,
+            "request_id": pd.Series(request).map("r{:06d}".format),
+            "status": np.where(failed, 503, draws.chosen("status", (200, 201, 404), (90, 6, 4))).astype(np.int64),
+            "_instance": pd.Series(draws.hot("instance", 6)).map((prefix + "-{}").format),
+        }
+    )
+    return log_of(
+        events.iloc[order].reset_index(drop=True),
+        draws,
+        key="_instance",
+        identity="line_id",
+        time="at",
+        delay_ms=draws.along("delay", (5, 40, 200, 20_000)),
+        late_ms=draws.whole("offline", 11 * _MINUTE_MS, 14 * _MINUTE_MS),
+    )

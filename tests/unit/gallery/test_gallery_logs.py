@@ -28,13 +28,18 @@ SHA = {
     "social": "2abf27205abaa92b",
     "ride_requests": "e3f8f82119c43165",
     "driver_pings": "53fd30c8f6793c8f",
+    "gateway_lines": "a056542e3c07e91f",
+    "basket_lines": "121db3ec9413be97",
+    "payment_lines": "468a80bb540c7aa8",
+    "card_payments": "9a7619879e12c0c6",
     "service_restarts": "6e95b633e2fa1539",
 }
 TABLES_SHA = {
     "zone_weather": "c3b4e1c1e7063bb6",
+    "card_history": "6094af91da036575",
     "risk_model": "b4d8582f781a7d30",
 }
-KEYS = ("service", "zone", "hour")
+KEYS = ("service", "card_id", "zone", "hour")
 
 
 @pytest.fixture(params=MAKERS)
