@@ -110,6 +110,8 @@ def _run_each(spark: SparkSession, stage: Stage, shown: list[Shown], stop: threa
             each.verdict = _run_one(spark, stage, each, stop)
             said = each.verdict.outcome.upper()
         except TwinrunError as error:
+            if stop.is_set():  # the session went away under the job: that is no fault of the job
+                raise KeyboardInterrupt from None
             each.failure = error.sentence()
             said = f"FAILED: {error.sentence()}"
         each.seconds = time.monotonic() - began
