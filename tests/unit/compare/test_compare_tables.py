@@ -86,7 +86,7 @@ def test_many_windows_that_differ_are_all_found(
     spark_session: SparkSession, monkeypatch: pytest.MonkeyPatch, share: int, told: int
 ) -> None:
     """More than 200 windows: all by reading everything, a tenth by a semi-join, with and without telling the driver."""
-    for module in ("digest", "stats"):
+    for module in ("digest", "tables"):
         monkeypatch.setattr(f"twinrun.comparator.{module}.TOLD_GROUPS", told)
     batch = spark_session.range(3000).selectExpr("id as k", "if(id = 0, null, id) as w", "id * 2 as v")
     hit = F.col("k") % (1 if share == 3 else share) == 0

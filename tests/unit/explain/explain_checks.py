@@ -52,7 +52,7 @@ def late(shape: str) -> Callable[[Bench], bool]:
     def check(bench: Bench) -> bool:
         length, slide = MINUTES[shape]
         rule = LateRule("window", length * 1000, slide * 1000)
-        rows = _module("explain.late").late_rows(bench.marked, shape, log.SOURCE, rule, "q")
+        rows = _module("explain.used").late_rows(bench.marked, shape, log.SOURCE, rule, "q")
         found = rows.select(F.get_json_object("id", "$.id"), "offset", "window_start_ms").collect()
         return {tuple(row) for row in found} == oracle.late_pairs(length, slide)
 
@@ -61,7 +61,7 @@ def late(shape: str) -> Callable[[Bench], bool]:
 
 def stream(shape: str) -> Callable[[Bench], bool]:
     def check(bench: Bench) -> bool:
-        rows = _module("explain.counterfactual").stream_rows(JOBS[shape], bench.marked, {})
+        rows = _module("explain.used").stream_rows(JOBS[shape], bench.marked, {})
         found = {(r["page"], r["ms"]): r["n"] for r in rows.withColumn("ms", F.unix_millis("window_start")).collect()}
         return found == dict(oracle.stream_counts(*MINUTES[shape]))
 
@@ -70,7 +70,7 @@ def stream(shape: str) -> Callable[[Bench], bool]:
 
 def by_time(rule: LateRule, margin_ms: int) -> Callable[[Bench], bool]:
     def check(bench: Bench) -> bool:
-        dropped = _module("explain.late").event_dropped(log.SOURCE, rule)
+        dropped = _module("explain.used").event_dropped(log.SOURCE, rule)
         rows = bench.marked.filter(dropped).select("_partition", "_offset").collect()
         return {tuple(row) for row in rows} == oracle.dropped_by_time(margin_ms)
 
@@ -79,7 +79,7 @@ def by_time(rule: LateRule, margin_ms: int) -> Callable[[Bench], bool]:
 
 def copies(bench: Bench) -> bool:
     read = bench.marked.filter("_micro_batch IS NOT NULL")
-    rows = _module("events.distinct").copies_kept(read, log.SOURCE).select("_partition", "_offset").collect()
+    rows = _module("events.decode").copies_kept(read, log.SOURCE).select("_partition", "_offset").collect()
     return {tuple(row) for row in rows} == oracle.copies_kept()
 
 
@@ -87,13 +87,13 @@ def needs(bench: Bench) -> bool:
     rule = LateRule("window", 20_000_000, 20_000_000)
     read = bench.marked.filter("_micro_batch IS NOT NULL")
     rows = (
-        _module("whatif.need").with_need(read, log.SOURCE, rule).select("_partition", "_offset", "_need_ms").collect()
+        _module("whatif.whatif").with_need(read, log.SOURCE, rule).select("_partition", "_offset", "_need_ms").collect()
     )
     return {(r[0], r[1]): r[2] for r in rows} == oracle.needs_ms(20_000)
 
 
 def recording(bench: Bench) -> bool:
-    module = _module("explain.recording")
+    module = _module("explain.replay")
     # The second cut started where its first micro-batch ended: that one reads nothing, and is run all the same.
     at_the_end = replace(bench.cut, start={"clicks": {0: 1_000_000}})
     found = [module.segments(module.recorded(cut)) for cut in (bench.cut, at_the_end)]
@@ -102,8 +102,10 @@ def recording(bench: Bench) -> bool:
 
 
 def closed(bench: Bench) -> bool:
-    rows = _module("explain.counterfactual").stream_rows(log.TUMBLING, bench.marked, {})
-    kept = _module("explain.sides").closed(log.TUMBLING, rows, log.T0_MS + 60_000).agg(F.max("window_start")).collect()
+    rows = _module("explain.used").stream_rows(log.TUMBLING, bench.marked, {})
+    kept = (
+        _module("explain.differing").closed(log.TUMBLING, rows, log.T0_MS + 60_000).agg(F.max("window_start")).collect()
+    )
     return bool(kept[0][0].timestamp() * 1000 == log.T0_MS + 40_000)
 
 
