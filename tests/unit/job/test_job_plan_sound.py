@@ -20,8 +20,10 @@ from plan_jobs import (
 )
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from twinrun import Job, Table
+from twinrun.gallery.entries import ENTRIES
 from twinrun.job.loader import load_job
 from twinrun.job.plan import check_plan
 
@@ -131,6 +133,9 @@ def test_the_schema_comes_back_with_sparks_nullability(spark_session: SparkSessi
 
 
 def test_every_shipped_job_is_sound(spark_session: SparkSession) -> None:
-    weather = "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, precip DOUBLE"
+    schemas = {"weather": "origin STRING NOT NULL, hour TIMESTAMP NOT NULL, wind_speed DOUBLE, precip DOUBLE"}
+    schemas |= {name: table.schema for entry in ENTRIES for name, table in entry.tables.items()}
+    tables = {name: StructType.fromDDL(schema) for name, schema in schemas.items()}
     for path in sorted(set((ROOT / "jobs").glob("*.py")) - set((ROOT / "jobs").glob("sources*.py"))):
-        assert found(spark_session, load_job(path), weather) == [], path
+        _, problems = check_plan(load_job(path), spark_session, tables)
+        assert [problem.line() for problem in problems] == [], path
