@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from twinrun.config.load import load_config
 from twinrun.errors import CheckpointError
+from twinrun.tables import checkpoint as module
 from twinrun.tables.checkpoint import RunFacts, flush
 from twinrun.tables.delta import read_table
 
@@ -40,7 +41,7 @@ def test_each_micro_batch_is_logged_once_with_its_run_and_a_hole_is_refused(
 
     plan(checkpoint, 0)
     assert log("a", {}) == 0
-    monkeypatch.setattr(log_of_micro_batches, "_AT_ONCE", 2)
+    monkeypatch.setattr(module, "_AT_ONCE", 2)
     plan(checkpoint, *range(1, 6))
     assert log("b", {1: 70, 5: 90}) == 5  # looked up in the log
     assert log("c", {}, 5) == 5  # nothing is new
