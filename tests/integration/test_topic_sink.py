@@ -135,6 +135,7 @@ def test_a_micro_batch_that_died_before_the_topic_is_sent_again_and_is_in_the_ta
     assert plain(newest(sent)) == held(world, "stream", "minutes_so_far")
 
 
+@pytest.mark.slow
 def test_a_batch_run_sends_what_it_changed_and_nothing_else(world: SinkWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.with_sink("page_totals")
     done = world.batch("page_totals")

@@ -67,6 +67,7 @@ def ingest(world: World, *, accept_loss: bool = False) -> Any:
     return runner.run(world.spark, world.cfg(), source, accept_loss=accept_loss)
 
 
+@pytest.mark.slow
 def test_a_topic_of_transactions_is_covered_though_its_last_offset_is_a_marker(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
