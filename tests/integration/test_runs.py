@@ -118,7 +118,6 @@ def test_without_kafka_a_verify_says_so_first_and_judges_what_was_over_before(wo
     assert (set(changed.causes), [commit.operation for commit in changed.commits]) == ({"sink_changed"}, ["UPDATE"])
 
 
-@pytest.mark.slow
 def test_an_incremental_batch_equals_a_full_one(world: World) -> None:
     world.ingest()
     done = world.batch()
