@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,21 @@ def test_only_the_recorded_process_is_ever_ended() -> None:
         # The control: with its own creation time it is ended.
         assert end(Identity(bystander.pid, created_s))
         assert bystander.poll() is not None
+
+
+def test_a_process_whose_parent_never_asks_for_it_is_ended_and_not_waited_for() -> None:
+    # As in a container whose first process reaps nothing, or where one worker starts a broker and another ends it.
+    script = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        identity = Identity(pid, psutil.Process(pid).create_time())
+        started = time.monotonic()
+        assert end(identity)
+        assert time.monotonic() - started < LIMIT_S
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        assert (is_running(identity), end(identity)) == (False, False)
+        parent.kill()
 
 
 def test_a_damaged_record_is_one_sentence(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +15,7 @@ import psutil
 STOP_LIMIT_S = 30
 # psutil derives a creation time from the boot time, which moves a little when the clock is set.
 _CLOCK_SLACK_S = 2.0
+_LOOK_S = 0.05
 # A child that ended stays a zombie until its parent asks for it, and only its parent can.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -76,5 +79,11 @@ def _wait(process: psutil.Process) -> None:
     child = _children.get(process.pid)
     if child is not None:
         child.wait(timeout=STOP_LIMIT_S)
-    else:
-        process.wait(timeout=STOP_LIMIT_S)
+        return
+    # Another's child stays a zombie for as long as its parent lives and does not ask: psutil would wait for that.
+    until = time.monotonic() + STOP_LIMIT_S
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                raise psutil.TimeoutExpired(STOP_LIMIT_S, pid=process.pid)
+            time.sleep(_LOOK_S)

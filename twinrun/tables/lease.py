@@ -248,7 +248,10 @@ def _owner_is_dead(owner: dict[str, Any]) -> bool:
     try:
         if owner["pid"] == os.getpid() and owner["token"] not in _in_use:
             return True
-        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["started_s"]) > 1.0)
+        process = psutil.Process(owner["pid"])
+        # One that was killed stays a zombie where its parent does not ask for it, as the first of a container may not.
+        younger = abs(process.create_time() - owner["started_s"]) > 1.0
+        return bool(younger or process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -185,3 +187,14 @@ def test_no_kind_of_commit_gets_past_the_next_holder_and_each_of_them_does_witho
             made.append(latest_version(spark_session, table))
     assert made == [fenced + 1 + n for n in range(len(STALE))]
     release_lease(spark_session, cfg, new)
+
+
+def test_a_holder_that_was_killed_is_dead_though_its_parent_never_asked_for_it() -> None:
+    with subprocess.Popen(["sleep", "60"]) as holder:
+        started_s = psutil.Process(holder.pid).create_time()
+        owner = {"token": "t", "machine": lease.machine_id(), "pid": holder.pid, "started_s": started_s}
+        assert not lease._owner_is_dead(owner)
+        holder.kill()
+        while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert lease._owner_is_dead(owner)
