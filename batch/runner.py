@@ -74,7 +74,8 @@ def run(
         leases.enter_context(held_lease(spark, cfg, f"batch:{job.job_name}", doing, fences=[result]))
         pins = pin_tables(spark, cfg, job)
         static = {name: frame.schema for name, frame in read_static(spark, cfg, pins).items()}
-        check_job(spark, job, static)
+        schema = check_job(spark, job, static)
+        sink = need_sink(cfg, job, schema.names)
         meaning = fingerprint(spark, job, static)
         decoded = {}
         for source in job.sources:
@@ -105,7 +106,6 @@ def run(
             add_record(spark, cfg, STARTED, job.job_name, {"run_id": run_id})
             since_ms = max(gone_of(spark, cfg, source.name).before_ms for source in job.sources)
             anew = _made_anew(spark, last, decoded)
-            sink = need_sink(cfg, job)
             work = plan_work(job, inputs, last, state, fresh, unfinished, anew, since_ms)
             before = latest_version(spark, state.table) if table_exists(spark, state.table) else None
             with record_named(spark, job, f"the batch run of {job.job_name}", lambda: _computed(job, inputs, work)):

@@ -137,7 +137,7 @@ def write_results(spark: SparkSession, cfg: Config, job: Job, results: DataFrame
         writer = writer.trigger(availableNow=True)
     else:
         writer = writer.trigger(processingTime=f"{cfg.stream.interval_ms} milliseconds")
-    sink = need_sink(cfg, job)
+    sink = need_sink(cfg, job, results.columns)
     if sink is not None:
         start: StreamingQuery = start_with_topic(writer, cfg, job, state, sink)
     elif job.emit == "final":

@@ -11,6 +11,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Consumer, Message, TopicParti
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.errors import BrokerError
+from twinrun.measure.load import read_topic
 from twinrun.produce.flights import FIRST_DAY, flight_events, flight_records
 from twinrun.produce.producer import produce
 from twinrun.produce.records import Record, jsonl_records
@@ -104,3 +105,13 @@ def test_a_missing_topic_is_one_sentence(address: str) -> None:
         produce([Record(None, b"x")], "absent", {"bootstrap.servers": address})
     with pytest.raises(BrokerError):
         offset_ranges(address, "absent")
+
+
+def test_a_measurement_takes_its_load_from_a_topic_by_time_and_no_more_than_asked(address: str, topic: str) -> None:
+    records = [Record(f"k{each}".encode(), b"{}", 1_000 + each, (("h", b"1"),)) for each in range(50)]
+    produce(records, topic, {"bootstrap.servers": address})
+    assert read_topic(address, topic, {}, 1_000) == records
+    some = read_topic(address, topic, {}, 20)
+    assert len(some) == 20
+    assert some == sorted(some, key=lambda record: record.timestamp_ms or 0)
+    assert set(some) < set(records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def stored_records(
     committed: bool = False,
     follow: bool = False,
     ended: Callable[[], bool] = lambda: False,
-) -> Iterator[Stored]:
+) -> Generator[Stored]:
     """The records between two offsets of each partition: in order within a partition, in no order across them.
 
     Nothing is committed, so that no consumer anywhere goes on from another place because somebody looked.

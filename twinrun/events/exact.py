@@ -51,6 +51,12 @@ SHOWN_CHARACTERS = 80
 DECLARED = "twinrun.declared"
 """Metadata of a wire field: the declared type, for messages."""
 
+EXACT_TIMES = {
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+    "ignoreNullFields": "false",
+}
+"""Options of ``to_json`` that keep nulls and microseconds; by default it cuts times to milliseconds."""
 TIMES = (TimestampType, TimestampNTZType, DateType)
 _DIGITS = r"^-?\d+\z"
 Leaf = Callable[[Column, DataType, DataType], Column | None]

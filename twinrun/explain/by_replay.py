@@ -14,8 +14,9 @@ from pyspark.sql import functions as F
 
 from twinrun.comparator.digest import sent
 from twinrun.errors import QueryError
+from twinrun.events.exact import EXACT_TIMES
 from twinrun.explain.closed_form import Worlds, classify
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Sides, differing, differing_keys, rows_at
+from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, rows_at
 from twinrun.explain.evidence import Material, Needed, causes_of, gather, marked_by_step
 from twinrun.explain.prove import (
     Played,

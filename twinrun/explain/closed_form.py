@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Sides, differing, differing_keys, key_id
+from twinrun.events.exact import EXACT_TIMES
+from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, key_id
 from twinrun.explain.evidence import Material, as_text, causes_of
 from twinrun.explain.used import USED, stream_rows
 from twinrun.job.dataflow import Dataflow

@@ -15,7 +15,7 @@ from twinrun.comparator.rows import differing_pairs, public_rows
 from twinrun.comparator.schema import plan_schema
 from twinrun.comparator.tables import compare_frames
 from twinrun.config.model import Config
-from twinrun.events.exact import quoted
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.results.cut import Context, TimeRange, in_ranges, starts_of, window_starts
@@ -77,12 +77,6 @@ def window_end_ms(job: Job) -> Column:
 # Where two versions of a result differ, by key: the question that every proof asks.
 
 
-EXACT_TIMES = {
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-    "ignoreNullFields": "false",
-}
-"""Options of ``to_json`` that keep nulls and microseconds; by default it cuts times to milliseconds."""
 KEY_ID = "key_id"
 
 

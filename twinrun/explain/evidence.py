@@ -14,9 +14,9 @@ from pyspark.sql.types import DateType, DecimalType, TimestampNTZType, Timestamp
 
 from twinrun.config.model import Config
 from twinrun.events.decode import copies_kept
-from twinrun.events.exact import quoted
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.events.source import Source
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Place, Sides, place_of
+from twinrun.explain.differing import KEY_ID, Place, Sides, place_of
 from twinrun.explain.replay import Steps
 from twinrun.explain.scope import Scope, only_their_time, placed
 from twinrun.explain.used import (

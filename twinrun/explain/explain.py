@@ -11,10 +11,10 @@ from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
-from twinrun.events.exact import quoted
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.explain.by_replay import Ask, explain_by_replay
 from twinrun.explain.closed_form import as_held, emitted_texts, explain_closed_form, with_emitted
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, ByName, Sides, anything, key_id, split, waits_for_close
+from twinrun.explain.differing import KEY_ID, ByName, Sides, anything, key_id, split, waits_for_close
 from twinrun.explain.evidence import Material, blamed_events, events_by_cause, events_of, gather, keep
 from twinrun.explain.rerun import explain_floats, explain_unstable, rest_of, still_open, with_more, with_verdict
 from twinrun.job.dataflow import Dataflow

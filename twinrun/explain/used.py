@@ -9,9 +9,8 @@ from pyspark.sql import functions as F
 
 from twinrun.comparator.digest import sent
 from twinrun.events.decode import distinct_in_batch, event_schema
-from twinrun.events.exact import quoted
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.events.source import Source
-from twinrun.explain.differing import EXACT_TIMES
 from twinrun.job.dataflow import LateRule
 from twinrun.job.job import Job
 from twinrun.job.passing import EVERY, Passage

@@ -13,9 +13,10 @@ from pyspark.sql import functions as F
 from twinrun.comparator.rows import DUPLICATE_IN_STREAM
 from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
+from twinrun.events.exact import EXACT_TIMES
 from twinrun.events.source import Source
 from twinrun.explain.closed_form import NOTHING_LATE
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, ByName, Sides, anything, split, waits_for_close
+from twinrun.explain.differing import KEY_ID, ByName, Sides, anything, split, waits_for_close
 from twinrun.explain.evidence import (
     Statics,
     blamed_events,

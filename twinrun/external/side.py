@@ -22,8 +22,7 @@ from twinrun.config.model import Config
 from twinrun.config.problems import listed, nearest
 from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
-from twinrun.events.exact import quoted
-from twinrun.explain.differing import EXACT_TIMES
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.external.topic import TopicResult, read_result_topic
 from twinrun.job.job import Job
 from twinrun.results.records import LINEAGE

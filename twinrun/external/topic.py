@@ -12,8 +12,7 @@ from pyspark.sql.types import StructType
 from twinrun.broker.topics import offset_ranges
 from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
-from twinrun.events.exact import quoted
-from twinrun.explain.differing import EXACT_TIMES
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.external.declared import keeps_latest
 from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records
 from twinrun.job.job import Job

@@ -28,7 +28,7 @@ from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.job.passing import Passage, passages
 from twinrun.measure.load import DUE_HEADER
-from twinrun.results.cut import StreamCut, by_query, window_starts
+from twinrun.results.cut import StreamCut, micro_batch_of, window_starts
 from twinrun.results.state import BatchState, read_events
 from twinrun.tables.checkpoint import Offsets
 from twinrun.tables.delta import delta_table, read_table
@@ -207,13 +207,7 @@ def _passage(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> P
 def _stream_commits(spark: SparkSession, cut: StreamCut, emit: str) -> DataFrame:
     """``micro_batch`` and ``_committed_ms`` of each commit of the stream's query. Lazy."""
     history = delta_table(spark, cut.state.table).history()
-    if emit == "final":
-        parameters = F.col("operationParameters")
-        ours = (F.col("operation") == "STREAMING UPDATE") & (parameters["queryId"] == cut.query_id)
-        told = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
-        number = F.when(ours, parameters["epochId"].cast("bigint")).when(by_query(cut.query_id), told)
-    else:
-        number = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
+    number = micro_batch_of(cut.query_id, emit)
     commits = history.select(number.alias("micro_batch"), F.unix_millis("timestamp").alias("_committed_ms"))
     return commits.filter(F.col("micro_batch").isNotNull())
 

@@ -13,15 +13,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer
 
+from twinrun.broker.records import Stored, stored_records
+from twinrun.broker.topics import offset_ranges
 from twinrun.errors import BrokerError, InputError
-from twinrun.produce.producer import LOG, PACED, connect
+from twinrun.produce.producer import PACED, connect
 from twinrun.produce.records import Record
 
 DUE_HEADER = "twinrun-due-us"
@@ -34,7 +38,6 @@ SAFE_SHARE = 0.5
 """A rate above this share of what the producer reaches flat out is refused."""
 
 _FLUSH_S = 60.0
-_READ_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ def check_rate(rate: float, reached: float) -> None:
         )
 
 
-def read_topic(servers: str, topic: str, options: dict[str, Any], most: int) -> list[Record]:
+def read_topic(servers: str, topic: str, options: Mapping[str, str], most: int) -> list[Record]:
     """Up to so many records of a topic, from its beginning, by their times. Nothing is committed.
 
     Raises
@@ -232,44 +235,15 @@ def read_topic(servers: str, topic: str, options: dict[str, Any], most: int) -> 
     BrokerError
         The broker does not answer, or stops answering.
     """
-    client = Consumer(
-        {
-            **options,
-            "bootstrap.servers": servers,
-            "group.id": f"twinrun-measure-{os.getpid()}",
-            "enable.auto.commit": False,
-            "enable.partition.eof": False,
-            "logger": LOG,
-        }
-    )
-    try:
-        parts = client.list_topics(topic, timeout=_READ_S).topics[topic].partitions
-        ends = {number: client.get_watermark_offsets(TopicPartition(topic, number), _READ_S) for number in parts}
-        spans = {number: (low, high) for number, (low, high) in ends.items() if high > low}
-        client.assign([TopicPartition(topic, number, low) for number, (low, _) in spans.items()])
-        found: list[Record] = []
-        reached = {number: low for number, (low, _) in spans.items()}
-        quiet_at = time.monotonic() + _READ_S
-        while len(found) < most and any(reached[number] < high for number, (_, high) in spans.items()):
-            message: Any = client.poll(0.5)
-            if message is None or message.error():
-                if time.monotonic() > quiet_at:
-                    break  # what is left are offsets without a record, such as markers of transactions
-                continue
-            quiet_at = time.monotonic() + _READ_S
-            found.append(_record(message))
-            reached[message.partition()] = message.offset() + 1
-    except KafkaException as error:
-        raise BrokerError(f"The topic {topic!r} at {servers} cannot be read: {error.args[0].str()}.") from None
-    finally:
-        client.close()
+    ranges = offset_ranges(servers, topic, options)
+    with closing(stored_records(servers, topic, ranges, options)) as stored:
+        found = [_record(each) for each in islice(stored, most)]
     return sorted(found, key=lambda record: record.timestamp_ms or 0)
 
 
-def _record(message: Any) -> Record:
-    kind, at_ms = message.timestamp()
-    headers = tuple((str(name), value) for name, value in message.headers() or ())
-    return Record(message.key(), message.value(), at_ms if kind and at_ms > 0 else None, headers)
+def _record(stored: Stored) -> Record:
+    at_ms = stored.timestamp_ms
+    return Record(stored.key, stored.value, at_ms if at_ms and at_ms > 0 else None, stored.headers)
 
 
 def _producer(servers: str) -> Producer:

@@ -318,22 +318,14 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
 def newest_commit(spark: SparkSession, table: str, owner: str, emit: str) -> Committed:
     """The table's newest version, and the last micro-batch of the query that is in it. One small Spark job, or three.
 
-    ``final``: Delta's sink keeps query and micro-batch in the commit, and ours does where a topic gets the rows as
-    well. ``updates``: the MERGE's user metadata; a micro-batch that changes no row (all late, all refused) makes no
-    commit, see `stream_cut`.
+    A micro-batch that changes no row of an ``updates`` table (all late, all refused) makes no commit, see `stream_cut`.
     """
     history = delta_table(spark, table)
     foreign: tuple[ForeignCommit, ...] | None = None
     for limit in (_RECENT, None):
         commits = history.history(limit) if limit else history.history()
-        if emit == "final":
-            parameters = F.col("operationParameters")
-            ours = (F.col("operation") == "STREAMING UPDATE") & (parameters["queryId"] == owner)
-            told = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
-            number = F.when(ours, parameters["epochId"].cast("bigint")).when(by_query(owner), told)
-        else:
-            number = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
-        seen = commits.select("version", number.alias("number"), _hit(0, _not_by_stream(owner, emit)))
+        number = micro_batch_of(owner, emit).alias("number")
+        seen = commits.select("version", number, _hit(0, _not_by_stream(owner, emit)))
         if limit:  # so few are looked at here: an aggregate would be a Spark job more
             rows = seen.collect()
             versions, numbers = [row[0] for row in rows], [row[1] for row in rows if row[1] is not None]
@@ -369,20 +361,25 @@ def foreign_to_stream(spark: SparkSession, cut: StreamCut, emit: str) -> tuple[F
     return _changes(spark, cut.state.table, 0, not_ours & (F.col("version") <= cut.committed.version))
 
 
-def by_query(owner: str) -> Column:
-    """Of a table's history: whether a commit says that the query made it, as where its rows go to a topic as well."""
-    return F.coalesce(F.get_json_object("userMetadata", "$.query_id") == owner, F.lit(False))
+def micro_batch_of(owner: str, emit: str) -> Column:
+    """Of a table's history: the micro-batch of the query that a commit says it is of, null for all others.
+
+    ``final``: Delta's sink keeps query and micro-batch in the commit, and ours does where a topic gets the rows as
+    well. ``updates``: the MERGE's user metadata.
+    """
+    told = F.get_json_object("userMetadata", "$.micro_batch").cast("bigint")
+    if emit != "final":
+        return told
+    parameters = F.col("operationParameters")
+    by_delta = (F.col("operation") == "STREAMING UPDATE") & (parameters["queryId"] == owner)
+    by_us = F.get_json_object("userMetadata", "$.query_id") == owner
+    return F.when(by_delta, parameters["epochId"].cast("bigint")).when(by_us, told)
 
 
 def _not_by_stream(owner: str, emit: str) -> Column:
     said = [F.get_json_object("userMetadata", f"$.{name}") for name in (HEAL, UNDO, "run_id")]
     ours = said[0].isNotNull() | said[1].isNotNull() | F.coalesce(said[2].startswith("erase-"), F.lit(False))
-    if emit == "final":
-        own = (F.col("operation") == "STREAMING UPDATE") & (F.col("operationParameters")["queryId"] == owner)
-        own = F.coalesce(own, F.lit(False)) | by_query(owner)
-    else:
-        own = F.get_json_object("userMetadata", "$.micro_batch").isNotNull()
-    return ~(ours | F.coalesce(own, F.lit(False)))
+    return ~(ours | micro_batch_of(owner, emit).isNotNull())
 
 
 def last_change(spark: SparkSession, table: str, since: int) -> int | None:

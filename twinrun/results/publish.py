@@ -8,13 +8,15 @@ sends records again with the ids that they had, and a reader drops the copies by
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.config.sections import SinkBinding
 from twinrun.errors import ConfigError, QueryError, TableError
-from twinrun.events.exact import quoted
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.job.job import Job
 from twinrun.results.records import without_lineage
 from twinrun.session.plain import plain_errors
@@ -24,17 +26,16 @@ from twinrun.tables.kafka import topic_info
 
 PUBLISHED = "published"
 RECORD_ID = "record_id"
-JSON_OPTIONS = {
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-    "ignoreNullFields": "false",
-}
-"""Times as ISO 8601 in UTC to the microsecond, and every column in every record."""
 _ID_DIGITS = 32
 
 
-def need_sink(cfg: Config, job: Job) -> SinkBinding | None:
+def need_sink(cfg: Config, job: Job, columns: Sequence[str]) -> SinkBinding | None:
     """The topic that a job's results go to besides its table, or None. One request to Kafka where there is one.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Those of the result.
 
     Raises
     ------
@@ -53,6 +54,14 @@ def need_sink(cfg: Config, job: Job) -> SinkBinding | None:
             f"{where} is {sink.topic}, which the job reads as {read[0]}: its own results would come back as events.",
             expected="a topic that the job does not read",
             fix=f"write another topic, such as {job.job_name}_results",
+        )
+    # Spark takes names for the same that differ in case only, and so do many readers of JSON.
+    taken = [name for name in columns if name.lower() == RECORD_ID]
+    if taken:
+        raise ConfigError(
+            f"The result of {job.job_name} has a column {taken[0]}, which is the name of a record's id in {where}.",
+            expected=f"a result without a column {RECORD_ID}",
+            fix=f"name the column otherwise, or take sinks.{job.job_name} out of the configuration",
         )
     topic_info(cfg, sink.topic)
     return sink
@@ -123,20 +132,20 @@ def _keyed(table: DataFrame, job: Job) -> DataFrame:
     """``key``, ``row`` and the row as ``text``, without what says which run wrote it."""
     rows = without_lineage(table)
     row = F.struct(*[F.col(quoted(name)) for name in rows.columns])
-    return rows.select(_key(job), row.alias("row"), F.to_json(row, JSON_OPTIONS).alias("text"))
+    return rows.select(_key(job), row.alias("row"), F.to_json(row, EXACT_TIMES).alias("text"))
 
 
 def _key(job: Job) -> Column:
     """The key columns as a JSON object; a result of one row has none."""
     named = F.struct(*[F.col(quoted(key)) for key in job.keys]) if job.keys else None
-    return (F.lit("{}") if named is None else F.to_json(named, JSON_OPTIONS)).alias("key")
+    return (F.lit("{}") if named is None else F.to_json(named, EXACT_TIMES)).alias("key")
 
 
 def _send(records: DataFrame, written: str, cfg: Config, sink: SinkBinding) -> None:
     """Send ``key`` and ``row``, acknowledged by all replicas. One Spark job."""
     record_id = F.substring(F.sha2(F.concat(F.lit(f"{written}/"), F.col("key")), 256), 1, _ID_DIGITS)
     value = F.when(
-        F.col("row").isNotNull(), F.to_json(F.struct(record_id.alias(RECORD_ID), F.col("row.*")), JSON_OPTIONS)
+        F.col("row").isNotNull(), F.to_json(F.struct(record_id.alias(RECORD_ID), F.col("row.*")), EXACT_TIMES)
     )
     writer = records.select("key", value.alias("value")).write.format("kafka").option("topic", sink.topic)
     with plain_errors(f"sending results to the topic {sink.topic}"):

@@ -15,7 +15,8 @@ from twinrun.comparator.tables import compare_frames
 from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
 from twinrun.events.decode import DECODER_VERSION
-from twinrun.explain.differing import EXACT_TIMES, KEY_ID, Sides
+from twinrun.events.exact import EXACT_TIMES
+from twinrun.explain.differing import KEY_ID, Sides
 from twinrun.explain.evidence import Statics, material_of
 from twinrun.external.causes import World, explain_copies, explain_events, rule_refuted, rules_of, with_lateness
 from twinrun.external.explain import Case, not_judged
