@@ -80,7 +80,10 @@ def test_what_the_user_set_wins_and_what_was_chosen_is_logged(caplog: pytest.Log
 def test_only_what_reads_no_topic_gets_no_broadcast_joins() -> None:
     at_rest = by_size({}, Size(0, at_rest=True), master="local[2]")
     assert at_rest["spark.sql.autoBroadcastJoinThreshold"] == "-1"
-    assert "spark.sql.autoBroadcastJoinThreshold" not in by_size({}, Size(0, 100), master="local[2]")
+    assert "-XX:Tier4InvocationThreshold=125000 " in at_rest["spark.driver.extraJavaOptions"]
+    moving = by_size({}, Size(0, 100), master="local[2]")
+    assert "spark.sql.autoBroadcastJoinThreshold" not in moving
+    assert "-XX:Tier4InvocationThreshold=25000 " in moving["spark.driver.extraJavaOptions"]
     assert by_size({}, Size(None, at_rest=True), master="local[2]") == {}
 
 

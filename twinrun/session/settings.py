@@ -198,9 +198,9 @@ _COLLECTOR = re.compile(r"-XX:\+Use\w+GC\b")
 _log = logging.getLogger("twinrun.session")
 
 # Java's second compiler takes a third of the CPU of a short run. It compiles what runs often, and only that: without
-# it at all, a run of some minutes takes twice as long.
+# it at all, a run of some minutes takes twice as long. What reads tables only ends sooner, and gains by less still.
 _TIERS = {"Invocation": 25_000, "MinInvocation": 6_000, "Compile": 60_000, "BackEdge": 200_000}
-SMALL_JAVA_OPTIONS = " ".join(f"-XX:Tier4{name}Threshold={n}" for name, n in _TIERS.items())
+_AT_REST_TIMES = 5
 NO_CODE = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """Queries are run as they are planned, without Java code made and compiled for each."""
 SMALL = {
@@ -214,6 +214,12 @@ AT_REST = {
     "spark.sql.autoBroadcastJoinThreshold": "-1",
 }
 """What it gets besides where tables only are read; measured there alone."""
+
+
+def small_java_options(at_rest: bool) -> str:
+    """When Java's second compiler begins to work on a method, where the data is little."""
+    times = _AT_REST_TIMES if at_rest else 1
+    return " ".join(f"-XX:Tier4{name}Threshold={times * count}" for name, count in _TIERS.items())
 
 
 @dataclass(frozen=True)
@@ -276,7 +282,8 @@ def by_size(settings: Mapping[str, str], size: Size, wanted: str = "auto", *, ma
     # Java refuses to start with two collectors.
     collector = "" if _COLLECTOR.search(given) else "-XX:+UseSerialGC"
     chosen = {**SMALL, **(AT_REST if size.at_rest else {})}
-    return {**chosen, **settings, DRIVER_JAVA_OPTIONS: " ".join(f"{collector} {SMALL_JAVA_OPTIONS} {given}".split())}
+    options = f"{collector} {small_java_options(size.at_rest)} {given}"
+    return {**chosen, **settings, DRIVER_JAVA_OPTIONS: " ".join(options.split())}
 
 
 def tables_size(refs: Iterable[str]) -> Size:
