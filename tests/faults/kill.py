@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -42,32 +43,44 @@ def kill_at(point: Point, command: Command, sink: Sink) -> Facts:
     Facts
         What was on disk when all was dead: certainly the moment that was asked for.
     """
+    facts = hold_at(command, sink, lambda: _next_write(point, sink).exists, lambda facts: bool(getattr(facts, point)))
+    kill_java(command)
+    assert sink.facts() == facts
+    return facts
+
+
+def hold_at(
+    command: Command, sink: Sink, next_write: Callable[[], Callable[[], bool]], right: Callable[[Facts], bool]
+) -> Facts:
+    """Hold Java (SIGSTOP) when the first of two writes is there and the second is not; what is on disk then.
+
+    ``next_write`` notes how things are and gives the question whether that write has come since. Where the facts are
+    not ``right``, since the second one has come as well, Java goes on and the next micro-batch is tried.
+    """
     java = command.jvm()
     deadline = time.monotonic() + MOMENT_LIMIT_S
     missed = 0
     while time.monotonic() < deadline:
-        _wait_for_the_first_write(point, command, sink, deadline)
+        written = next_write()
+        while not written() and time.monotonic() < deadline:
+            command.still_runs()
+            time.sleep(LOOK_S)
         java.suspend()
         _wait(lambda: java.status() == psutil.STATUS_STOPPED, _STOP_LIMIT_S)
-        if getattr(sink.facts(), point):
-            kill_java(command)
-            facts = sink.facts()
-            assert getattr(facts, point), facts
-            print(f"{point}: {facts}, {missed} missed")
+        facts = sink.facts()
+        if right(facts):
+            print(f"held at {facts}, {missed} missed")
             return facts
         missed += 1
         java.resume()
-    raise AssertionError(f"the moment {point} was not met in {MOMENT_LIMIT_S} s, {missed} missed: {sink.facts()}")
+    raise AssertionError(f"the moment was not met in {MOMENT_LIMIT_S} s, {missed} missed: {sink.facts()}")
 
 
-def _wait_for_the_first_write(point: Point, command: Command, sink: Sink, deadline: float) -> None:
+def _next_write(point: Point, sink: Sink) -> Path:
+    """The file of the next micro-batch that comes first: its offsets, or the table's next version."""
     if point == "before_the_sink_write":
-        awaited = sink.checkpoint / "offsets" / str(sink.planned() + 1)
-    else:
-        awaited = sink.table / "_delta_log" / f"{sink.version() + 1:020d}.json"
-    while not awaited.exists() and time.monotonic() < deadline:
-        command.still_runs()
-        time.sleep(LOOK_S)
+        return sink.checkpoint / "offsets" / str(sink.planned() + 1)
+    return sink.table / "_delta_log" / f"{sink.version() + 1:020d}.json"
 
 
 def _wait(true: Callable[[], bool], limit_s: float) -> None:
