@@ -189,7 +189,7 @@ class Engines:
         with log.open("ab") as file:
             start = file.tell()
             process = subprocess.Popen(
-                self._command(engine, topic, out), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=self.root
+                self.command(engine, topic, out), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=self.root
             )
         watch = psutil.Process(process.pid)
         ready_cpu: float | None = None
@@ -229,7 +229,8 @@ class Engines:
         ran.said += said
         return ran
 
-    def _command(self, engine: Engine, topic: str, out: str) -> list[str]:
+    def command(self, engine: Engine, topic: str, out: str) -> list[str]:
+        """How its program is started."""
         put = {
             "GRACE_MS": str(GRACE_MS),
             "GRACE_S": str(GRACE_MS / 1000),

@@ -13,6 +13,7 @@ import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
 import org.apache.flink.connector.kafka.source.KafkaSource;
+import org.apache.flink.connector.kafka.source.KafkaSourceBuilder;
 import org.apache.flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
@@ -24,10 +25,11 @@ import org.apache.flink.table.api.bridge.java.StreamTableEnvironment;
 import org.apache.flink.util.Collector;
 
 /**
- * Orders and cents per shop and minute in Flink, by one subtask, up to the end of the topic as it is.
+ * Orders and cents per shop and minute in Flink, by one subtask, up to the end of the topic as it is, or for ever.
  *
  * <p>Arguments: bootstrap servers, topic, topic for results, lateness in milliseconds, and how: {@code datastream} (a
- * watermark per event), {@code default} (the strategy that Flink offers: one every 200 ms) or {@code sql}.
+ * watermark per event), {@code default} (the strategy that Flink offers: one every 200 ms) or {@code sql}; then, for a
+ * DataStream that does not end, {@code forever}.
  */
 public final class FlinkOrders {
     private FlinkOrders() {}
@@ -89,14 +91,15 @@ public final class FlinkOrders {
 
     private static void datastream(String[] args, WatermarkStrategy<Tuple3<String, Long, Long>> strategy) throws Exception {
         StreamExecutionEnvironment env = StreamExecutionEnvironment.createLocalEnvironment(1);
-        KafkaSource<String> source = KafkaSource.<String>builder()
+        KafkaSourceBuilder<String> source = KafkaSource.<String>builder()
                 .setBootstrapServers(args[0])
                 .setTopics(args[1])
                 .setGroupId(args[2] + "-group")
                 .setStartingOffsets(OffsetsInitializer.earliest())
-                .setBounded(OffsetsInitializer.latest())
-                .setValueOnlyDeserializer(new SimpleStringSchema())
-                .build();
+                .setValueOnlyDeserializer(new SimpleStringSchema());
+        if (args.length < 6 || !args[5].equals("forever")) {
+            source.setBounded(OffsetsInitializer.latest());
+        }
         KafkaSink<String> sink = KafkaSink.<String>builder()
                 .setBootstrapServers(args[0])
                 .setRecordSerializer(KafkaRecordSerializationSchema.builder()
@@ -106,7 +109,7 @@ public final class FlinkOrders {
                 .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
                 .build();
         ObjectMapper json = new ObjectMapper();
-        env.fromSource(source, WatermarkStrategy.noWatermarks(), "orders")
+        env.fromSource(source.build(), WatermarkStrategy.noWatermarks(), "orders")
                 .map(value -> {
                     JsonNode event = json.readTree(value);
                     return Tuple3.of(event.get("shop").asText(), event.get("at").asLong(), event.get("cents").asLong());

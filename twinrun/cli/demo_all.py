@@ -191,7 +191,20 @@ def _payload(each: Shown) -> dict[str, Any]:
         "rows_explained": verdict.rows_explained,
         "rows_unexplained": verdict.rows_unexplained,
         "causes": {cause.cause: cause.rows for cause in verdict.causes},
+        "example": _example(verdict),
     }
+
+
+def _example(verdict: Verdict) -> dict[str, str] | None:
+    """One row that differed, told: which, by what, what happened and how that is proven."""
+    from twinrun.report.stories import proven_story
+
+    story = proven_story(verdict)
+    if story is None:
+        return None
+    told = {part.heading: part.text for part in story.told}
+    lead = {"row": story.title, "cause": story.tag.removeprefix("explained: "), "differs": story.lead}
+    return {**lead, "happened": told.get("What happened", ""), "proven": told.get("How it is proven", "")}
 
 
 def _line(each: Shown) -> str:

@@ -31,6 +31,11 @@ against an oracle in polars: `tests/integration/test_gallery.py`, and `test_gall
 several logs or with a static table.
 """
 
+_EXAMPLES = """
+The first row whose difference was proven, of each job that has one, as its report tells it: what the two modes
+say, what happened, and how it is proven. All times are UTC.
+"""
+
 
 @command(commands, "gallery", "twinrun gallery")
 def gallery(call: Call) -> int:
@@ -106,7 +111,23 @@ def results_page(root: Path) -> str:
         lines.append(
             f"| {name} | {each['outcome']} | {' | '.join(counts)} | {causes} | {each.get('rows_unexplained', '')} |"
         )
+    lines += ["", "## One row of each, explained", "", *wrap(_EXAMPLES.strip(), 120)]
+    for each in run["jobs"]:
+        if each.get("example"):
+            lines += ["", *_example(each["job"], each["example"])]
     return "\n".join([*lines, ""])
+
+
+def _example(job: str, told: dict[str, str]) -> list[str]:
+    """A row that differed in the run, as text."""
+    from twinrun.report.markdown import escape
+
+    parts = [told["differs"], told["happened"], told["proven"]]
+    return [
+        f"### {job}: `{told['cause']}`",
+        "",
+        *wrap(f"**{escape(told['row'])}**: {escape(' '.join(part for part in parts if part))}", 120),
+    ]
 
 
 def _told(root: Path, path: Path, job: Job) -> list[str]:

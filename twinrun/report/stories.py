@@ -68,6 +68,13 @@ def stories(verdict: Verdict) -> Section:
     )
 
 
+def proven_story(verdict: Verdict) -> Story | None:
+    """The first row whose difference is proven and that does not merely wait, as a story; None where there is none."""
+    proven = [each for each in sorted(verdict.samples, key=_urgency) if each.verdict == "explained"]
+    told = [each for each in proven if _urgency(each) != _WAITS]
+    return _story(verdict, told[0]) if told else None
+
+
 def _never(verdict: Verdict) -> bool:
     """Whether rows are not judged for a record that the job leaves out, and wait for nothing."""
     return bool(verdict.rows_behind) and verdict.outcome != "input_behind"

@@ -175,3 +175,25 @@ def test_jobs_lists_the_last_verdict_of_each_job(run: Any, checkout: Path) -> No
     assert "it is not a JSON report" in jobs["page_visits"]["last_verdict"]["problem"]
     assert jobs["error_alerts"]["last_verdict"] is None
     assert (jobs["page_visits"]["shape"], jobs["page_visits"]["slide"]) == ("sliding", "5 minutes")
+
+
+def test_a_run_is_told_as_a_table_and_by_one_row_of_each_job_that_has_a_proven_one(tmp_path: Path) -> None:
+    example = {
+        "row": "page /cart",
+        "cause": "late_dropped",
+        "differs": "clicks is 3 in the batch and 2 in the stream.",
+        "happened": "The stream dropped *it*.",
+        "proven": "",
+    }
+    jobs = [
+        {"job": "receipts", "outcome": "agree", "causes": {}, "example": None},
+        {"job": "page_visits", "outcome": "explained", "causes": {"late_dropped": 1200}, "example": example},
+        {"job": "surge_prices", "outcome": "failed", "failure": "no broker"},
+    ]
+    (tmp_path / gallery.RUN).parent.mkdir(parents=True)
+    (tmp_path / gallery.RUN).write_text(json.dumps({"events": 4000, "seed": 2, "jobs": jobs}), encoding="utf-8")
+    page = gallery.results_page(tmp_path)
+    assert "| [page_visits](gallery.md#page_visits) | explained | 0 | 0 | 0 | 0 | `late_dropped` 1,200 |" in page
+    assert "### page_visits: `late_dropped`\n\n**page /cart**: clicks is 3 in the batch" in page
+    assert r"\*it\*" in page
+    assert page.count("###") == 1

@@ -19,7 +19,7 @@ from twinrun.report.html import render_html
 from twinrun.report.markdown import render_markdown
 from twinrun.report.neutral import neutral
 from twinrun.report.sections import Story
-from twinrun.report.stories import stories
+from twinrun.report.stories import proven_story, stories
 from twinrun.results.causes import PROOFS
 from twinrun.results.verdict import BlamedEvent, CauseCount, MicroBatchPoint, RowSample, SinkCommit, Verdict
 
@@ -355,3 +355,14 @@ def test_an_event_of_the_first_hour_of_1970_is_told_like_any_other() -> None:
     told = words(one(small(replace(sample, window_start_ms=0, events=(replace(event, **at),)))))
     assert "judged by the watermark of micro-batch 2" in told["What happened"]
     assert any("would have kept" in text for text in told.values())
+
+
+def test_the_story_that_stands_for_a_verdict_is_a_proven_one_and_none_that_only_waits() -> None:
+    waits = replace(factory.make_sample(0), causes={"pending": 1})
+    open_ = replace(factory.make_sample(1), verdict="unexplained", causes={})
+    late = late_sample(1, 1)
+    assert proven_story(replace(small(late), samples=())) is None
+    assert proven_story(replace(small(late), samples=(waits, open_))) is None
+    told = proven_story(replace(small(late), samples=(open_, waits, late)))
+    assert told is not None
+    assert told.tag == "explained: late_dropped"

@@ -1,0 +1,469 @@
+"""How fast a stream is: fresh by how much, at which rate, at what CPU, beside the same by hand and other engines.
+
+``python -m bench.stream`` sends orders at a fixed rate (bench/stream_load.py) through the development broker and runs
+the job of engines/jobs/sales.py, orders and cents per shop and minute, in each engine at each rate, all on this
+machine: twinrun's ``stream`` and the same query by hand in PySpark, both into Delta; Kafka Streams and Flink into a
+topic; and, with rows as they change, twinrun and PySpark into a topic. Event time runs `SPEED` times as fast as the
+clock, so that a minute closes every two seconds.
+
+A row's delay: from when the order was due whose event time lets the window close to when the row could be read: the
+time of the commit's file, or the broker's own time of the record. Windows that closed before the warm-up's end do not
+count; rows that never came are told. For rows as they change: from when the last order was due that is in the row.
+Writes bench/results/stream.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+
+from bench.engine_runs import ENGINES, Engine, Engines
+from bench.machine import commit, machine
+from bench.stream_load import PARTITIONS, SHOPS, T0_MS, at_ms
+from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
+from twinrun.broker.records import stored_records
+from twinrun.broker.topics import create_topic, offset_ranges
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results" / "stream.json"
+WINDOW_MS, GRACE_MS = 60_000, 10_000
+SPEED = 30.0
+LEAD_S, SETTLE_S, READY_LIMIT_S = 3.0, 20.0, 180.0
+SUSTAINED = 1.5
+"""Sustained: no row is missing, and the last third's median is at most so many times the first's, or a second more."""
+_QUIET_START_S = 8.0
+Row = tuple[str, int]
+"""Shop and start of the window, epoch ms."""
+Delay = tuple[float, float]
+"""When something was due, from the start of the load, and how long it took from then; seconds."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An engine, and what it writes: closed windows (``delta``, ``kafka``), or rows as they change (``updates``)."""
+
+    name: str
+    out: str
+    engine: Engine | None = None
+    by_hand: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """Orders per second, for how many seconds, of which the first do not count; epoch seconds when it began."""
+
+    rate: float
+    seconds: float
+    warm_s: float
+    start_s: float = 0.0
+
+
+@dataclass
+class Figures:
+    """What one arm did at one rate; milliseconds, and CPU seconds per million orders of the engine alone."""
+
+    engine: str
+    out: str
+    rate_per_s: float
+    sustained: bool = False
+    rows: int = 0
+    missing: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    max_ms: float | None = None
+    cpu_s_per_million: float | None = None
+    broker_cpu_s: float | None = None
+    producer: dict[str, float] = field(default_factory=dict)
+    micro_batch_ms: float | None = None
+    failed: str | None = None
+
+
+def arms() -> list[Arm]:
+    """All of them."""
+    named = {each.program: each for each in reversed(ENGINES)}
+    flink = next(each for each in ENGINES if each.rule == "flink-datastream")
+    return [
+        Arm("twinrun", "delta"),
+        Arm("PySpark by hand", "delta", by_hand=True),
+        Arm("Kafka Streams", "kafka", named["KafkaStreamsOrders"]),
+        Arm("Flink DataStream", "kafka", flink),
+        Arm("twinrun, topic as sink", "updates"),
+        Arm("PySpark by hand, rows as they change", "updates", by_hand=True),
+    ]
+
+
+def closing_s(window_start_ms: int) -> float:
+    """Seconds from the start until the order is due that lets a window close."""
+    return (window_start_ms + WINDOW_MS + GRACE_MS - T0_MS) / SPEED / 1000
+
+
+def delays(read_at: dict[Row, float], load: Load) -> tuple[list[Delay], int]:
+    """``(closing, delay)`` in seconds of each row whose window closed after the warm-up, and how many never came."""
+    found, missing = [], 0
+    first = int(load.warm_s * SPEED * 1000 // WINDOW_MS)
+    last = int(((load.seconds - 0.5) * SPEED * 1000 - GRACE_MS) // WINDOW_MS)
+    for number in range(first, last):
+        start_ms = T0_MS + number * WINDOW_MS
+        closed_s = closing_s(start_ms)
+        for shop in range(SHOPS):
+            at_s = read_at.get((f"shop-{shop}", start_ms))
+            if at_s is None:
+                missing += 1
+            else:
+                found.append((closed_s, at_s - load.start_s - closed_s))
+    return found, missing
+
+
+def is_sustained(found: Sequence[Delay], missing: int) -> bool:
+    """Whether delays stay as they are instead of growing with the backlog."""
+    if missing or len(found) < 9:
+        return False
+    ordered = [delay for _, delay in sorted(found)]
+    third = len(ordered) // 3
+    first, last = statistics.median(ordered[:third]), statistics.median(ordered[-third:])
+    return last <= max(first * SUSTAINED, first + 1.0)
+
+
+def quantile_ms(found: Sequence[float], share: float) -> float | None:
+    """The smallest value that so many of them do not exceed, in milliseconds."""
+    ordered = sorted(found)
+    if not ordered:
+        return None
+    return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 1)
+
+
+def read_delta(table: Path) -> dict[Row, float]:
+    """When each row of a Delta table could first be read, epoch seconds: the time of the commit's file."""
+    read_at: dict[Row, float] = {}
+    for log in sorted((table / "_delta_log").glob("*.json")):
+        at_s = log.stat().st_mtime
+        for line in log.read_text(encoding="utf-8").splitlines():
+            added = json.loads(line).get("add")
+            if not added:
+                continue
+            rows = pq.read_table(table / added["path"], columns=["shop", "window_start"])
+            starts = rows.column("window_start").cast("timestamp[ms]").cast("int64").to_pylist()
+            for row in zip(rows.column("shop").to_pylist(), starts, strict=True):
+                read_at.setdefault(row, at_s)
+    return read_at
+
+
+def read_topic(servers: str, topic: str) -> Iterator[tuple[float, dict[str, Any]]]:
+    """When the broker took each record, epoch seconds, and its value."""
+    for each in stored_records(servers, topic, offset_ranges(servers, topic)):
+        if each.value is not None:
+            yield (each.timestamp_ms or 0) / 1000, json.loads(each.value)
+
+
+def read_closed(servers: str, topic: str) -> dict[Row, float]:
+    """When each closed window's row was first in the topic."""
+    read_at: dict[Row, float] = {}
+    for at_s, row in read_topic(servers, topic):
+        read_at.setdefault((row["shop"], int(row["window_start"])), at_s)
+    return read_at
+
+
+def update_delays(servers: str, topic: str, load: Load) -> list[Delay]:
+    """Of each changed row: when the last order was due that is in it, and how long it took from then."""
+    found = []
+    for at_s, row in read_topic(servers, topic):
+        shop, start_ms = int(row["shop"].split("-")[1]), _start_ms(row["window_start"])
+        due_s = last_due_s(shop, start_ms, int(row["orders"]), load.rate)
+        if load.warm_s <= due_s < load.seconds:
+            found.append((due_s, at_s - load.start_s - due_s))
+    return found
+
+
+def last_due_s(shop: int, start_ms: int, orders: int, rate: float) -> float:
+    """When the last of so many orders of a shop and window was due: a shop's orders come in turn, none is lost."""
+    first_s = (start_ms - T0_MS) / SPEED / 1000
+    rounds = max(int((first_s * rate - shop) / SHOPS) - 1, 0)
+    number = rounds * SHOPS + shop
+    while at_ms(number / rate, SPEED) < start_ms:
+        number += SHOPS
+    return (number + (orders - 1) * SHOPS) / rate
+
+
+def _start_ms(value: Any) -> int:
+    if isinstance(value, int):
+        return value
+    return round(datetime.fromisoformat(value).timestamp() * 1000)
+
+
+class Site:
+    """Broker, folder and the programs of the other engines."""
+
+    def __init__(self, folder: Path, broker: BrokerInfo, say: Callable[[str], None]) -> None:
+        self.folder, self.broker, self.servers = folder, broker, broker.bootstrap_servers
+        (folder / "engines").mkdir()
+        self.engines = Engines(self.servers, folder / "engines", say)
+        self.say, self.number = say, 0
+
+    def run(self, arm: Arm, load: Load) -> Figures:
+        """One arm under one load."""
+        self.number += 1
+        folder = self.folder / f"{self.number:02d}"
+        folder.mkdir()
+        figures = Figures(arm.name, arm.out, load.rate)
+        topic, out = f"orders-{self.number}", f"sales-{self.number}"
+        create_topic(self.servers, topic, PARTITIONS)
+        for name in (out, f"{out}-binary"):
+            create_topic(self.servers, name, 1, config={"message.timestamp.type": "LogAppendTime"})
+        try:
+            with self._running(arm, topic, out, folder) as process:
+                load = self._under_load(figures, process, topic, load)
+        except RuntimeError as error:
+            figures.failed = str(error)[:500]
+            return figures
+        self._judge(figures, arm, out, folder, load)
+        shutil.rmtree(folder, ignore_errors=True)
+        return figures
+
+    def _under_load(self, figures: Figures, process: subprocess.Popen[bytes], topic: str, load: Load) -> Load:
+        load = replace(load, start_s=time.time() + LEAD_S)
+        numbers = [str(each) for each in (load.rate, load.seconds, load.start_s, SPEED)]
+        command = [sys.executable, "-m", "bench.stream_load", self.servers, topic, *numbers]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as producer:
+            time.sleep(LEAD_S + load.warm_s)
+            engine, broker = tree_cpu_s(process.pid), tree_cpu_s(self.broker.pid)
+            said, _ = producer.communicate(timeout=10 * load.seconds + 120)
+        figures.producer = json.loads(said)
+        # An engine that has kept up is done soon; one that has not works on what is left.
+        time.sleep(SETTLE_S / 4)
+        counted = load.rate * max(load.seconds - load.warm_s, 1e-9)
+        figures.cpu_s_per_million = round((tree_cpu_s(process.pid) - engine) / counted * 1e6, 2)
+        figures.broker_cpu_s = round(tree_cpu_s(self.broker.pid) - broker, 2)
+        time.sleep(SETTLE_S * 3 / 4)
+        if process.poll() is not None:
+            raise RuntimeError(f"{figures.engine} ended by itself")
+        return load
+
+    def _judge(self, figures: Figures, arm: Arm, out: str, folder: Path, load: Load) -> None:
+        if arm.out == "updates":
+            found, missing = update_delays(self.servers, out, load), 0
+        else:
+            table = folder / "results" if arm.by_hand else folder / "wh" / "results" / "sales" / "stream_v1"
+            rows = read_delta(table) if arm.out == "delta" else read_closed(self.servers, out)
+            found, missing = delays(rows, load)
+        values = [delay for _, delay in found]
+        figures.rows, figures.missing = len(found), missing
+        figures.p50_ms, figures.p95_ms = quantile_ms(values, 0.5), quantile_ms(values, 0.95)
+        figures.p99_ms, figures.max_ms = quantile_ms(values, 0.99), quantile_ms(values, 1.0)
+        kept_pace = figures.producer["end_late_s"] < 1.0
+        figures.sustained = kept_pace and is_sustained(found, missing)
+        figures.micro_batch_ms = micro_batch_ms(checkpoint_of(arm, folder), load)
+
+    @contextmanager
+    def _running(self, arm: Arm, topic: str, out: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """The engine, once it has read the first records and is ready for the load."""
+        command = self._command(arm, topic, out, folder)
+        # What makes tables and state is not part of the load: an order of before it, for each partition.
+        prime(self.servers, topic)
+        log = folder / "engine.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT)
+        try:
+            self._wait_ready(arm, process, folder, log)
+            yield process
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-500:])
+        finally:
+            end_tree(process)
+
+    def _wait_ready(self, arm: Arm, process: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
+        until = time.monotonic() + READY_LIMIT_S
+        spark = arm.engine is None
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-500:])
+            if (checkpoint_of(arm, folder) / "commits" / "0").exists() if spark else b"READY" in log.read_bytes():
+                time.sleep(_QUIET_START_S)
+                return
+            time.sleep(0.2)
+        raise RuntimeError(f"{arm.name} was not ready in {READY_LIMIT_S:.0f} s")
+
+    def _command(self, arm: Arm, topic: str, out: str, folder: Path) -> list[str]:
+        if arm.engine is not None:
+            self.engines.prepare(arm.engine.needs)
+            return [
+                *self.engines._command(arm.engine, topic, out),
+                *(["forever"] if arm.engine.needs == "flink" else []),
+            ]
+        if arm.by_hand:
+            target = [out] if arm.out == "updates" else [str(folder / "results")]
+            more = ["--kafka"] if arm.out == "updates" else []
+            run = [sys.executable, "-m", "bench.stream_by_hand", self.servers, topic, *target]
+            return [*run, str(checkpoint_of(arm, folder)), *more]
+        name = "sales_so_far" if arm.out == "updates" else "sales"
+        settings: dict[str, Any] = {
+            "kafka": {"bootstrap_servers": self.servers},
+            "warehouse": str(folder / "wh"),
+            "checkpoints": str(folder / "cp"),
+            "report": {"folder": str(folder / "reports")},
+            "sources": {"orders": {"topic": topic}},
+            "jobs": {name: {"path": str(ROOT / "engines" / "jobs" / f"{name}.py")}},
+            "stream": {"trigger": "processing-time", "interval_ms": 0},
+            "spark": {"conf": {"spark.driver.memory": "2g"}},
+        }
+        if arm.out == "updates":
+            settings["sinks"] = {name: {"topic": out}}
+        (folder / "conf").mkdir()
+        conf = folder / "conf" / "stream.yaml"
+        conf.write_text(json.dumps(settings), encoding="utf-8")
+        return [str(Path(sys.executable).parent / "twinrun"), "stream", name, "--conf", str(conf)]
+
+
+def checkpoint_of(arm: Arm, folder: Path) -> Path:
+    """Where a Spark arm keeps its offsets."""
+    name = "sales_so_far" if arm.out == "updates" else "sales"
+    return folder / "checkpoint" if arm.by_hand else folder / "cp" / "stream" / name / "v1"
+
+
+def micro_batch_ms(checkpoint: Path, load: Load) -> float | None:
+    """The median time from one micro-batch's end to the next one's, by Spark's own commit files."""
+    if not (checkpoint / "commits").is_dir():
+        return None
+    ends = sorted(each.stat().st_mtime for each in (checkpoint / "commits").iterdir() if each.name.isdigit())
+    counted = (load.start_s + load.warm_s, load.start_s + load.seconds)
+    gaps = [after - before for before, after in pairwise(ends) if counted[0] <= before < counted[1]]
+    return round(statistics.median(gaps) * 1000, 1) if gaps else None
+
+
+def prime(servers: str, topic: str) -> None:
+    """An order for each partition, of an hour before the load."""
+    from confluent_kafka import Producer
+
+    client = Producer({"bootstrap.servers": servers})
+    for partition in range(PARTITIONS):
+        value = {"id": f"p{partition}", "at": T0_MS - 3_600_000, "shop": f"shop-{partition}", "cents": 1}
+        client.produce(topic, json.dumps(value).encode(), f"shop-{partition}".encode(), partition)
+    client.flush(30)
+
+
+def tree_cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its living children so far."""
+    total = 0.0
+    try:
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            used = each.cpu_times()
+            total += used.user + used.system
+    except psutil.NoSuchProcess:
+        pass
+    return total
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a process by SIGTERM, and what is left of its children."""
+    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for child in children:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def lines(found: Sequence[Figures]) -> list[str]:
+    """The figures as a table."""
+    titles = ("rate/s", "p50 ms", "p99 ms", "kept up", "missing", "CPU s/M")
+    shown = [f"{'engine':<38} {'out':<8} " + " ".join(f"{title:>8}" for title in titles)]
+    for each in found:
+        name = f"{each.engine:<38} {each.out:<8} {each.rate_per_s:>8,.0f}"
+        if each.failed:
+            shown.append(f"{name} failed: {each.failed.splitlines()[-1][:60]}")
+            continue
+        delay = f"{each.p50_ms or 0:>8,.0f} {each.p99_ms or 0:>8,.0f}"
+        kept = "yes" if each.sustained else "NO"
+        shown.append(f"{name} {delay} {kept:>8} {each.missing:>8,} {each.cpu_s_per_million or 0:>8.1f}")
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; 1 where an arm failed."""
+    asked = _arguments(arguments)
+    found: list[Figures] = []
+    with tempfile.TemporaryDirectory(prefix="twinrun-stream-") as name:
+        folder = Path(name)
+        broker = start_broker(folder / "broker")
+        try:
+            site = Site(folder, broker, _say)
+            for rate in asked.rates:
+                for arm in arms():
+                    if asked.only and arm.name not in asked.only:
+                        continue
+                    if arm.out == "updates" and rate > asked.updates_up_to:
+                        continue
+                    _say(f"{arm.name} into {arm.out}, {rate:,.0f} orders/s")
+                    found.append(site.run(arm, Load(rate, asked.seconds, asked.warm)))
+                    _say(lines(found[-1:])[-1])
+                    _write(asked, found)
+        finally:
+            stop_broker(folder / "broker")
+    print("\n".join(lines(found)))
+    return 1 if any(each.failed for each in found) else 0
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rates", type=float, nargs="+", help="orders per second (1000 10000 50000; quick: 1000)")
+    parser.add_argument("--seconds", type=float, help="length of each load (60; quick: 24)")
+    parser.add_argument("--warm", type=float, help="of it not counted (20; quick: 8)")
+    parser.add_argument("--updates-up-to", type=float, default=10_000, help="rows as they change up to this rate")
+    parser.add_argument("--only", nargs="+", choices=[arm.name for arm in arms()], help="these engines")
+    parser.add_argument("--quick", action="store_true", help="one low rate, short: does it work?")
+    parser.add_argument("--out", type=Path, help="where the result goes; quick: nowhere unless said")
+    asked = parser.parse_args(arguments)
+    asked.rates = asked.rates or ([1000.0] if asked.quick else [1000.0, 10_000.0, 50_000.0])
+    asked.seconds = asked.seconds or (24.0 if asked.quick else 60.0)
+    asked.warm = asked.warm if asked.warm is not None else (8.0 if asked.quick else 20.0)
+    if asked.out is None and not asked.quick:
+        asked.out = RESULTS
+    return asked
+
+
+def _write(asked: argparse.Namespace, found: Sequence[Figures]) -> None:
+    if asked.out is None:
+        return
+    document = {
+        "commit": commit(),
+        "machine": machine(),
+        "load_before": os.getloadavg()[0],
+        "settings": {"seconds": asked.seconds, "warm_s": asked.warm, "speed": SPEED, "shops": SHOPS},
+        "figures": [asdict(each) for each in found],
+    }
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
