@@ -64,10 +64,9 @@ def verify(
     ------
     ConfigError, JobError
         The configuration or the job cannot be used.
-    TableError, QueryError
-        A mode never ran, or a table or the evidence that is needed is gone or cannot be read.
-    CheckpointError
-        Another verify of this job is running.
+    TableError, QueryError, CheckpointError
+        A mode never ran, a table or the evidence that is needed is gone or cannot be read, or another verify of this
+        job is running.
     """
     from twinrun.config.load import load_config
     from twinrun.explain.verify import verify as run

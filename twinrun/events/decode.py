@@ -102,7 +102,13 @@ def decode(raw: DataFrame, source: Source) -> DataFrame:
         F.col("offset").alias("_offset"),
         F.col("timestamp").alias("_kafka_timestamp"),
     )
-    rows = find_decoder(source.format)(records, wire)
+    if isinstance(source.format, str):
+        rows = find_decoder(source.format)(records, wire)
+    else:
+        # Late: few sources need it, and it brings Arrow along.
+        from twinrun.events.payload import decode_payload
+
+        rows = decode_payload(records, wire, source.format)
     read = rows.schema["_fields"].dataType
     assert isinstance(read, StructType)
     typed = {

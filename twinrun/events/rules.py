@@ -47,6 +47,9 @@ from twinrun.events.times import in_calendar, near_by_another_unit, outside_the_
 RULES = (
     "empty_value",
     "not_utf8",
+    "other_schema",
+    "not_avro",
+    "not_protobuf",
     "not_json",
     "trailing_bytes",
     "wrong_type",

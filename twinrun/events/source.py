@@ -13,6 +13,52 @@ OffsetRule = Literal["contiguous", "gaps"]
 COORDINATES = ("_topic", "_partition", "_offset", "_kafka_timestamp")
 """Columns that every event carries besides its declared fields, in both modes."""
 
+Framing = Literal["confluent"]
+
+
+@dataclass(frozen=True)
+class Avro:
+    """Values in Avro's binary form: ``Source(format=Avro(schema))``. Needs the package fastavro wherever tasks run.
+
+    Parameters
+    ----------
+    schema : str
+        The schema that the records were written with, as JSON: a record. Fields of the source have the names of its
+        fields.
+    framing, schema_id : {"confluent"} and int, optional
+        With framing a value begins with a zero byte and the id of its schema, as Confluent's serializers write it. A
+        record with another id than ``schema_id`` goes to quarantine; None reads any, which is right only while all
+        records were written with ``schema``.
+    """
+
+    schema: str
+    framing: Framing | None = None
+    schema_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Protobuf:
+    """Values in Protobuf's binary form: ``Source(format=Protobuf(descriptors, "shop.Order"))``.
+
+    Parameters
+    ----------
+    descriptors : str
+        The file that ``protoc --include_imports --descriptor_set_out=FILE`` writes, in base64.
+    message : str
+        Full name of the message. Fields of the source have the names of its fields, as the ``.proto`` file writes them.
+    framing, schema_id
+        As those of `Avro`; Confluent's frame goes on with the place of the message in its file, which is read over.
+    """
+
+    descriptors: str
+    message: str
+    framing: Framing | None = None
+    schema_id: int | None = None
+
+
+Payload = Avro | Protobuf
+"""Formats that need more than a name."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -41,8 +87,8 @@ class Source:
         `twinrun.events.decode`. Needs a lateness.
     ranges : dict of str to (low, high)
         Inclusive limits of numeric fields; None leaves a side open. Outside goes to quarantine.
-    format : str
-        Name of the registered decoder.
+    format : str, Avro or Protobuf
+        Name of the registered decoder, or what the records were written with.
     offsets : {"contiguous", "gaps"}, optional
         Whether the topic may have offset gaps (compaction, transactions). None: read from the topic.
     """
@@ -56,7 +102,7 @@ class Source:
     id: list[str] = field(default_factory=list)
     distinct: list[str] = field(default_factory=list)
     ranges: dict[str, tuple[float | int | None, float | int | None]] = field(default_factory=dict)
-    format: str = "json"
+    format: str | Avro | Protobuf = "json"
     offsets: OffsetRule | None = None
 
     @property

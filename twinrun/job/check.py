@@ -13,7 +13,7 @@ from twinrun.config.problems import listed, nearest
 from twinrun.durations import parse_ms
 from twinrun.errors import JobError, TableError
 from twinrun.events.json_ import find_decoder
-from twinrun.events.source import EventTimeFormat, OffsetRule, Source
+from twinrun.events.source import Avro, EventTimeFormat, OffsetRule, Protobuf, Source
 from twinrun.job.ddl import NUMERIC, DdlError, Field, read_ddl
 from twinrun.job.job import Emit, Job, Problem, Table, job_error, wrong_choice, wrong_duration
 from twinrun.tolerance import Tolerance, as_tolerance
@@ -43,10 +43,11 @@ def source_problems(source: Source) -> Iterator[Problem]:
     yield from wrong_choice(f"{where}: event_time_format", source.event_time_format, get_args(EventTimeFormat))
     if source.offsets is not None:
         yield from wrong_choice(f"{where}: offsets", source.offsets, get_args(OffsetRule))
-    try:
-        find_decoder(source.format)
-    except JobError as error:
-        yield Problem(f"{where}: {error.found}", error.expected, error.fix)
+    if isinstance(source.format, str):
+        try:
+            find_decoder(source.format)
+        except JobError as error:
+            yield Problem(f"{where}: {error.found}", error.expected, error.fix)
     try:
         fields = {field.name: field for field in read_ddl(source.schema)}
     except (DdlError, TypeError) as error:
@@ -54,6 +55,13 @@ def source_problems(source: Source) -> Iterator[Problem]:
         yield Problem(f"{where}: the schema cannot be read: {error}", example)
         return
     yield from _field_problems(source, where, fields)
+    if isinstance(source.format, Avro | Protobuf):
+        from twinrun.events.payload import check_payload
+
+        try:
+            check_payload(source.format, list(fields), source.event_time, source.event_time_format)
+        except JobError as error:
+            yield Problem(f"{where}: {error.found}", error.expected, error.fix)
 
 
 def _field_problems(source: Source, where: str, fields: dict[str, Field]) -> Iterator[Problem]:

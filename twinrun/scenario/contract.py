@@ -141,6 +141,12 @@ def contract_of(job: Job) -> Contract:
         *([f"{len(job.sources)} sources"] if len(job.sources) != 1 else []),
         *(["a source that is distinct by more than its id"] if source.distinct not in ([], source.id) else []),
     ]
+    if not isinstance(source.format, str):
+        raise InputError(
+            f"{job.job_name} reads {type(source.format).__name__}, and a scenario writes JSON.",
+            expected="a source with format='json'",
+            fix="try the job's function with a source that declares the same fields in JSON",
+        )
     if refused:
         raise InputError(
             f"{job.job_name} has {' and '.join(refused)}: a scenario cannot say in advance what its stream drops.",
