@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
@@ -29,6 +29,10 @@ from twinrun.tables.delta import Commit, append, latest_version, read_table, rep
 from twinrun.tables.landed import landed_of
 
 KIND = "decode"
+_BITS = 32_768
+"""Of Spark's `bitmap_construct_agg`: 4 kB."""
+_MOST_BITS = 2_000
+"""With more bits than that so many good records share one that all may as well be decoded again."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     """
     last = latest_record(spark, cfg, KIND, source.name)
     if last and last.payload["phase"] == "planned":
-        _write(spark, cfg, source, last.payload)
+        _write(spark, cfg, source, last.payload, repeated=True)
         add_record(spark, cfg, KIND, source.name, {**last.payload, "phase": "done"})
     decoder = decoder_fingerprint(source)
     # Tables that somebody removed are made again from bronze: appending to new ones would lose what they held.
@@ -121,23 +125,69 @@ def run(spark: SparkSession, cfg: Config, source: Source, fresh: str | None = No
     return Decoded(source.name, seq, anew_seq, ends, decoder, new_records, version)
 
 
-def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any]) -> None:
+def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any], *, repeated: bool = False) -> None:
+    """Append the events, or put them in the place of all; then what is refused. Decodes once, and bad records twice.
+
+    ``repeated``: what a run before has begun. Its events may stand already, and are then not computed again, so that
+    nothing is learnt from them.
+    """
     starts, ends, seq = plain(plan["from"]), plain(plan["to"]), int(plan["seq"])
     records = _bronze(spark, cfg, source).filter(
         at_or_after(starts, "partition", "offset") & before(ends, "partition", "offset")
     )
-    decoded = decode(records, source)
-    events = events_rows(decoded, source, seq)
-    refused = quarantine_rows(decoded, source)
     events_ref, quarantine_ref = cfg.table("events", source=source.name), cfg.table("quarantine", source=source.name)
     once = {table: Commit(f"decode:{source.name}:{table}", seq) for table in ("events", "quarantine")}
+    seen = _Seen()
+    events = events_rows(seen.watch(decode(records, source)), source, seq)
+    before_version = latest_version(spark, events_ref) if table_exists(spark, events_ref) else None
     if plan["anew"]:
         # By number too: a run that was taken over must not put this in the place of what came after it.
         replace_rows(events, events_ref, None, once["events"], ["_event_date"])
-        replace_rows(refused, quarantine_ref, None, once["quarantine"])
     else:
         append(events, events_ref, once["events"], ["_event_date"])
+    if not repeated and latest_version(spark, events_ref) != before_version:
+        records = records.filter(seen.may_be_refused())
+    refused = quarantine_rows(decode(records, source), source)
+    if plan["anew"]:
+        replace_rows(refused, quarantine_ref, None, once["quarantine"])
+    elif repeated or seen.any_refused():
         append(refused, quarantine_ref, once["quarantine"])
+
+
+class _Seen:
+    """Which records were refused while the events were written, as a map of bits: all of them, and few others.
+
+    Spark observes the rows as they pass (`Observation`), so that nothing is read or decoded for it. A record's bit is a
+    hash of its partition and offset. So what is bad is found without decoding what is good a second time, which costs
+    as much as the first. A verify counts both tables against bronze (`twinrun.results.audit`) and would see a loss.
+    """
+
+    def __init__(self) -> None:
+        self._observed = Observation()
+
+    def watch(self, decoded: DataFrame) -> DataFrame:
+        """The same rows; what is learnt of them is there when they have been written."""
+        place = _bit("_partition", "_offset")
+        bad = F.col("_rule").isNotNull()
+        return decoded.observe(
+            self._observed, F.count_if(bad).alias("refused"), F.bitmap_construct_agg(F.when(bad, place)).alias("bits")
+        )
+
+    def any_refused(self) -> bool:
+        """Whether one was refused."""
+        return bool(self._observed.get["refused"])
+
+    def may_be_refused(self) -> Column:
+        """Of raw records: false for those that certainly are events."""
+        bits: bytes = self._observed.get["bits"]
+        found = [8 * at + bit for at, byte in enumerate(bits) if byte for bit in range(8) if byte >> bit & 1]
+        if len(found) > _MOST_BITS:
+            return F.lit(True)
+        return F.lit(False) if not found else _bit("partition", "offset").isin(found)
+
+
+def _bit(partition: str, offset: str) -> Column:
+    return F.bitmap_bit_position(F.lit(1) + F.pmod(F.xxhash64(partition, offset), F.lit(_BITS)))
 
 
 def events_rows(decoded: DataFrame, source: Source, seq: int) -> DataFrame:
