@@ -5,7 +5,8 @@
 that it checks; (e) a comparison of two large tables beside a bare scan of both and four exact peers. Within a part the
 works run in turn (A B A B ..), each pair once to warm up and then ``--rounds`` times; what counts are medians. CPU is
 that of this process and all its children: Java, Python, and the development broker, which serves both sides alike.
-Writes bench/results/overhead.json. ``--only a c`` runs some parts, ``--quick`` all of them with little data.
+Writes bench/results/overhead.json; ``--only a c`` runs some parts, and leaves what it has of the others. ``--quick``
+runs all of them with little data.
 """
 
 from __future__ import annotations
@@ -273,19 +274,22 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _write(asked: argparse.Namespace, found: list[dict[str, Any]]) -> None:
+    """Write the parts that were run, with where they come from; those of an earlier run that were not asked stay."""
     if asked.out is None:
         return
-    settings = {name: value for name, value in vars(asked).items() if name not in ("out", "quiet")}
+    kept = json.loads(asked.out.read_text(encoding="utf-8"))["cases"] if asked.out.exists() else []
+    settings = {name: value for name, value in vars(asked).items() if name not in ("out", "quiet", "only")}
     names = ("pyspark", "delta-spark", "datacompy", "pyspark-extension")
     versions = {name: _version(name) for name in names}
-    document = {
+    about = {
         "commit": commit(),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **versions},
         "settings": settings,
-        "cases": found,
     }
+    cases = [case for case in kept if case["part"] not in asked.only] + [{**case, **about} for case in found]
     asked.out.parent.mkdir(parents=True, exist_ok=True)
+    document = {"cases": sorted(cases, key=lambda case: str(case["part"]))}
     asked.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
