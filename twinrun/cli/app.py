@@ -35,6 +35,7 @@ from twinrun.cli import (
     topic,
     verify,
     whatif,
+    whole,
 )
 from twinrun.cli.output import Output, in_words, standard_output
 from twinrun.errors import EXIT_ERROR, EXIT_INTERRUPTED, InputError, TwinrunError
@@ -52,6 +53,7 @@ for each in (
     produce,
     scenario,
     lint,
+    whole,
     runs,
     schedule,
     quarantine,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,17 +15,15 @@ from twinrun.broker.process import start_broker, stop_broker
 from twinrun.broker.topics import create_topic
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named
-from twinrun.cli.live import progress_text, step
-from twinrun.cli.runs import batch_once, runner
 from twinrun.cli.session import with_spark
 from twinrun.cli.verify import report_folder, show_verdict
+from twinrun.cli.whole import Steps, both_modes
 from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
 from twinrun.config.model import Config
 from twinrun.errors import InputError
 from twinrun.gallery.entries import Entry, entry_of, write_static
 from twinrun.job.job import Job
 from twinrun.produce.producer import produce
-from twinrun.results.records import RunSummary, Say
 from twinrun.results.verdict import Verdict
 from twinrun.wording import plural
 
@@ -54,26 +49,6 @@ _QUICK = (
     "spark.sql.shuffle.partitions=1",
     "spark.databricks.delta.snapshotPartitions=1",
 )
-
-
-@dataclass
-class Steps:
-    """What was done so far, each step with its seconds; told as it happens."""
-
-    call: Call
-    done: list[tuple[str, float]] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def doing(self, name: str) -> Iterator[Say]:
-        """Time one step; what the block appends to ``details`` is printed after it."""
-        began = time.monotonic()
-        with step(self.call.out, name) as say:
-            yield say
-        seconds = time.monotonic() - began
-        self.done.append((name, seconds))
-        self.call.out.note(f"  {seconds:6.1f} s  {name:<8} {'; '.join(self.details)}".rstrip())
-        self.details.clear()
 
 
 @command(commands, "demo", "twinrun demo page_load_times --events 5000")
@@ -193,8 +168,7 @@ def _in_folder(
             # The session is stopped by now, also after a failure; the broker is what would stay.
             with without_interruption():
                 stop_broker(broker_folder(folder))
-    took = [{"step": name, "seconds": round(seconds, 1)} for name, seconds in steps.done]
-    more = {**more, "stream.max_offsets_per_trigger": cfg.stream.max_offsets_per_trigger, "steps": took}
+    more = {**more, "stream.max_offsets_per_trigger": cfg.stream.max_offsets_per_trigger, "steps": steps.told()}
     return show_verdict(call, verdict, report_folder(cfg, verdict.job), more)
 
 
@@ -261,7 +235,7 @@ def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, si
         with steps.doing("weather"):
             write_weather(spark, cfg.tables["weather"].path)
             steps.details.append("the static table, hourly")
-        return _on_spark(spark, cfg, job, steps, stop)
+        return both_modes(spark, cfg, job, steps, stop)
 
     return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg
 
@@ -297,44 +271,10 @@ def _run_entry(
                 for name, table in entry.tables.items():
                     write_static(spark, table, seed, events, cfg.tables[name].path)
                 steps.details.append(f"static: {', '.join(entry.tables)}")
-        return _on_spark(spark, cfg, job, steps, stop)
+        return both_modes(spark, cfg, job, steps, stop)
 
     return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg
 
 
 def _stopped(folder: Path) -> None:
     stop_broker(broker_folder(folder))
-
-
-def _on_spark(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
-    from twinrun.explain.verify import verify
-    from twinrun.history.history import with_history
-
-    with steps.doing("ingest") as say:
-        for source in job.sources:
-            _tell(steps, runner("streaming.ingest")(spark, cfg, source, stop, _shown(say)), "landed in bronze")
-    _go_on(stop)
-    with steps.doing("stream") as say:
-        done = runner("streaming.runner")(spark, cfg, job, None, stop, _shown(say))
-        size = cfg.stream.max_offsets_per_trigger
-        _tell(steps, done, f"in {plural(done.micro_batches, 'micro-batch')} (stream.max_offsets_per_trigger {size})")
-    _go_on(stop)
-    with steps.doing("batch"):
-        _tell(steps, batch_once(spark, cfg, job, False, stop), "computed at rest")
-    _go_on(stop)
-    with steps.doing("verify") as say:
-        return with_history(spark, cfg, verify(spark, cfg, job, on_step=say))
-
-
-def _shown(say: Say) -> Any:
-    return lambda progress: say(progress_text(progress))
-
-
-def _tell(steps: Steps, done: RunSummary, what: str) -> None:
-    steps.details.append(f"{plural(done.events, 'record' if done.mode == 'ingest' else 'event')} {what}")
-
-
-def _go_on(stop: threading.Event) -> None:
-    """End between two steps where a signal came: a stream that was asked to stop returns as if it were done."""
-    if stop.is_set():
-        raise KeyboardInterrupt

@@ -16,7 +16,7 @@ import pytest
 from verdicts import verdict
 
 from twinrun.broker.process import BrokerInfo
-from twinrun.cli import demo
+from twinrun.cli import demo, whole
 from twinrun.cli.workplace import MARK, fresh_folder
 from twinrun.errors import BrokerError, InputError, QueryError
 from twinrun.produce.counts import ProduceSummary
@@ -90,7 +90,7 @@ def stage(project: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(demo, "stop_broker", lambda _: stage.done.append("stop"))
     monkeypatch.setattr(demo, "create_topic", lambda *_: stage.at("topic"))
     monkeypatch.setattr(demo, "produce", produce)
-    monkeypatch.setattr(demo, "runner", stage.runner)
+    monkeypatch.setattr(whole, "runner", stage.runner)
     monkeypatch.setattr("twinrun.cli.runs.runner", stage.runner)
     return stage
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from verdicts import verdict
 
 from twinrun.broker.process import BrokerInfo
-from twinrun.cli import demo, gallery
+from twinrun.cli import demo, gallery, whole
 from twinrun.gallery.entries import ENTRIES
 from twinrun.produce.counts import ProduceSummary
 from twinrun.report.write import write_report
 from twinrun.results.records import RunSummary
+from twinrun.session.settings import Size
 
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = [entry.job for entry in ENTRIES]
@@ -51,7 +53,7 @@ def steps(checkout: Path, spark: Any, monkeypatch: pytest.MonkeyPatch) -> dict[s
     monkeypatch.setattr(demo, "stop_broker", lambda _: seen["done"].append("stop"))
     monkeypatch.setattr(demo, "create_topic", lambda _, topic, *__: seen["done"].append(topic))
     monkeypatch.setattr(demo, "produce", produce)
-    monkeypatch.setattr(demo, "runner", runner)
+    monkeypatch.setattr(whole, "runner", runner)
     monkeypatch.setattr("twinrun.cli.runs.runner", runner)
     monkeypatch.setattr("twinrun.explain.verify.verify", lambda spark, cfg, job, **_: verdict(job=job.job_name))
     monkeypatch.setattr("twinrun.history.history.with_history", lambda _, __, found: found)
@@ -197,3 +199,41 @@ def test_a_run_is_told_as_a_table_and_by_one_row_of_each_job_that_has_a_proven_o
     assert "### page_visits: `late_dropped`\n\n**page /cart**: clicks is 3 in the batch" in page
     assert r"\*it\*" in page
     assert page.count("###") == 1
+
+
+def test_run_takes_every_step_of_both_modes_in_one_session(
+    run: Any, steps: dict[str, Any], spark: Any, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(whole, "need_topics", lambda _, sources: asked.extend(source.name for source in sources))
+    monkeypatch.setattr(whole, "warn_before_first_run", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(whole, "topic_size", lambda *_, **__: Size(0, 60))
+    done = run("run", "error_alerts", "--set", "stream.trigger=processing-time", "--json")
+
+    found = json.loads(done.out)
+    assert (done.code, found["job"]) == (verdict().exit_code, "error_alerts")
+    assert steps["done"] == ["streaming.ingest", "streaming.runner", "batch.runner"]
+    assert steps["cfg"].stream.trigger == "available-now", "a stream that stays up would never come to the batch"
+    assert asked == ["service_logs", "stream", "batch"]
+    assert [each["step"] for each in found["steps"]] == ["ingest", "stream", "batch", "verify"]
+    assert spark.stopped == 1
+
+
+def test_run_begins_nothing_after_a_signal(
+    run: Any, steps: dict[str, Any], checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "need_topics", lambda *_: None)
+    monkeypatch.setattr(whole, "warn_before_first_run", lambda *_: None)
+    monkeypatch.setattr(whole, "topic_size", lambda *_, **__: Size(0, 60))
+    own = whole.runner
+
+    def runner(module: str) -> Any:
+        def stopped(spark: Any, cfg: Any, target: Any, *rest: Any) -> RunSummary:
+            next(each for each in rest if isinstance(each, threading.Event)).set()
+            return own(module)(spark, cfg, target, *rest)
+
+        return stopped
+
+    monkeypatch.setattr(whole, "runner", runner)
+    assert run("run", "error_alerts").code == 130
+    assert steps["done"] == ["streaming.ingest"]
