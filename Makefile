@@ -75,6 +75,14 @@ proof-cost: setup ## CPU of a proof beside the batch run of the windows that dif
 overhead: setup $(DONE)/peers ## What twinrun costs beside the same by hand and beside other comparers (ONLY="a b", hours).
 	$(BIN)/python -m bench.overhead $(if $(ONLY),--only $(ONLY))
 
+.PHONY: stream
+stream: setup ## Delay, rate and CPU of streams beside PySpark by hand, Kafka Streams and Flink (QUICK=1: minutes).
+	$(BIN)/python -m bench.stream $(if $(QUICK),--quick)
+
+.PHONY: scale
+scale: setup ## How CPU, memory and files grow from 100,000 to 10,000,000 events with a heap of 1 GiB (QUICK=1: minutes).
+	$(BIN)/python -m bench.scale $(if $(QUICK),--quick)
+
 .PHONY: measure
 measure: setup ## Measure the main job in both modes, and how far predictions are off (QUICK=1: under 10 minutes).
 	$(BIN)/python -m bench.measured $(if $(QUICK),--quick)
