@@ -243,4 +243,4 @@ def test_a_table_lists_all_that_there_is(file: str, heading: str, expected: list
 
 def test_documents_stay_short() -> None:
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in DOCS}
-    assert {name: lines for name, lines in lengths.items() if lines >= (200 if name == "README.md" else 250)} == {}
+    assert {name: lines for name, lines in lengths.items() if lines >= (240 if name == "README.md" else 250)} == {}

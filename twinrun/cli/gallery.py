@@ -22,6 +22,7 @@ from twinrun.job.loader import load_job
 commands = typer.Typer()
 PAGE = "docs/gallery.md"
 RESULTS, RUN = "docs/gallery_results.md", "bench/results/gallery.json"
+README, _BEGIN, _END = "README.md", "<!-- gallery: made by make gallery -->\n", "<!-- end of gallery -->\n"
 _INTRODUCTION = """
 Look for the question that is nearest to yours, run its job, and start from its file. Each job is one function
 that runs in both modes; what the stream loses against the batch is counted and proven. The logs are made from
@@ -106,16 +107,32 @@ def results_page(root: Path) -> str:
     ]
     for each in run["jobs"]:
         counts = [f"{each.get(name, 0):,}" for name in ("events", "quarantined", "rows_compared", "rows_equal")]
-        causes = ", ".join(f"`{cause}` {rows:,}" for cause, rows in each.get("causes", {}).items()) or "none"
         name = f"[{each['job']}](gallery.md#{each['job']})"
         lines.append(
-            f"| {name} | {each['outcome']} | {' | '.join(counts)} | {causes} | {each.get('rows_unexplained', '')} |"
+            f"| {name} | {each['outcome']} | {' | '.join(counts)} | {_by_cause(each)} | {each.get('rows_unexplained', '')} |"
         )
     lines += ["", "## One row of each, explained", "", *wrap(_EXAMPLES.strip(), 120)]
     for each in run["jobs"]:
         if each.get("example"):
             lines += ["", *_example(each["job"], each["example"])]
     return "\n".join([*lines, ""])
+
+
+def readme_with(text: str, run: dict[str, Any]) -> str:
+    """The README with the table of a run between its marks."""
+    lines = ["| job | verdict | events | rows that differ, by cause |", "|---|---|---|---|"]
+    for each in run["jobs"]:
+        name = f"[{each['job']}](docs/gallery.md#{each['job']})"
+        lines.append(f"| {name} | {each['outcome']} | {each.get('events', 0):,} | {_by_cause(each)} |")
+    before, rest = text.split(_BEGIN)
+    return before + _BEGIN + "\n".join(lines) + "\n" + _END + rest.split(_END)[1]
+
+
+def _by_cause(told: dict[str, Any]) -> str:
+    found = [f"`{cause}` {rows:,}" for cause, rows in told.get("causes", {}).items()]
+    if told.get("rows_unexplained"):
+        found.append(f"unexplained {told['rows_unexplained']:,}")
+    return ", ".join(found) or "none"
 
 
 def _example(job: str, told: dict[str, str]) -> list[str]:
@@ -158,6 +175,8 @@ def main(run: list[str] | None = None) -> int:
     (root / PAGE).write_text(gallery_page(root), encoding="utf-8")
     if (root / RUN).exists():
         (root / RESULTS).write_text(results_page(root), encoding="utf-8")
+        told, readme = json.loads((root / RUN).read_text(encoding="utf-8")), root / README
+        readme.write_text(readme_with(readme.read_text(encoding="utf-8"), told), encoding="utf-8")
     return EXIT_OK
 
 

@@ -90,6 +90,10 @@ def test_the_committed_results_are_those_of_the_last_run() -> None:
     page = gallery.results_page(ROOT)
     assert (ROOT / gallery.RESULTS).read_text(encoding="utf-8") == page, "write it anew: make gallery"
     assert all(f"[{job}](gallery.md#{job})" in page for job in JOBS)
+    told = json.loads((ROOT / gallery.RUN).read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert gallery.readme_with(readme, told) == readme, "write it anew: make gallery"
+    assert all(f"| [{job}](docs/gallery.md#{job}) |" in readme for job in JOBS)
 
 
 def test_a_demo_of_the_gallery_sends_its_log_and_takes_every_step(
@@ -199,6 +203,12 @@ def test_a_run_is_told_as_a_table_and_by_one_row_of_each_job_that_has_a_proven_o
     assert "### page_visits: `late_dropped`\n\n**page /cart**: clicks is 3 in the batch" in page
     assert r"\*it\*" in page
     assert page.count("###") == 1
+    begin, end = gallery._BEGIN, gallery._END
+    told = gallery.readme_with(f"before\n{begin}| old |\n{end}after\n", {"jobs": jobs})
+    assert told.startswith(f"before\n{begin}| job |")
+    assert told.endswith(f"{end}after\n")
+    assert "| [page_visits](docs/gallery.md#page_visits) | explained | 0 | `late_dropped` 1,200 |" in told
+    assert "| old |" not in told
 
 
 def test_run_takes_every_step_of_both_modes_in_one_session(
