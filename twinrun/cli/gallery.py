@@ -108,9 +108,8 @@ def results_page(root: Path) -> str:
     for each in run["jobs"]:
         counts = [f"{each.get(name, 0):,}" for name in ("events", "quarantined", "rows_compared", "rows_equal")]
         name = f"[{each['job']}](gallery.md#{each['job']})"
-        lines.append(
-            f"| {name} | {each['outcome']} | {' | '.join(counts)} | {_by_cause(each)} | {each.get('rows_unexplained', '')} |"
-        )
+        cells = [name, each["outcome"], *counts, _by_cause(each), str(each.get("rows_unexplained", ""))]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "## One row of each, explained", "", *wrap(_EXAMPLES.strip(), 120)]
     for each in run["jobs"]:
         if each.get("example"):
