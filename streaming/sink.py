@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
@@ -10,6 +10,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from twinrun.config.model import Config
 from twinrun.config.sections import SinkBinding
 from twinrun.job.job import Job
+from twinrun.results.cut import newest_commit
 from twinrun.results.publish import publish_micro_batch
 from twinrun.results.state import StreamState
 from twinrun.tables.checkpoint import query_id
@@ -23,12 +24,28 @@ def start_final(writer: DataStreamWriter, table: str) -> StreamingQuery:
 
 
 def start_updates(writer: DataStreamWriter, job: Job, state: StreamState) -> StreamingQuery:
-    """Upsert the newest row of each key; a micro-batch that is repeated, or comes after a later one, does nothing."""
+    """Upsert the newest row of each key; a micro-batch that is repeated, or comes after a later one, does nothing.
+
+    Only the first micro-batch of a start can be one that the table has already: whoever did it died before Spark knew.
+    Its rows are computed all the same, since Spark takes no micro-batch for done whose state was not worked out.
+    """
+    first = True
 
     def merge(rows: DataFrame, micro_batch: int) -> None:
-        merge_updates(with_gone(rows, job), micro_batch, job, state)
+        nonlocal first
+        repeated = first and stands_already(rows.sparkSession, state.table, micro_batch)
+        first = False
+        if repeated:
+            rows.write.format("noop").mode("overwrite").save()
+        else:
+            merge_updates(with_gone(rows, job), micro_batch, job, state)
 
     return writer.outputMode("update").foreachBatch(merge).start()
+
+
+def stands_already(spark: SparkSession, table: str, micro_batch: int) -> bool:
+    """Whether a table of the newest rows has a micro-batch. One small Spark job, or three."""
+    return newest_commit(spark, table, "", "updates").micro_batch >= micro_batch
 
 
 def start_with_topic(

@@ -11,6 +11,7 @@ MINUTES = Source(
         "amount DECIMAL(20,2), weight DOUBLE"
     ),
     event_time="window_start",
+    event_time_format="iso8601",
     lateness="1 hour",
     id=["record_id"],
     distinct=["record_id"],
