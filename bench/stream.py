@@ -322,7 +322,7 @@ class Site:
             "sources": {"orders": {"topic": topic}},
             "jobs": {name: {"path": str(ROOT / "engines" / "jobs" / f"{name}.py")}},
             "stream": {"trigger": "processing-time", "interval_ms": 0},
-            "spark": {"conf": {"spark.driver.memory": "2g"}},
+            "spark": {"master": "local[2]", "conf": {"spark.driver.memory": "2g"}},
         }
         if arm.out == "updates":
             settings["sinks"] = {name: {"topic": out}}

@@ -20,7 +20,7 @@ from twinrun.config.model import Layout
 from twinrun.config.sections import LateRuleName
 from twinrun.events.rules import RULES
 from twinrun.events.source import Source
-from twinrun.job.check import definition_problems
+from twinrun.job.check import definition_problems, source_problems
 from twinrun.job.job import Job, Table
 from twinrun.results.causes import BY_NAME, PROOFS
 from twinrun.results.verdict import Outcome
@@ -244,3 +244,23 @@ def test_a_table_lists_all_that_there_is(file: str, heading: str, expected: list
 def test_documents_stay_short() -> None:
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in DOCS}
     assert {name: lines for name, lines in lengths.items() if lines >= (240 if name == "README.md" else 250)} == {}
+
+
+AVSC = """{"type": "record", "name": "Order", "fields": [{"name": "order_id", "type": "string"},
+    {"name": "ordered_at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    {"name": "total", "type": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}}]}"""
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/jobs.md", "docs/sinks.md", "docs/tutorial.md"])
+def test_a_source_that_a_page_shows_is_one_that_is_accepted(page: str, tmp_path: Path) -> None:
+    (tmp_path / "order.avsc").write_text(AVSC, encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    shown = {}
+    for block in blocks:
+        if "Source(" in block:
+            names: dict[str, object] = {"Source": Source, "__file__": str(tmp_path / "job.py")}
+            exec(compile(block, page, "exec"), names)
+            shown |= {name: value for name, value in names.items() if isinstance(value, Source)}
+    assert shown
+    problems = {name: list(source_problems(source)) for name, source in shown.items()}
+    assert {name: found for name, found in problems.items() if found} == {}
