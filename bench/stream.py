@@ -305,7 +305,7 @@ class Site:
         if arm.engine is not None:
             self.engines.prepare(arm.engine.needs)
             return [
-                *self.engines._command(arm.engine, topic, out),
+                *self.engines.command(arm.engine, topic, out),
                 *(["forever"] if arm.engine.needs == "flink" else []),
             ]
         if arm.by_hand:
