@@ -36,6 +36,7 @@ ALL = [
     "quarantine",
     "report",
     "requeue",
+    "run",
     "scenario",
     "schedule",
     "stream",
