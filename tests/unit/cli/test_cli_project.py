@@ -76,7 +76,7 @@ def test_every_command_that_the_project_names_can_be_parsed(project: Path, name:
     lines = [part for line in text.splitlines() for part in line.replace("'", "`").split("`")]
     named = [line.strip(" \t;\\-") for line in lines if line.strip(" \t;\\-").startswith("twinrun ")]
 
-    assert len(named) >= 5
+    assert len(named) >= {"Makefile": 5, "README.md": 7}[name]
     for line in named:
         context = typer.main.get_command(app).make_context("twinrun", shlex.split(line)[1:])
         group: Any = context.command
