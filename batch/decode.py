@@ -145,12 +145,14 @@ def _write(spark: SparkSession, cfg: Config, source: Source, plan: dict[str, Any
         replace_rows(events, events_ref, None, once["events"], ["_event_date"])
     else:
         append(events, events_ref, once["events"], ["_event_date"])
-    if not repeated and latest_version(spark, events_ref) != before_version:
+    # Of events that Delta had already, and so did not write, Spark has observed nothing, and waiting for it has no end.
+    learnt = not repeated and latest_version(spark, events_ref) != before_version
+    if learnt:
         records = records.filter(seen.may_be_refused())
     refused = quarantine_rows(decode(records, source), source)
     if plan["anew"]:
         replace_rows(refused, quarantine_ref, None, once["quarantine"])
-    elif repeated or seen.any_refused():
+    elif not learnt or seen.any_refused():
         append(refused, quarantine_ref, once["quarantine"])
 
 

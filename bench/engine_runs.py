@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from bench.engine_log import GRACE_MS, PARTITIONS
+from twinrun.broker.records import stored_records
 from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.errors import MachineError
 from twinrun.session.jars import fetch_set, read_lock
@@ -271,21 +272,8 @@ _OPENED = [
 
 def records_of(bootstrap: str, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
     """Partition, key and value of every record of a topic."""
-    ranges = offset_ranges(bootstrap, topic, {})
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False})
-    consumer.assign([TopicPartition(topic, p, low) for p, (low, _) in ranges.items()])
-    found: list[tuple[int, bytes | None, bytes | None]] = []
-    positions = {p: low for p, (low, _) in ranges.items()}
-    deadline = time.monotonic() + 30
-    while any(positions[p] < high for p, (_, high) in ranges.items()) and time.monotonic() < deadline:
-        for message in consumer.consume(1000, 1.0):
-            if message.error() is None:
-                found.append((message.partition(), message.key(), message.value()))
-                positions[message.partition()] = message.offset() + 1
-        for each in consumer.position([TopicPartition(topic, p) for p in ranges]):
-            positions[each.partition] = max(positions[each.partition], each.offset)
-    consumer.close()
-    return found
+    stored = stored_records(bootstrap, topic, offset_ranges(bootstrap, topic, {}))
+    return [(each.partition, each.key, each.value) for each in stored]
 
 
 def dropped_by_engine(said: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,13 @@ def machine() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "memory_bytes": psutil.virtual_memory().total}
 
 
-def cpu_s() -> float:
-    """CPU seconds that this process and its living children (the JVM, the broker) have used so far."""
-    own = psutil.Process()
-    used = [each.cpu_times() for each in (own, *own.children(recursive=True))]
-    return sum(each.user + each.system for each in used)
+def cpu_s(pid: int | None = None) -> float:
+    """CPU seconds that a process (this one) and its living children have used so far; those that end meanwhile none."""
+    total = 0.0
+    with suppress(psutil.NoSuchProcess):
+        own = psutil.Process(pid)
+        for each in (own, *own.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                used = each.cpu_times()
+                total += used.user + used.system
+    return total

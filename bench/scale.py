@@ -2,8 +2,8 @@
 
 ``python -m bench.scale`` sends so many events to a topic, lands them, streams them in micro-batches of a fixed size,
 runs the batch and verifies, each size in a process of its own with a driver's heap of 1 GiB, and fits how each figure
-grows: an exponent of 1 is as the events, 0 not at all. Memory is the Java process's largest resident size. Writes
-bench/results/scale.json.
+grows: an exponent of 1 is as the events, 0 not at all. Memory is the largest resident size of Python and Java together.
+Writes bench/results/scale.json.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import json
 import math
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bench.machine import commit, machine
 from bench.overhead import tree_cpu_s
+from twinrun.measure.usage import folder_size, peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "scale.json"
@@ -30,7 +28,6 @@ SIZES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 QUICK = (20_000, 60_000, 200_000)
 PER_WINDOW, PER_MICRO_BATCH, HEAP = 400, 50_000, "1g"
 MOST = 1.05
-_EVERY_S = 0.2
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
@@ -51,22 +48,6 @@ def exponents(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     return {name: exponent(sizes, [run[name] for run in runs]) for name in names}
 
 
-class _Peak(threading.Thread):
-    """The largest resident size of this process's Java."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.bytes, self.ended = 0, threading.Event()
-
-    def run(self) -> None:
-        while not self.ended.wait(_EVERY_S):
-            try:
-                java = [each for each in psutil.Process().children() if each.name() == "java"]
-                self.bytes = max([self.bytes, *(each.memory_info().rss for each in java)])
-            except psutil.Error:
-                continue
-
-
 def one(events: int) -> dict[str, Any]:
     """All steps over so many events; CPU seconds, bytes and files."""
     from bench.overhead_runs import JOB, _place, even
@@ -75,8 +56,6 @@ def one(events: int) -> dict[str, Any]:
     found: dict[str, Any] = {"events": events}
     with _place(asked, events, PER_MICRO_BATCH, even(events, PER_WINDOW)) as place:
         world = place.world("scale")
-        peak = _Peak()
-        peak.start()
         verdicts: list[Any] = []
         steps: list[tuple[str, Callable[[], Any]]] = [
             ("ingest", lambda: world.ingest(JOB)),
@@ -84,16 +63,15 @@ def one(events: int) -> dict[str, Any]:
             ("batch", lambda: world.batch(JOB)),
             ("verify", lambda: verdicts.append(world.verify(JOB))),
         ]
-        for name, run in steps:
-            cpu, began = tree_cpu_s(), time.monotonic()
-            run()
-            found[f"{name}_cpu_s"] = round(tree_cpu_s() - cpu, 2)
-            found[f"{name}_s"] = round(time.monotonic() - began, 2)
-        peak.ended.set()
-        found["java_rss_bytes"] = peak.bytes
+        with peak_memory(None) as peak:
+            for name, run in steps:
+                cpu, began = tree_cpu_s(), time.monotonic()
+                run()
+                found[f"{name}_cpu_s"] = round(tree_cpu_s() - cpu, 2)
+                found[f"{name}_s"] = round(time.monotonic() - began, 2)
+        found["memory_bytes"] = peak.memory_bytes
         for name in ("wh", "cp"):
-            files = [each for each in (world.root / name).rglob("*") if each.is_file()]
-            found[f"{name}_files"], found[f"{name}_bytes"] = len(files), sum(each.stat().st_size for each in files)
+            found[f"{name}_files"], found[f"{name}_bytes"] = folder_size(world.root / name)
         found["outcome"] = verdicts[-1].outcome
         found["windows"] = str(verdicts[-1].windows_compared)
     return found

@@ -35,16 +35,16 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
+from bench.engine_log import GRACE_MS, PARTITIONS, T0_MS, WINDOW_MS
 from bench.engine_runs import ENGINES, Engine, Engines
-from bench.machine import commit, machine
-from bench.stream_load import PARTITIONS, SHOPS, T0_MS, at_ms
+from bench.machine import commit, cpu_s, machine
+from bench.stream_load import SHOPS, at_ms
 from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
 from twinrun.broker.records import stored_records
 from twinrun.broker.topics import create_topic, offset_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "stream.json"
-WINDOW_MS, GRACE_MS = 60_000, 10_000
 SPEED = 30.0
 LEAD_S, SETTLE_S, READY_LIMIT_S = 3.0, 20.0, 180.0
 SUSTAINED = 1.5
@@ -99,13 +99,12 @@ class Figures:
 
 def arms() -> list[Arm]:
     """All of them."""
-    named = {each.program: each for each in reversed(ENGINES)}
-    flink = next(each for each in ENGINES if each.rule == "flink-datastream")
+    by_rule = {each.rule: each for each in ENGINES}
     return [
         Arm("twinrun", "delta"),
         Arm("PySpark by hand", "delta", by_hand=True),
-        Arm("Kafka Streams", "kafka", named["KafkaStreamsOrders"]),
-        Arm("Flink DataStream", "kafka", flink),
+        Arm("Kafka Streams", "kafka", by_rule["kafka-streams"]),
+        Arm("Flink DataStream", "kafka", by_rule["flink-datastream"]),
         Arm("twinrun, topic as sink", "updates"),
         Arm("PySpark by hand, rows as they change", "updates", by_hand=True),
     ]
@@ -244,14 +243,14 @@ class Site:
         command = [sys.executable, "-m", "bench.stream_load", self.servers, topic, *numbers]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as producer:
             time.sleep(LEAD_S + load.warm_s)
-            engine, broker = tree_cpu_s(process.pid), tree_cpu_s(self.broker.pid)
+            engine, broker = cpu_s(process.pid), cpu_s(self.broker.pid)
             said, _ = producer.communicate(timeout=10 * load.seconds + 120)
         figures.producer = json.loads(said)
         # An engine that has kept up is done soon; one that has not works on what is left.
         time.sleep(SETTLE_S / 4)
         counted = load.rate * max(load.seconds - load.warm_s, 1e-9)
-        figures.cpu_s_per_million = round((tree_cpu_s(process.pid) - engine) / counted * 1e6, 2)
-        figures.broker_cpu_s = round(tree_cpu_s(self.broker.pid) - broker, 2)
+        figures.cpu_s_per_million = round((cpu_s(process.pid) - engine) / counted * 1e6, 2)
+        figures.broker_cpu_s = round(cpu_s(self.broker.pid) - broker, 2)
         time.sleep(SETTLE_S * 3 / 4)
         if process.poll() is not None:
             raise RuntimeError(f"{figures.engine} ended by itself")
@@ -357,19 +356,6 @@ def prime(servers: str, topic: str) -> None:
         value = {"id": f"p{partition}", "at": T0_MS - 3_600_000, "shop": f"shop-{partition}", "cents": 1}
         client.produce(topic, json.dumps(value).encode(), f"shop-{partition}".encode(), partition)
     client.flush(30)
-
-
-def tree_cpu_s(pid: int) -> float:
-    """CPU seconds of a process and its living children so far."""
-    total = 0.0
-    try:
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            used = each.cpu_times()
-            total += used.user + used.system
-    except psutil.NoSuchProcess:
-        pass
-    return total
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:

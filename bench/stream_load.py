@@ -13,16 +13,15 @@ import time
 
 from confluent_kafka import Producer
 
-T0_MS = 1_704_067_200_000
-"""The event time of an order that is due when the load starts: 2024-01-01 00:00 UTC."""
-PARTITIONS = 2
+from bench.engine_log import PARTITIONS, T0_MS
+
 SHOPS = 200
 _TICK_S = 0.005
 _LATE_S = 0.05
 
 
 def at_ms(due_s: float, speed: float) -> int:
-    """The event time of an order that is due so many seconds after the start."""
+    """The event time of an order that is due so many seconds after the start, which has `T0_MS`."""
     return T0_MS + int(due_s * speed * 1000)
 
 

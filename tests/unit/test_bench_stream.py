@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from bench.engine_log import T0_MS
 from bench.stream import (
     SPEED,
     Load,
@@ -21,7 +22,7 @@ from bench.stream import (
     quantile_ms,
     read_delta,
 )
-from bench.stream_load import SHOPS, T0_MS, order
+from bench.stream_load import SHOPS, order
 
 LOAD = Load(rate=1000.0, seconds=24.0, warm_s=8.0, start_s=5_000.0)
 MINUTE_MS = 60_000

@@ -159,6 +159,7 @@ def _reader(payload: Payload) -> Callable[[bytes | None], Read]:
             return None, problem[0] or rule, problem[1]
         try:
             found, used = parse(value[start:])
+            text = json_text(found)
         except UnicodeDecodeError:
             return None, "not_utf8", "a text in the record is not valid UTF-8"
         except Exception as error:
@@ -166,7 +167,7 @@ def _reader(payload: Payload) -> Callable[[bytes | None], Read]:
         if used < len(value) - start:
             more = len(value) - start - used
             return None, "trailing_bytes", f"{more} bytes after the record, which ends at byte {start + used}"
-        return json_text(found), None, None
+        return text, None, None
 
     return read
 

@@ -137,16 +137,16 @@ def contract_of(job: Job) -> Contract:
         A scenario cannot be made for this job (with the reason).
     """
     source = job.sources[0]
-    refused = [
-        *([f"{len(job.sources)} sources"] if len(job.sources) != 1 else []),
-        *(["a source that is distinct by more than its id"] if source.distinct not in ([], source.id) else []),
-    ]
     if not isinstance(source.format, str):
         raise InputError(
             f"{job.job_name} reads {type(source.format).__name__}, and a scenario writes JSON.",
             expected="a source with format='json'",
             fix="try the job's function with a source that declares the same fields in JSON",
         )
+    refused = [
+        *([f"{len(job.sources)} sources"] if len(job.sources) != 1 else []),
+        *(["a source that is distinct by more than its id"] if source.distinct not in ([], source.id) else []),
+    ]
     if refused:
         raise InputError(
             f"{job.job_name} has {' and '.join(refused)}: a scenario cannot say in advance what its stream drops.",
