@@ -26,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## Show this list.
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@/ { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(DONE)/package $(DONE)/java ## Install all that is needed: Python packages, Java where there is none, jars.
@@ -50,6 +50,11 @@ test-slow: setup ## The tests that take minutes.
 gallery: setup ## Every job of the gallery in one session: a page with a card for each, and the table in docs/gallery.md.
 	$(BIN)/twinrun demo --all --json > $(DONE)/gallery.json
 	$(BIN)/python -m twinrun.cli.gallery $(DONE)/gallery.json
+
+.PHONY: gallery-large
+gallery-large: setup ## The gallery's jobs against their oracles at 1,000,000 events each (EVENTS=1000000; over an hour).
+	TWINRUN_GALLERY_EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m pytest -m slow --durations 0 \
+		tests/integration/test_gallery.py tests/integration/test_gallery_joined.py
 
 .PHONY: faults
 faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.

@@ -42,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     options = [*(f"-XX:Tier4{name}Threshold={times}" for name, times in tiers.items()), "-Xms1200m", "-Xmn600m"]
     options += ["-XX:ReservedCodeCacheSize=256m", "-XX:+UseSerialGC"]
     settings["spark.driver.extraJavaOptions"] += " " + " ".join(options)
-    settings |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    if "TWINRUN_GALLERY_EVENTS" not in os.environ:
+        settings |= {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
     # A checkpoint of Delta's log after each tenth commit is a second each time; slow lanes read through the product's.
     settings["spark.databricks.delta.properties.defaults.checkpointInterval"] = "100"
     # Without its native library Hadoop starts a process per chmod and readlink: thousands in a minute of streams.

@@ -7,6 +7,7 @@ from the log alone: it is worked out here with whole numbers, and so is what bat
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from twinrun.job.loader import load_job
 from twinrun.results.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "jobs"
-SEED, EVENTS, PER_MICRO_BATCH = 7, 700, 110
+SEED = 7
+MANY = int(os.environ.get("TWINRUN_GALLERY_EVENTS", "0"))
+"""Events of each job in the lane ``make gallery-large``; 0 elsewhere."""
+EVENTS, PER_MICRO_BATCH = (MANY, -(-MANY // 16)) if MANY else (700, 110)
 WITHOUT_LATE = ("receipts", "market_orders_daily", "customers_latest")
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in ORACLES]
 """Each takes a minute of CPU or more, and all of them belong together: they have a lane, pytest -m slow."""

@@ -19,7 +19,7 @@ from tests.integration.conftest import World
 from tests.integration.gallery_joined_oracles import JOINED, Joined, Tables, journeys_of
 from tests.integration.gallery_oracles import assert_same, typed
 from tests.integration.shapes import changed, verify_with
-from tests.integration.test_gallery import SEED, held
+from tests.integration.test_gallery import MANY, SEED, held
 from twinrun.gallery.entries import entry_of, write_static
 from twinrun.gallery.log import COPIES, RULES, log_records
 from twinrun.job.job import Job
@@ -27,7 +27,8 @@ from twinrun.job.loader import load_job
 from twinrun.results.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "jobs"
-EVENTS, PER_MICRO_BATCH = 600, 100
+# The large lane counts the events of a job, and most of these have three logs.
+EVENTS, PER_MICRO_BATCH = (MANY // 3, -(-MANY // 16)) if MANY else (600, 100)
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in JOINED]
 """Each takes more than a minute of CPU: what they compute is held against the oracles at rest in tests/unit/jobs."""
 SESSIONS = "request_journeys"

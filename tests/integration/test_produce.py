@@ -14,7 +14,7 @@ from twinrun.errors import BrokerError
 from twinrun.measure.load import read_topic
 from twinrun.produce.flights import FIRST_DAY, flight_events, flight_records
 from twinrun.produce.producer import produce
-from twinrun.produce.records import Record, jsonl_records
+from twinrun.produce.records import Record, file_records
 
 PARTITIONS = 3
 LEAST_PER_SECOND = 5_000
@@ -78,7 +78,7 @@ def test_poison_arrives_byte_for_byte(address: str, topic: str, tmp_path: Path) 
     path.write_bytes(b"\n".join([*lines, b""]))
     by_hand = [Record(None, None, 1_357_034_400_000), Record(b"\x00", b"\x00\xff", 1, (("why", b"test"),))]
     options = {"bootstrap.servers": address}
-    from_file = produce(jsonl_records(path, key_field="id", time_field="t"), topic, options)
+    from_file = produce(file_records(path, key_field="id", time_field="t"), topic, options)
     made = produce(by_hand, topic, options)
     assert (from_file.acked, made.acked) == (5, 2)
     expected = [*lines, None, b"\x00\xff"]

@@ -38,6 +38,7 @@ PARTITIONS = 3
 FIRST_DAY, NEW_YEAR = date(2013, 1, 6), date(2013, 1, 1)
 LONGEST = (date(2013, 12, 31) - FIRST_DAY).days + 1
 PER_MICRO_BATCH = 150
+FLIGHTS_PER_MICRO_BATCH = 300
 MOST_MICRO_BATCHES = 175
 SHORT_DAYS = 31
 DAYS, EVENTS, SEED = 7, 2_000, 1
@@ -45,7 +46,7 @@ MOST_EVENTS, FEW_EVENTS = 1_000_000, 50_000
 _FOLDER, _GALLERY = Path(".data/demo"), Path(".data/gallery")
 # In a minute or two, generated code costs more to compile than it saves, and one small heap is collected fastest alone.
 _QUICK = (
-    # A micro-batch of 150 flights is one task's work, and so is the log of a table with a few hundred files.
+    # A micro-batch of so few events is one task's work, and so is the log of a table with a few hundred files.
     "spark.sql.shuffle.partitions=1",
     "spark.databricks.delta.snapshotPartitions=1",
 )
@@ -187,7 +188,7 @@ def first_day(days: int) -> date:
 def micro_batch_size(flights: int) -> int:
     """Flights per micro-batch: few enough that hours close while flights are still on their way, up to a year."""
     least = -(-flights // MOST_MICRO_BATCHES)
-    return max(PER_MICRO_BATCH, -(-least // 10) * 10)
+    return max(FLIGHTS_PER_MICRO_BATCH, -(-least // 10) * 10)
 
 
 def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -217,24 +218,24 @@ def _own_folder(folder: Path, servers: str, size: int, *, little: bool) -> tuple
 def _run(call: Call, steps: Steps, folder: Path, flights: Flights, days: int, size: int) -> tuple[Verdict, Config]:
     from twinrun.produce.flights import flight_events
 
-    with steps.doing("broker"):
+    with steps.doing("broker") as now:
         servers = start_broker(broker_folder(folder)).bootstrap_servers
         free, fixed = demo_overrides(folder, servers, size, days)
         cfg = Call(call.out, call.conf_file, (*free, *call.overrides)).config(fixed)
         options = cfg.kafka.confluent_options()
         create_topic(servers, TOPIC, PARTITIONS, options)
-        steps.details.append(f"{servers}, topic {TOPIC} with {PARTITIONS} partitions")
-    with steps.doing("produce") as say:
-        sent = produce(flight_events(flights), TOPIC, options, on_progress=lambda n: say(f"{n.acked:,} flights"))
-        steps.details.append(f"{sent.acked:,} flights of {days} days from {first_day(days)}, as they became known")
+        now.details.append(f"{servers}, topic {TOPIC} with {PARTITIONS} partitions")
+    with steps.doing("produce") as now:
+        sent = produce(flight_events(flights), TOPIC, options, on_progress=lambda n: now.say(f"{n.acked:,} flights"))
+        now.details.append(f"{sent.acked:,} flights of {days} days from {first_day(days)}, as they became known")
     job = job_named(cfg, JOB)
 
     def work(spark: SparkSession, stop: threading.Event) -> Verdict:
         from twinrun.produce.flights import write_weather
 
-        with steps.doing("weather"):
+        with steps.doing("weather") as now:
             write_weather(spark, cfg.tables["weather"].path)
-            steps.details.append("the static table, hourly")
+            now.details.append("the static table, hourly")
         return both_modes(spark, cfg, job, steps, stop)
 
     return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg
@@ -246,7 +247,7 @@ def _run_entry(
     from twinrun.gallery.log import log_records
 
     topics = {source.name: f"gallery_{source.name}" for source in job.sources}
-    with steps.doing("broker"):
+    with steps.doing("broker") as now:
         servers = start_broker(broker_folder(folder)).bootstrap_servers
         size = max(PER_MICRO_BATCH, -(-events // MOST_MICRO_BATCHES))
         free, fixed = _own_folder(folder, servers, size, little=events <= FEW_EVENTS)
@@ -258,19 +259,19 @@ def _run_entry(
         sinks = [sink.topic for name, sink in cfg.sinks.items() if name == job.job_name]
         for topic in [*topics.values(), *sinks]:
             create_topic(servers, topic, PARTITIONS, options)
-        steps.details.append(f"{servers}, {plural(len(topics), 'topic')} with {PARTITIONS} partitions")
-    with steps.doing("produce") as say:
+        now.details.append(f"{servers}, {plural(len(topics), 'topic')} with {PARTITIONS} partitions")
+    with steps.doing("produce") as now:
         for source, topic in topics.items():
             log = entry.logs[source](seed, events)
-            sent = produce(log_records(log), topic, options, on_progress=lambda n: say(f"{n.acked:,} records"))
-            steps.details.append(f"{sent.acked:,} records of {source}, made from seed {seed}, as they became known")
+            sent = produce(log_records(log), topic, options, on_progress=lambda n: now.say(f"{n.acked:,} records"))
+            now.details.append(f"{sent.acked:,} records of {source}, made from seed {seed}, as they became known")
 
     def work(spark: SparkSession, stop: threading.Event) -> Verdict:
         if entry.tables:
-            with steps.doing("tables"):
+            with steps.doing("tables") as now:
                 for name, table in entry.tables.items():
                     write_static(spark, table, seed, events, cfg.tables[name].path)
-                steps.details.append(f"static: {', '.join(entry.tables)}")
+                now.details.append(f"static: {', '.join(entry.tables)}")
         return both_modes(spark, cfg, job, steps, stop)
 
     return with_spark(cfg, "demo", work, on_death=lambda: _stopped(folder)), cfg

@@ -1,4 +1,4 @@
-"""``twinrun produce``: replay a data set or a file of JSON lines to a topic."""
+"""``twinrun produce``: replay a data set or a file of JSON lines or CSV to a topic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from twinrun.config.model import Config
 from twinrun.errors import EXIT_OK, BrokerError, InputError
 from twinrun.produce.counts import ProduceSummary
 from twinrun.produce.producer import produce as send
-from twinrun.produce.records import Record, jsonl_records
+from twinrun.produce.records import Record, file_records
 from twinrun.wording import plural
 
 commands = typer.Typer()
@@ -40,9 +40,15 @@ def produce(
     ] = None,
     day: Annotated[str, typer.Option(help="First day of the data set, as YYYY-MM-DD.")] = "2013-01-06",
     days: Annotated[int, typer.Option(min=1, help="Number of days of the data set.")] = 7,
-    file: Annotated[Path | None, typer.Option(help="Replay a file: one JSON object per line.")] = None,
-    key_field: Annotated[str | None, typer.Option(help="Field whose value becomes the key (with --file).")] = None,
-    time_field: Annotated[str | None, typer.Option(help="Field for the Kafka timestamp (with --file).")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Replay a file: a JSON object per line, or CSV (.csv, .tsv) with a header.")
+    ] = None,
+    key_field: Annotated[
+        str | None, typer.Option(help="Field or column whose value becomes the key (with --file).")
+    ] = None,
+    time_field: Annotated[
+        str | None, typer.Option(help="Field or column for the Kafka timestamp (with --file).")
+    ] = None,
     topic: Annotated[str | None, typer.Option(help="Where to. [default for a data set: its source's topic]")] = None,
     speed: Annotated[float | None, typer.Option(help="Seconds of event time per second. [default: full speed]")] = None,
     may_create: Annotated[
@@ -105,7 +111,7 @@ def _records(
     if file is not None:
         if topic is None or key_field is None:
             raise InputError("--file needs --topic and --key-field.", fix="name the topic and the field of the key")
-        return topic, jsonl_records(file, key_field=key_field, time_field=time_field)
+        return topic, file_records(file, key_field=key_field, time_field=time_field)
     if key_field is not None or time_field is not None:
         raise InputError("--key-field and --time-field belong to --file; a data set has its own.", fix="leave them out")
     # pandas takes a second to load: only what needs it pays for it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,23 +33,34 @@ commands = typer.Typer()
 
 
 @dataclass
+class Step:
+    """One step while it is done: ``say`` shows how far it is, and ``details`` are printed when it has ended."""
+
+    say: Say
+    details: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Steps:
     """What was done so far, each step with its seconds; told as it happens."""
 
     call: Call
     done: list[tuple[str, float]] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
 
     @contextmanager
-    def doing(self, name: str) -> Iterator[Say]:
-        """Time one step; what the block appends to ``details`` is printed after it."""
-        began = time.monotonic()
-        with step(self.call.out, name) as say:
-            yield say
+    def doing(self, name: str) -> Iterator[Step]:
+        """Time one step, and show how far it is."""
+        with step(self.call.out, name) as say, self.beside(name, say) as now:
+            yield now
+
+    @contextmanager
+    def beside(self, name: str, say: Say = lambda _: None) -> Iterator[Step]:
+        """Time one step while another one is shown."""
+        began, now = time.monotonic(), Step(say)
+        yield now
         seconds = time.monotonic() - began
         self.done.append((name, seconds))
-        self.call.out.note(f"  {seconds:6.1f} s  {name:<8} {'; '.join(self.details)}".rstrip())
-        self.details.clear()
+        self.call.out.note(f"  {seconds:6.1f} s  {name:<8} {'; '.join(now.details)}".rstrip())
 
     def told(self) -> list[dict[str, Any]]:
         """Each step with its seconds, for JSON."""
@@ -79,7 +91,9 @@ def run_whole(call: Call, name: JobName) -> int:
 
 
 def both_modes(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
-    """Land, run in motion to the end of the topics and at rest, and compare.
+    """Run in motion to the end of the topics, land them and run at rest meanwhile, and compare.
+
+    Neither needs anything of the other, and a stream of small micro-batches leaves most of a machine idle.
 
     Raises
     ------
@@ -89,29 +103,39 @@ def both_modes(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: t
     from twinrun.explain.verify import verify
     from twinrun.history.history import with_history
 
-    with steps.doing("ingest") as say:
-        for source in job.sources:
-            _tell(steps, runner("streaming.ingest")(spark, cfg, source, stop, _shown(say)), "landed in bronze")
-    _go_on(stop)
-    with steps.doing("stream") as say:
-        done = runner("streaming.runner")(spark, cfg, job, None, stop, _shown(say))
+    with steps.doing("stream") as stream, ThreadPoolExecutor(1, "twinrun-stream") as pool:
+        # A session of its own: each of the two sets what its MERGE needs for a while, and only this one is interrupted.
+        told = _shown(stream)
+        streamed = pool.submit(runner("streaming.runner"), spark.newSession(), cfg, job, None, stop, told)
+        try:
+            _at_rest(spark, cfg, job, steps, stop)
+        except BaseException:
+            stop.set()
+            raise
+        done = streamed.result()
         size = cfg.stream.max_offsets_per_trigger
         limit = "" if size is None else f" (stream.max_offsets_per_trigger {size})"
-        _tell(steps, done, f"in {plural(done.micro_batches, 'micro-batch')}{limit}")
+        _tell(stream, done, f"in {plural(done.micro_batches, 'micro-batch')}{limit}")
     _go_on(stop)
-    with steps.doing("batch"):
-        _tell(steps, batch_once(spark, cfg, job, False, stop), "computed at rest")
+    with steps.doing("verify") as judged:
+        return with_history(spark, cfg, verify(spark, cfg, job, on_step=judged.say))
+
+
+def _at_rest(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> None:
+    with steps.beside("ingest") as landed:
+        for source in job.sources:
+            _tell(landed, runner("streaming.ingest")(spark, cfg, source, stop, _shown(landed)), "landed in bronze")
     _go_on(stop)
-    with steps.doing("verify") as say:
-        return with_history(spark, cfg, verify(spark, cfg, job, on_step=say))
+    with steps.beside("batch") as batch:
+        _tell(batch, batch_once(spark, cfg, job, False, stop), "computed at rest")
 
 
-def _shown(say: Say) -> Any:
-    return lambda progress: say(progress_text(progress))
+def _shown(now: Step) -> Any:
+    return lambda progress: now.say(progress_text(progress))
 
 
-def _tell(steps: Steps, done: RunSummary, what: str) -> None:
-    steps.details.append(f"{plural(done.events, 'record' if done.mode == 'ingest' else 'event')} {what}")
+def _tell(now: Step, done: RunSummary, what: str) -> None:
+    now.details.append(f"{plural(done.events, 'record' if done.mode == 'ingest' else 'event')} {what}")
 
 
 def _go_on(stop: threading.Event) -> None:

@@ -1,1 +1,1 @@
-"""Send records to a topic: a data set, JSON lines, or records made by hand."""
+"""Send records to a topic: a data set, a file of JSON lines or CSV, or records made by hand."""

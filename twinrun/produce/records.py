@@ -1,4 +1,4 @@
-"""One Kafka record to be sent, and records read from a JSON lines file."""
+"""One Kafka record to be sent, and records read from a file of JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from twinrun.errors import InputError
+from twinrun.produce.csv_ import SEPARATORS, csv_values
 
 _LONGEST_MS = 2**63 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,20 +36,21 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def jsonl_records(path: Path, *, key_field: str, time_field: str | None = None) -> Iterator[Record]:
-    """Read a local JSON lines file, one record per line, without loading it whole.
+def file_records(path: Path, *, key_field: str, time_field: str | None = None) -> Iterator[Record]:
+    """Read a local file of JSON lines or CSV, one record per line or row, without loading it whole.
 
-    The bytes of a line are sent as they are, also when they are not JSON. A line without the key field has no
-    key. A line whose time cannot be read gets the timestamp of the line before it, so that a replay never
-    depends on the clock; before the first readable time it is None. A time that can be read, and that Kafka
-    cannot hold, ends the reading.
+    The bytes of a line are sent as they are, also when they are not JSON; a row of a CSV file becomes a JSON object
+    (see `twinrun.produce.csv_.csv_values`). A line without the key field has no key. A line whose time cannot be read
+    gets the timestamp of the line before it, so that a replay never depends on the clock; before the first readable
+    time it is None. A time that can be read, and that Kafka cannot hold, ends the reading.
 
     Parameters
     ----------
     path : Path
-        A local file; lines end in LF or CRLF. An empty line is a record with an empty value.
+        A local file: CSV where its name ends in ``.csv`` or ``.tsv``, else JSON lines that end in LF or CRLF. An
+        empty line is a record with an empty value.
     key_field : str
-        Field of the JSON object whose value becomes the key (text as UTF-8, anything else as JSON).
+        Field of the JSON object, or column, whose value becomes the key (text as UTF-8, anything else as JSON).
     time_field : str, optional
         Field for the Kafka timestamp: epoch milliseconds or ISO 8601 text (no zone: UTC).
 
@@ -60,12 +62,15 @@ def jsonl_records(path: Path, *, key_field: str, time_field: str | None = None) 
     Raises
     ------
     InputError
-        The file is missing; or, with the line number, the first JSON object lacks a named field, or a time is not
-        after 1970-01-01T00:00:00Z: the Kafka client would put the clock in its place.
+        The file is missing; a CSV file has no header; or, with its number, the first line that is a JSON object lacks
+        a named field, or a time is not after 1970-01-01T00:00:00Z: the Kafka client would put the clock in its place.
     """
     if not path.is_file():
-        raise InputError(f"There is no file {path}.", expected="a JSON lines file, one object per line")
-    return _read_lines(path, key_field, time_field)
+        raise InputError(f"There is no file {path}.", expected="JSON lines, one object per line, or CSV with a header")
+    separator = SEPARATORS.get(path.suffix.lower())
+    values = _lines(path) if separator is None else csv_values(path, separator)
+    what = "Line" if separator is None else "Row"
+    return _with_key_and_time(values, what, path, key_field, time_field)
 
 
 def line_records(
@@ -80,7 +85,7 @@ def line_records(
     key : str, optional
         The key of all of them.
     key_field : str, optional
-        Field of the JSON object whose value becomes the key, as in `jsonl_records`.
+        Field of the JSON object whose value becomes the key, as in `file_records`.
     timestamp_ms : int, optional
         The Kafka timestamp of all of them, UTC epoch milliseconds; None: the time of sending.
 
@@ -96,31 +101,37 @@ def line_records(
             continue
         fields = _object(value)
         if not fields_known and fields is not None:
-            _need_fields(fields, [key_field], "the input", number)
+            _need_fields(fields, [key_field], f"Line {number} of the input")
             fields_known = True
         yield Record(_key((fields or {}).get(key_field)), value, timestamp_ms)
 
 
-def _read_lines(path: Path, key_field: str, time_field: str | None) -> Iterator[Record]:
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as lines:
+        for line in lines:
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _with_key_and_time(
+    values: Iterable[bytes], what: str, path: Path, key_field: str, time_field: str | None
+) -> Iterator[Record]:
     named = [key_field] if time_field is None else [key_field, time_field]
     fields_known = False
     timestamp_ms: int | None = None
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            value = line.removesuffix(b"\n").removesuffix(b"\r")
-            fields = _object(value)
-            if fields is None:
-                yield Record(None, value, timestamp_ms)
-                continue
-            if not fields_known:
-                _need_fields(fields, named, path, number)
-                fields_known = True
-            if time_field is not None:
-                read_ms = _epoch_ms(fields.get(time_field))
-                if read_ms is not None:
-                    check_time(read_ms, f"Line {number} of {path}, field {time_field!r},")
-                timestamp_ms = timestamp_ms if read_ms is None else read_ms
-            yield Record(_key(fields.get(key_field)), value, timestamp_ms)
+    for number, value in enumerate(values, 1):
+        fields = _object(value)
+        if fields is None:
+            yield Record(None, value, timestamp_ms)
+            continue
+        if not fields_known:
+            _need_fields(fields, named, f"{what} {number} of {path}")
+            fields_known = True
+        if time_field is not None:
+            read_ms = _epoch_ms(fields.get(time_field))
+            if read_ms is not None:
+                check_time(read_ms, f"{what} {number} of {path}, field {time_field!r},")
+            timestamp_ms = timestamp_ms if read_ms is None else read_ms
+        yield Record(_key(fields.get(key_field)), value, timestamp_ms)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -132,12 +143,12 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _need_fields(fields: dict[str, Any], named: list[str], path: Path | str, number: int) -> None:
+def _need_fields(fields: dict[str, Any], named: list[str], where: str) -> None:
     """A mistyped field name would silently send records without keys; the first object shows it."""
     missing = [name for name in named if name not in fields]
     if missing:
         raise InputError(
-            f"Line {number} of {path} has no field {' and no field '.join(map(repr, missing))}.",
+            f"{where} has no field {' and no field '.join(map(repr, missing))}.",
             expected=f"one of its fields: {', '.join(fields)}",
             fix="name fields that the file has; they are case-sensitive",
         )

@@ -103,7 +103,8 @@ def test_a_demo_of_the_gallery_sends_its_log_and_takes_every_step(
     found = json.loads(done.out)
 
     assert (found["job"], found["events"], found["seed"]) == ("error_alerts", 300, 5)
-    assert steps["done"] == [*("gallery_service_logs", "streaming.ingest", "streaming.runner", "batch.runner", "stop")]
+    steps["done"].remove("streaming.runner")  # it runs beside the two that land and run at rest
+    assert steps["done"] == ["gallery_service_logs", "streaming.ingest", "batch.runner", "stop"]
     assert len(steps["records"]["gallery_service_logs"]) >= 300
     cfg, folder = steps["cfg"], str(checkout / ".data/gallery/error_alerts")
     assert cfg.source("service_logs").topic == "gallery_service_logs"
@@ -124,6 +125,7 @@ def test_a_demo_of_several_logs_and_a_static_table_makes_them_all_in_its_own_fol
     assert list(written) == [f"{folder}/static/zone_weather"]
     assert steps["cfg"].tables["zone_weather"].path == f"{folder}/static/zone_weather"
     topics = ["gallery_ride_requests", "gallery_driver_pings"]
+    steps["done"].remove("streaming.runner")
     assert steps["done"][:4] == [*topics, "streaming.ingest", "streaming.ingest"]
     assert {topic: len(records) >= 300 for topic, records in steps["records"].items()} == dict.fromkeys(topics, True)
 
@@ -222,10 +224,11 @@ def test_run_takes_every_step_of_both_modes_in_one_session(
 
     found = json.loads(done.out)
     assert (done.code, found["job"]) == (verdict().exit_code, "error_alerts")
-    assert steps["done"] == ["streaming.ingest", "streaming.runner", "batch.runner"]
+    assert sorted(steps["done"]) == ["batch.runner", "streaming.ingest", "streaming.runner"]
+    assert steps["done"].index("streaming.ingest") < steps["done"].index("batch.runner")
     assert steps["cfg"].stream.trigger == "available-now", "a stream that stays up would never come to the batch"
     assert asked == ["service_logs", "stream", "batch"]
-    assert [each["step"] for each in found["steps"]] == ["ingest", "stream", "batch", "verify"]
+    assert [each["step"] for each in found["steps"]] == ["ingest", "batch", "stream", "verify"]
     assert spark.stopped == 1
 
 
@@ -246,4 +249,4 @@ def test_run_begins_nothing_after_a_signal(
 
     monkeypatch.setattr(whole, "runner", runner)
     assert run("run", "error_alerts").code == 130
-    assert steps["done"] == ["streaming.ingest"]
+    assert sorted(steps["done"]) == ["streaming.ingest", "streaming.runner"], "neither the batch nor the verdict"

@@ -21,7 +21,7 @@ from twinrun.config.load import load_config
 from twinrun.gallery.entries import ENTRIES, entry_of
 from twinrun.job.check import check_definition
 from twinrun.job.loader import list_jobs
-from twinrun.produce.records import Record, jsonl_records
+from twinrun.produce.records import Record, file_records
 
 
 def test_the_files_are_all_there_and_the_job_is_sound(run: Any, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_project_begins_with_any_job_of_the_gallery(
         words = shlex.split(line.strip().rstrip("; \\"))
         options = dict(zip(words[2:-1:2], words[3:-1:2], strict=True))
         sent = list(
-            jsonl_records(
+            file_records(
                 folder / options["--file"], key_field=options["--key-field"], time_field=options["--time-field"]
             )
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.scenario.oracle import ONLY_IN
-from twinrun.produce.records import jsonl_records
+from twinrun.produce.records import file_records
 from twinrun.scenario.contract import BUILT_IN
 from twinrun.scenario.counter import Draws
 from twinrun.scenario.encode import KNOWN_FIELD, TO_FIELD
@@ -67,7 +67,7 @@ def test_a_file_gives_the_same_records_as_the_scenario(name: str, tmp_path: Path
     scenario = generate(name, 11, BUILT_IN[shape])
     log = tmp_path / "log.jsonl"
     write_files(scenario, ["--shape", shape], log)
-    sent = list(jsonl_records(log, key_field=TO_FIELD, time_field=KNOWN_FIELD))
+    sent = list(file_records(log, key_field=TO_FIELD, time_field=KNOWN_FIELD))
     assert sent == scenario.records()
     assert plan_file(log).exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "log.plan.json"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from twinrun.errors import InputError
-from twinrun.produce.records import Record, jsonl_records
+from twinrun.produce.records import Record, file_records
 
 
 def write(folder: Path, content: bytes) -> Path:
@@ -27,7 +27,7 @@ def test_bytes_are_sent_as_they_are(tmp_path: Path) -> None:
         b'{"id": 7, "t": 3000, "x": "\\ud83d\\ude00"}',
     ]
     path = write(tmp_path, b"\n".join(content))
-    records = list(jsonl_records(path, key_field="id", time_field="t"))
+    records = list(file_records(path, key_field="id", time_field="t"))
     assert [record.value for record in records] == content
     assert [record.key for record in records] == [b"a", None, None, None, None, None, b"7"]
     assert [record.timestamp_ms for record in records] == [1000, 1000, 1000, 1000, 1000, 1000, 3000]
@@ -35,7 +35,7 @@ def test_bytes_are_sent_as_they_are(tmp_path: Path) -> None:
 
 def test_only_the_line_ending_is_taken_off(tmp_path: Path) -> None:
     path = write(tmp_path, b'{"id": "a"} \r\n{"id": "b"}\t\n')
-    assert list(jsonl_records(path, key_field="id")) == [
+    assert list(file_records(path, key_field="id")) == [
         Record(b"a", b'{"id": "a"} '),
         Record(b"b", b'{"id": "b"}\t'),
     ]
@@ -56,7 +56,7 @@ def test_only_the_line_ending_is_taken_off(tmp_path: Path) -> None:
 )
 def test_an_unreadable_time_takes_that_of_the_line_before(tmp_path: Path, written: str, expected: int) -> None:
     path = write(tmp_path, b'{"id": 1, "t": 5}\n{"id": 2, "t": ' + written.encode() + b"}\n")
-    assert [record.timestamp_ms for record in jsonl_records(path, key_field="id", time_field="t")] == [5, expected]
+    assert [record.timestamp_ms for record in file_records(path, key_field="id", time_field="t")] == [5, expected]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_time_that_kafka_cannot_hold_is_refused_with_its_line_and_never_become
 ) -> None:
     path = write(tmp_path, b'{"id": 1, "t": 5}\n{"id": 2, "t": ' + written.encode() + b'}\n{"id": 3, "t": 6}\n')
     with pytest.raises(InputError, match=rf"Line 2 of .*, field 't', has the record time {shown} ms"):
-        list(jsonl_records(path, key_field="id", time_field="t"))
+        list(file_records(path, key_field="id", time_field="t"))
 
 
 @pytest.mark.parametrize(
@@ -82,25 +82,25 @@ def test_a_time_that_kafka_cannot_hold_is_refused_with_its_line_and_never_become
 )
 def test_keys_of_any_type(tmp_path: Path, written: str, key: bytes | None) -> None:
     path = write(tmp_path, b'{"id": ' + written.encode() + b"}")
-    assert next(jsonl_records(path, key_field="id")).key == key
+    assert next(file_records(path, key_field="id")).key == key
 
 
 def test_a_mistyped_field_is_named_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, b'not json\n{"id": 1, "time": 2}\n')
     with pytest.raises(InputError, match=r"Line 2 of .* has no field 'ID' and no field 't'") as caught:
-        list(jsonl_records(path, key_field="ID", time_field="t"))
+        list(file_records(path, key_field="ID", time_field="t"))
     assert "id, time" in caught.value.expected
-    assert len(list(jsonl_records(path, key_field="id", time_field="time"))) == 2
+    assert len(list(file_records(path, key_field="id", time_field="time"))) == 2
 
 
 def test_a_missing_file_is_found_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file"):
-        jsonl_records(tmp_path / "absent.jsonl", key_field="id")
+        file_records(tmp_path / "absent.jsonl", key_field="id")
 
 
 def test_the_file_is_not_loaded_whole(tmp_path: Path) -> None:
     path = write(tmp_path, b'{"id": 1}\n' * 3)
-    records = jsonl_records(path, key_field="id")
+    records = file_records(path, key_field="id")
     next(records)
     with path.open("ab") as file:
         file.write(b'{"id": "appended"}\n' * 20_000)
@@ -110,4 +110,4 @@ def test_the_file_is_not_loaded_whole(tmp_path: Path) -> None:
 def test_deep_nesting_is_just_another_broken_line(tmp_path: Path) -> None:
     deep = b"[" * 200_000
     path = write(tmp_path, deep + b'\n{"id": 1}\n')
-    assert [record.value for record in jsonl_records(path, key_field="id")] == [deep, b'{"id": 1}']
+    assert [record.value for record in file_records(path, key_field="id")] == [deep, b'{"id": 1}']
