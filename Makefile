@@ -53,7 +53,7 @@ gallery: setup ## Every job of the gallery in one session: a page with a card fo
 
 .PHONY: gallery-large
 gallery-large: setup ## The gallery's jobs against their oracles at 1,000,000 events each (EVENTS=1000000; over an hour).
-	TWINRUN_GALLERY_EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m pytest -m slow --durations 0 \
+	TWINRUN_GALLERY_EVENTS=$(or $(EVENTS),1000000) $(BIN)/python -m pytest -m slow --durations 0 --timeout 3600 \
 		tests/integration/test_gallery.py tests/integration/test_gallery_joined.py
 
 .PHONY: faults

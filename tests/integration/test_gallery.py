@@ -29,7 +29,7 @@ SHIPPED = Path(__file__).parents[2] / "jobs"
 SEED = 7
 MANY = int(os.environ.get("TWINRUN_GALLERY_EVENTS", "0"))
 """Events of each job in the lane ``make gallery-large``; 0 elsewhere."""
-EVENTS, PER_MICRO_BATCH = (MANY, -(-MANY // 16)) if MANY else (700, 110)
+EVENTS, PER_MICRO_BATCH = (MANY, -(-MANY // 10)) if MANY else (700, 110)
 WITHOUT_LATE = ("receipts", "market_orders_daily", "customers_latest")
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in ORACLES]
 """Each takes a minute of CPU or more, and all of them belong together: they have a lane, pytest -m slow."""

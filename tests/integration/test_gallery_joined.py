@@ -28,7 +28,7 @@ from twinrun.results.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "jobs"
 # The large lane counts the events of a job, and most of these have three logs.
-EVENTS, PER_MICRO_BATCH = (MANY // 3, -(-MANY // 16)) if MANY else (600, 100)
+EVENTS, PER_MICRO_BATCH = (MANY // 3, -(-MANY // 10)) if MANY else (600, 100)
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in JOINED]
 """Each takes more than a minute of CPU: what they compute is held against the oracles at rest in tests/unit/jobs."""
 SESSIONS = "request_journeys"

@@ -90,9 +90,8 @@ def gallery_page(root: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def results_page(root: Path) -> str:
-    """The text of `RESULTS`: the verdicts of the last run of all jobs, from the file that the run has written."""
-    run = json.loads((root / RUN).read_text(encoding="utf-8"))
+def results_page(run: dict[str, Any]) -> str:
+    """The text of `RESULTS`: the verdicts of the last run of all jobs."""
     lines = [
         "# The gallery: the last run of all jobs",
         "",
@@ -173,8 +172,8 @@ def main(run: list[str] | None = None) -> int:
         (root / RUN).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     (root / PAGE).write_text(gallery_page(root), encoding="utf-8")
     if (root / RUN).exists():
-        (root / RESULTS).write_text(results_page(root), encoding="utf-8")
         told, readme = json.loads((root / RUN).read_text(encoding="utf-8")), root / README
+        (root / RESULTS).write_text(results_page(told), encoding="utf-8")
         readme.write_text(readme_with(readme.read_text(encoding="utf-8"), told), encoding="utf-8")
     return EXIT_OK
 

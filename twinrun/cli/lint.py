@@ -57,7 +57,7 @@ def lint(
     return found.exit_code(strict=strict)
 
 
-def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job, mode: str) -> None:
+def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job, mode: str) -> bool:
     """Print what the lint finds, where this mode of the job never ran before; of its notes those on what is late.
 
     Never stops a run: what Spark refuses is said by the run itself. One or two small Spark jobs.
@@ -65,7 +65,12 @@ def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job
     Parameters
     ----------
     mode : {"batch", "stream"}
-        Which run is about to start.
+        Which run is about to start. What is said before a stream holds what would be said before a batch run.
+
+    Returns
+    -------
+    bool
+        Whether the lint looked: this mode never ran before, and the job could be read.
     """
     from twinrun.lint.lint import lint_job
     from twinrun.results.state import batch_state, stream_state
@@ -73,7 +78,7 @@ def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job
     try:
         state = batch_state if mode == "batch" else stream_state
         if state(spark, cfg, job.job_name) is not None:
-            return
+            return False
         reading = _reading(cfg) if mode == "stream" else None
         if reading is not None:
             backlog = _backlog(cfg, job) if any(source.lateness is not None for source in job.sources) else None
@@ -82,12 +87,13 @@ def warn_before_first_run(call: Call, spark: SparkSession, cfg: Config, job: Job
         found = lint_job(spark, job, table_schemas(spark, cfg, job), reading)
     except Exception:
         # Whatever is wrong here, the run checks the same things next and says it better.
-        return
+        return False
     for finding in found.findings:
         if finding.severity != "note" or finding.rule.first_run:
             kind = "note" if finding.severity == "note" else "warning"
             call.out.note(f"{kind}: {_head(found, finding)}")
             call.out.note(f"  instead: {finding.rule.instead}")
+    return True
 
 
 def _reading(cfg: Config) -> Reading | None:

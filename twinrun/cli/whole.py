@@ -80,8 +80,8 @@ def run_whole(call: Call, name: JobName) -> int:
     steps = Steps(call)
 
     def work(spark: SparkSession, stop: threading.Event) -> Verdict:
-        for mode in ("stream", "batch"):
-            warn_before_first_run(call, spark, cfg, job, mode)
+        if not warn_before_first_run(call, spark, cfg, job, "stream"):
+            warn_before_first_run(call, spark, cfg, job, "batch")
         return both_modes(spark, cfg, job, steps, stop)
 
     read = topic_size(cfg, [source.name for source in job.sources], bounded=True)

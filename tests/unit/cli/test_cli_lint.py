@@ -111,9 +111,9 @@ def test_the_first_run_of_a_mode_warns_without_notes(
     monkeypatch.setattr(twinrun.cli.lint, "_reading", lambda _: None)
     said: Any = Said()
 
-    twinrun.cli.lint.warn_before_first_run(said, FakeSpark, FakeConfig, FakeJob, mode)
+    looked = twinrun.cli.lint.warn_before_first_run(said, FakeSpark, FakeConfig, FakeJob, mode)
 
-    assert len(said.notes) == expected
+    assert (looked, len(said.notes)) == (state is None, expected)
     if expected:
         assert said.notes[0] == "warning: jobs/first_job.py:12 TR103 refused, sort"
         assert not any(":15" in line for line in said.notes)
@@ -127,7 +127,7 @@ def test_a_lint_that_fails_stops_no_run(
     monkeypatch.setattr(twinrun.results.state, "batch_state", lambda *_: None)
     said: Any = Said()
 
-    twinrun.cli.lint.warn_before_first_run(said, FakeSpark, FakeConfig, FakeJob, "batch")
+    assert twinrun.cli.lint.warn_before_first_run(said, FakeSpark, FakeConfig, FakeJob, "batch") is False
 
     assert said.notes == []
 
