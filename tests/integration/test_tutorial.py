@@ -1,4 +1,4 @@
-"""docs/tutorial.md and docs/kafka.md are true: their commands run as they stand there, and print what they show."""
+"""Pages with commands are true: tutorial, kafka and web_logs run as they stand there, and print what they show."""
 
 from __future__ import annotations
 
@@ -73,9 +73,16 @@ def test_the_page_has_files_sections_commands_and_what_they_print() -> None:
     assert len([step for step in found if step.language == "text"]) == 7
 
 
+def test_the_web_log_takes_under_forty_lines() -> None:
+    found = steps((DOCS / "web_logs.md").read_text(encoding="utf-8"))
+    written = [step for step in found if step.role in ("file", "sections of") and step.name != "make_log.py"]
+    assert [step.name for step in written] == ["conf/local.yaml", "jobs/not_found_per_minute.py"]
+    assert sum(len(step.text.splitlines()) for step in written) < 40
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["tutorial.md", "kafka.md"])
+@pytest.mark.parametrize("name", ["tutorial.md", "kafka.md", "web_logs.md"])
 def test_a_page_runs_and_prints_what_it_shows(name: str, tmp_path: Path) -> None:
     page = (DOCS / name).read_text(encoding="utf-8")
     environment = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
@@ -47,8 +48,19 @@ def produce(
         str | None, typer.Option(help="Field or column whose value becomes the key (with --file).")
     ] = None,
     time_field: Annotated[
-        str | None, typer.Option(help="Field or column for the Kafka timestamp (with --file).")
+        str | None,
+        typer.Option(
+            help="Field or column that says when a record became known: its Kafka timestamp (with --file). "
+            "[default: the time of sending]"
+        ),
     ] = None,
+    in_order: Annotated[
+        bool,
+        typer.Option(
+            "--in-order",
+            help="The file is a log: its order is the order of knowing, and --time-field says when something happened.",
+        ),
+    ] = False,
     topic: Annotated[str | None, typer.Option(help="Where to. [default for a data set: its source's topic]")] = None,
     speed: Annotated[float | None, typer.Option(help="Seconds of event time per second. [default: full speed]")] = None,
     may_create: Annotated[
@@ -57,9 +69,11 @@ def produce(
 ) -> int:
     """Send records to a topic, acknowledged and in order per key."""
     cfg = call.config()
-    to_topic, records = _records(cfg, dataset, day, days, file, key_field, time_field, topic)
+    to_topic, records = _records(cfg, dataset, day, days, file, key_field, time_field, in_order, topic)
     if may_create:
         ensure_topic(cfg, to_topic)
+    without_key = Counter[str]()
+    records = _counted(records, without_key)
     with step(call.out, f"producing to {to_topic}") as say:
         done = send(
             records,
@@ -69,7 +83,18 @@ def produce(
             on_progress=lambda so_far: say(f"{so_far.acked:,} delivered, {so_far.failed:,} failed"),
         )
     call.out.result({"topic": to_topic, **asdict(done)}, [_line(to_topic, done)])
+    if file is not None and without_key.total():
+        call.out.note(
+            f"note: {plural(without_key.total(), 'record')} without a key, sent as they stand: no JSON object, "
+            f"or one whose {key_field} is null or absent"
+        )
     return EXIT_OK
+
+
+def _counted(records: Iterator[Record], without_key: Counter[str]) -> Iterator[Record]:
+    for record in records:
+        without_key.update(["key"] if record.key is None else [])
+        yield record
 
 
 def ensure_topic(cfg: Config, topic: str) -> None:
@@ -104,6 +129,7 @@ def _records(
     file: Path | None,
     key_field: str | None,
     time_field: str | None,
+    in_order: bool,
     topic: str | None,
 ) -> tuple[str, Iterator[Record]]:
     if (dataset is None) == (file is None):
@@ -111,9 +137,13 @@ def _records(
     if file is not None:
         if topic is None or key_field is None:
             raise InputError("--file needs --topic and --key-field.", fix="name the topic and the field of the key")
-        return topic, file_records(file, key_field=key_field, time_field=time_field)
-    if key_field is not None or time_field is not None:
-        raise InputError("--key-field and --time-field belong to --file; a data set has its own.", fix="leave them out")
+        if in_order and time_field is None:
+            raise InputError("--in-order needs --time-field.", fix="name the field that says when something happened")
+        return topic, file_records(file, key_field=key_field, time_field=time_field, in_order=in_order)
+    if key_field is not None or time_field is not None or in_order:
+        raise InputError(
+            "--key-field, --time-field and --in-order belong to --file; a data set has its own.", fix="leave them out"
+        )
     # pandas takes a second to load: only what needs it pays for it.
     from twinrun.produce.flights import flight_events, flight_records
 

@@ -87,7 +87,9 @@ def run_whole(call: Call, name: JobName) -> int:
     read = topic_size(cfg, [source.name for source in job.sources], bounded=True)
     size = Size(job_size(cfg, job).table_bytes, read.records)
     verdict = with_spark(cfg, f"run {job.job_name}", work, size=size)
-    return show_verdict(call, verdict, report_folder(cfg, verdict.job), {"steps": steps.told()})
+    code = show_verdict(call, verdict, report_folder(cfg, verdict.job), {"steps": steps.told()})
+    call.out.note(f"next: twinrun show {name} prints the rows")
+    return code
 
 
 def both_modes(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:

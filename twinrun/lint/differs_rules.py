@@ -32,8 +32,8 @@ TIME: tuple[Rule, ...] = (
         203,
         "filter that Spark moves before the watermark",
         "Only the events that it leaves move the watermark: it decides which events are late and when windows close.",
-        "aggregate all events and count those that matter with F.count_if; or accept it: results come later, and fewer "
-        "events are late",
+        "aggregate all events and count those that matter with F.count_if, and filter rows without any behind it; or "
+        "accept it: results come later, and fewer events are late",
         "run",
         first_run=True,
     ),

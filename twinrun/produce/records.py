@@ -36,7 +36,9 @@ class Record(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def file_records(path: Path, *, key_field: str, time_field: str | None = None) -> Iterator[Record]:
+def file_records(
+    path: Path, *, key_field: str, time_field: str | None = None, in_order: bool = False
+) -> Iterator[Record]:
     """Read a local file of JSON lines or CSV, one record per line or row, without loading it whole.
 
     The bytes of a line are sent as they are, also when they are not JSON; a row of a CSV file becomes a JSON object
@@ -53,6 +55,9 @@ def file_records(path: Path, *, key_field: str, time_field: str | None = None) -
         Field of the JSON object, or column, whose value becomes the key (text as UTF-8, anything else as JSON).
     time_field : str, optional
         Field for the Kafka timestamp: epoch milliseconds or ISO 8601 text (no zone: UTC).
+    in_order : bool
+        The lines stand in the order in which they became known, and the field says when something happened: a record's
+        timestamp is the newest time so far.
 
     Returns
     -------
@@ -63,14 +68,15 @@ def file_records(path: Path, *, key_field: str, time_field: str | None = None) -
     ------
     InputError
         The file is missing; a CSV file has no header; or, with its number, the first line that is a JSON object lacks
-        a named field, or a time is not after 1970-01-01T00:00:00Z: the Kafka client would put the clock in its place.
+        a named field, a time before any that can be read cannot be read, or one is not after 1970-01-01T00:00:00Z: the
+        clock would be put in its place.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.", expected="JSON lines, one object per line, or CSV with a header")
     separator = SEPARATORS.get(path.suffix.lower())
     values = _lines(path) if separator is None else csv_values(path, separator)
     what = "Line" if separator is None else "Row"
-    return _with_key_and_time(values, what, path, key_field, time_field)
+    return _with_key_and_time(values, what, path, key_field, time_field, in_order)
 
 
 def line_records(
@@ -113,7 +119,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _with_key_and_time(
-    values: Iterable[bytes], what: str, path: Path, key_field: str, time_field: str | None
+    values: Iterable[bytes], what: str, path: Path, key_field: str, time_field: str | None, in_order: bool
 ) -> Iterator[Record]:
     named = [key_field] if time_field is None else [key_field, time_field]
     fields_known = False
@@ -130,6 +136,15 @@ def _with_key_and_time(
             read_ms = _epoch_ms(fields.get(time_field))
             if read_ms is not None:
                 check_time(read_ms, f"{what} {number} of {path}, field {time_field!r},")
+            elif timestamp_ms is None and fields.get(time_field) is not None:
+                raise InputError(
+                    f"{what} {number} of {path}, field {time_field!r}, has {fields[time_field]!r}, which is no time, "
+                    "and no line before it has one: the clock would be put in its place.",
+                    expected="ISO 8601 text such as 2024-03-01T10:00:00Z, or a number of milliseconds since 1970",
+                    fix="name another field, or leave the option out: then the records have the time of sending",
+                )
+            if in_order and timestamp_ms is not None and read_ms is not None:
+                read_ms = max(timestamp_ms, read_ms)
             timestamp_ms = timestamp_ms if read_ms is None else read_ms
         yield Record(_key(fields.get(key_field)), value, timestamp_ms)
 

@@ -66,6 +66,11 @@ def test_the_same_error_as_json_is_all_that_standard_output_has(run: Any) -> Non
         (["produce", "--file", "data/orders.jsonl"], "--file needs --topic and --key-field"),
         (["produce", "--dataset", "flights", "--day", "6 January"], "'6 January' is not a day"),
         (["produce", "--dataset", "flights", "--key-field", "x"], "belong to --file"),
+        (["produce", "--dataset", "flights", "--in-order"], "belong to --file"),
+        (
+            ["produce", "--file", "x.csv", "--topic", "t", "--key-field", "k", "--in-order"],
+            "--in-order needs --time-field",
+        ),
         (["ingest", "order"], "write orders"),
         (["requeue", "orders", "--rule", "not_jsno"], "write not_json"),
         (["requeue", "orders", "--rule", "refused_by_logic"], "twinrun quarantine JOB --remove"),

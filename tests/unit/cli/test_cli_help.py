@@ -39,6 +39,7 @@ ALL = [
     "run",
     "scenario",
     "schedule",
+    "show",
     "stream",
     "topic describe",
     "topic list",

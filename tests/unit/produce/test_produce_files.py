@@ -111,3 +111,17 @@ def test_deep_nesting_is_just_another_broken_line(tmp_path: Path) -> None:
     deep = b"[" * 200_000
     path = write(tmp_path, deep + b'\n{"id": 1}\n')
     assert [record.value for record in file_records(path, key_field="id")] == [deep, b'{"id": 1}']
+
+
+def test_a_log_in_order_became_known_by_the_newest_time_so_far(tmp_path: Path) -> None:
+    path = write(tmp_path, b'{"id": 1, "t": 5}\n{"id": 2, "t": 3}\nbroken\n{"id": 4, "t": 9}\n{"id": 5, "t": "no"}\n')
+    records = file_records(path, key_field="id", time_field="t", in_order=True)
+    assert [record.timestamp_ms for record in records] == [5, 5, 5, 9, 9]
+
+
+def test_a_first_time_that_cannot_be_read_is_refused_and_not_taken_from_the_clock(tmp_path: Path) -> None:
+    path = write(tmp_path, b'broken\n{"id": 1, "t": null}\n{"id": 2, "t": "14/May/2024:10:00:05 +0000"}\n')
+    with pytest.raises(
+        InputError, match=r"Line 3 of .*, field 't', has '14/May/2024:10:00:05 \+0000', which is no time"
+    ):
+        list(file_records(path, key_field="id", time_field="t"))
