@@ -36,7 +36,7 @@ from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm
 from twinrun.results.cut import Context
-from twinrun.results.records import Say, quiet
+from twinrun.results.records import Say, new_run_id, quiet
 from twinrun.results.state import read_events
 from twinrun.tables.files import remove
 from twinrun.tables.static import read_static
@@ -61,7 +61,8 @@ class Ask:
     """What one verify wants to have proven by replay: everything that the proofs are given alike.
 
     ``rows`` are differing rows with `KEY_ID` and ``key``; ``verify_id`` names the folder of the replay; ``say`` is told
-    which micro-batch of how many is run again.
+    which micro-batch of how many is run again. ``part`` names a folder inside, of one attempt: what another one left
+    behind, since a file system would not remove it, must not become its state.
     """
 
     ctx: Context
@@ -69,6 +70,7 @@ class Ask:
     rows: DataFrame
     verify_id: str
     say: Say = quiet
+    part: str = ""
 
     @property
     def micro_batches(self) -> int:
@@ -83,7 +85,12 @@ class Ask:
     @property
     def folder(self) -> str:
         """Where the replays are."""
-        return folder_of(self.ctx.cfg, self.ctx.job, self.verify_id)
+        whole = folder_of(self.ctx.cfg, self.ctx.job, self.verify_id)
+        return f"{whole}/{self.part}" if self.part else whole
+
+    def attempt(self) -> Ask:
+        """The same in a folder that nothing has been in."""
+        return replace(self, part=new_run_id())
 
     def gathered(self, needed: Needed | None = None) -> Material:
         """The events of the rows, or all."""
@@ -119,8 +126,8 @@ def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
     narrow, why = _narrow(ask), ""
     if isinstance(narrow, _Narrow):
         if isinstance(narrow.steps, Steps):
-            steps = narrow.steps
-            found = _proven(ask, narrow.material, lambda: _of_steps(ask, narrow.scope, narrow.material, steps))
+            steps, here = narrow.steps, ask.attempt()
+            found = _proven(ask, narrow.material, lambda: _of_steps(here, narrow.scope, narrow.material, steps))
             if isinstance(found, Replayed):
                 return found
             why = found.why
@@ -132,7 +139,7 @@ def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
     elif not fits:
         return _unproven(ask, material or ask.gathered(), _too_many(ask, f"and all of them are needed: {narrow}"))
     whole = material or ask.gathered()
-    found = _proven(ask, whole, lambda: _of_all(ask, whole))
+    found = _proven(ask, whole, lambda: _of_all(ask.attempt(), whole))
     return found if isinstance(found, Replayed) else _unproven(ask, whole, _withdrawn(found.why))
 
 

@@ -108,6 +108,20 @@ def test_a_file_is_sent_to_a_topic_that_is_made(run: Any, kafka: Kafka) -> None:
     assert json.loads(run("produce", *options, "--json").out)["acked"] == 60
 
 
+def test_records_without_a_key_are_counted(run: Any, kafka: Kafka, project: Path) -> None:
+    (project / "some.csv").write_text("id,n\na,1\nb,2,3\n,4\n", encoding="utf-8")
+
+    done = run("produce", "--file", "some.csv", "--key-field", "id", "--topic", "orders", "--create-topic")
+
+    [(*_, records)] = kafka.sent
+    assert [(each.key, each.value) for each in records] == [
+        (b"a", b'{"id":"a","n":1}'),
+        (None, b"b,2,3"),
+        (None, b'{"id":null,"n":4}'),
+    ]
+    assert "note: 2 records without a key, sent as they stand" in done.err
+
+
 def test_a_topic_that_exists_is_used(run: Any, kafka: Kafka) -> None:
     run("produce", "--file", "data/orders.jsonl", "--key-field", "order_id", "--topic", "orders", "--create-topic")
 

@@ -67,6 +67,24 @@ def test_a_late_click_is_proven_by_the_few_micro_batches_of_its_page(late: LongL
     assert events_by_cause(blamed) == {"late_dropped": 1}
 
 
+def test_what_one_attempt_could_not_remove_is_not_where_the_next_one_runs(
+    late: LongLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[str] = []
+    removed: list[str] = []
+
+    def failing(ask: by_replay.Ask, *_: Any) -> by_replay.Withdrawn:
+        folders.append(ask.folder)
+        return by_replay.Withdrawn("it failed")
+
+    monkeypatch.setattr(by_replay, "_of_steps", failing)
+    monkeypatch.setattr(by_replay, "_of_all", failing)
+    monkeypatch.setattr(by_replay, "remove", lambda _, path: removed.append(path))
+    assert "it failed" in late.prove(late.sides()).note
+    assert len(set(folders)) == len(folders) == 2
+    assert all(folder.startswith(f"{removed[0]}/") for folder in folders), "all of it goes with the last"
+
+
 def test_only_what_lies_between_two_empty_states_is_looked_at(late: LongLog) -> None:
     rows = late.ask(late.sides()).rows
     narrow = by_replay._narrow(replace(late.ask(late.sides()), rows=rows.filter("kind = 'changed'")))
