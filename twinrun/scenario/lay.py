@@ -128,6 +128,15 @@ class Laying:
         when = self.timeline
         return self.in_time(label, number, when.opens_ms(micro_batch), when.newest_ms[micro_batch])
 
+    def written(self, label: str, number: int, micro_batch: int) -> int:
+        """The same, or an older one in time: of a window that is over, and so is written, when the log ends."""
+        when = self.timeline
+        over_ms = (when.newest_ms[-1] - when.lateness_ms) // when.window_ms * when.window_ms
+        now_ms = self.now(label, number, micro_batch)
+        if now_ms < over_ms:
+            return now_ms
+        return self.in_time(f"{label}/written", number, self.late_before(micro_batch) - 1, over_ms - 1)
+
 
 # Plants that only one kind of operator can take: sessions, a source without copies, a join of two streams.
 
@@ -174,7 +183,7 @@ def _copy(laying: Laying, plant: Plant, number: int) -> None:
     micro_batch = laying.place(plant, number, 2, 1, earlier)
     name, key = f"copy-{variant}{number}", f"{laying.prefix}.again"
     laying.add("copies", name, earlier(micro_batch) or 0, first_ms(micro_batch), key)
-    laying.add("copies", name, micro_batch, laying.now(f"copy-{variant}", number, micro_batch), key)
+    laying.add("copies", name, micro_batch, laying.written(f"copy-{variant}", number, micro_batch), key)
 
 
 def _unanswered(laying: Laying, plant: Plant, number: int) -> None:
