@@ -61,3 +61,14 @@ def test_a_second_batch_run_does_not_number_the_new_clicks_by_themselves(make_wo
     b = {f"b{s}": n for n, s in enumerate((10, 75, 76, 77, 78), 1)}
     assert held(world, "batch", "numbered", "id", "n") == set((a | b).items())
     assert "cannot be told apart" in again.notes[0]
+
+
+def test_a_timer_fires_in_the_stream_alone_and_what_it_emits_is_not_explained_tr224(make_world: Any) -> None:
+    world: World = make_world()
+    later = [click(s, page, name=f"{page}{s}") for s, page in ((140, "a"), (170, "b"), (171, "c"), (200, "b"))]
+    last = [click(s, page, name=f"{page}{s}") for s, page in ((300, "a"), (310, "b"), (311, "c"), (400, "b"))]
+    verdict = world.run_all([*IN_ORDER, *later, *last], "quiet_pages")
+    assert held(world, "batch", "quiet_pages", "page", "clicks") == set()
+    assert {page for page, _ in held(world, "stream", "quiet_pages", "page", "clicks")} == {"a", "c"}
+    assert (verdict.outcome, verdict.exit_code, counts(verdict)) == ("differ", 1, {})
+    assert verdict.rows_unexplained == verdict.rows_compared > 0

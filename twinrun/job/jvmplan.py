@@ -38,6 +38,8 @@ class Node:
         What an Aggregate groups by.
     columns : tuple of int
         Ids of what comes out of it; only for an EventTimeWatermark.
+    time_mode : str
+        Of a transformWithState: ``NoTime``, ``EventTime`` or ``ProcessingTime``.
     """
 
     kind: str
@@ -45,6 +47,13 @@ class Node:
     inputs: tuple[Node, ...]
     groupings: tuple[Expr, ...] = ()
     columns: tuple[int, ...] = ()
+    time_mode: str = ""
+
+    def walk(self) -> Iterator[Node]:
+        """Itself and everything below it."""
+        yield self
+        for child in self.inputs:
+            yield from child.walk()
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,8 @@ def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int], equa
         equal |= _equal(read_expr(java.condition().get()))
     columns = tuple(int(c.exprId().id()) for c in items(java.output())) if kind == "EventTimeWatermark" else ()
     inputs = tuple(_read_node(child, made_from, never_null, equal) for child in items(java.children()))
-    return Node(kind, bool(java.isStreaming()), inputs, groupings, columns)
+    time_mode = str(java.timeMode().toString()) if kind.startswith("TransformWithState") else ""
+    return Node(kind, bool(java.isStreaming()), inputs, groupings, columns, time_mode)
 
 
 def _equal(condition: Expr) -> set[frozenset[int]]:

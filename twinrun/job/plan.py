@@ -255,6 +255,14 @@ def _jvm_problems(job: Job, spark: SparkSession, batch: DataFrame, stream: DataF
     plan = read_plan(stream)
     found = grain_problems(job, plan)
     yield from found
+    if any("ProcessingTime" in node.time_mode for node in plan.root.walk()):
+        # Spark 4.2 plans one more micro-batch after each, whether a timer is due or not (tried: 200 in ten minutes).
+        yield Problem(
+            "the state of transformWithState goes by the machine's clock (time mode processingTime), so that no run "
+            "gives the same rows again, and a stream with the trigger available-now never ends",
+            "time mode none",
+            "keep in the state what is to be forgotten with its event time, and leave it out in handleInputRows",
+        )
     columns = dict(plan.output)
     if (job.windowed or job.gap) and job.window_column in columns and is_window_end(plan, columns[job.window_column]):
         change = f"select the window's start as {job.window_column}"

@@ -121,8 +121,15 @@ PYTHON: tuple[Rule, ...] = (
     _note(
         223,
         "transformWithState",
-        "Runs in both modes, but timers follow the clock or the watermark, which batch does not have.",
-        "no timers",
+        "Runs in both modes. What it keeps follows the order in which events come, and it drops none as late.",
+        "sort what handleInputRows gets, and keep what no order changes; verify proves arrival_order",
+    ),
+    _differs(
+        224,
+        "timers of transformWithState",
+        "With time mode eventTime a stream drops late events and fires timers by its watermark; a batch fires none, "
+        "and lacks what they would emit.",
+        "time mode none, and rows from handleInputRows; for what is to come when nothing comes, a session window",
     ),
 )
 ORDER: tuple[Rule, ...] = (

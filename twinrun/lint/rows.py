@@ -34,7 +34,7 @@ def rows_that_differ(job: Job, tree: Tree, mode: str) -> Iterator[Found]:
         elif node.kind in _CHUNKS:
             yield Found("TR221", node.line)
         elif node.kind.startswith("TransformWithState"):
-            yield Found("TR223", node.line)
+            yield Found("TR224" if "EventTime" in str(node.java.timeMode().toString()) else "TR223", node.line)
         elif node.kind in _TABLES:
             yield Found("TR251", node.line)
         if node.streaming:

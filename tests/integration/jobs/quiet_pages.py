@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
 from pyspark.sql.streaming import StatefulProcessor, StatefulProcessorHandle
 from pyspark.sql.types import LongType, StructField, StructType
 
@@ -51,7 +52,8 @@ class Quiet(StatefulProcessor):
 def quiet_pages(clicks: DataFrame) -> DataFrame:
     """A row per page and quiet minute."""
     groups = clicks.select("page", "at", "id").groupBy("page")
-    return groups.transformWithState(Quiet(), "page STRING, last_ms LONG, clicks LONG", "append", "eventTime")
+    rows = groups.transformWithState(Quiet(), "page STRING, last_ms LONG, clicks LONG", "append", "eventTime")
+    return rows.filter(F.col("page").isNotNull() & F.col("last_ms").isNotNull())
 
 
 JOB = Job(quiet_pages, sources=[CLICKS], keys=["page", "last_ms"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from plan_jobs import (
@@ -48,6 +50,38 @@ def python_error(flights: DataFrame) -> DataFrame:
 
 def missing_attribute(flights: DataFrame) -> DataFrame:
     return flights.select(flights.ids)
+
+
+def kept(flights: DataFrame, time_mode: str) -> DataFrame:
+    from pyspark.sql.streaming import StatefulProcessor
+
+    class Same(StatefulProcessor):
+        def init(self, handle: Any) -> None:
+            pass
+
+        def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: Any) -> Iterator[Any]:
+            yield from rows
+
+        def close(self) -> None:
+            pass
+
+    groups = flights.select("id").groupBy("id")
+    return groups.transformWithState(Same(), "id STRING", "append", time_mode).filter("id IS NOT NULL")
+
+
+def kept_by_the_clock(flights: DataFrame) -> DataFrame:
+    return kept(flights, "processingTime")
+
+
+def kept_by_hand(flights: DataFrame) -> DataFrame:
+    return kept(flights, "none")
+
+
+def test_state_that_goes_by_the_clock_is_refused_since_its_stream_would_never_end(spark_session: SparkSession) -> None:
+    by_clock, by_hand = (replace(STATELESS, logic=logic) for logic in (kept_by_the_clock, kept_by_hand))
+    [problem] = check_plan(by_clock, spark_session, {})[1]
+    assert "a stream with the trigger available-now never ends" in problem.found
+    assert check_plan(by_hand, spark_session, {})[1] == []
 
 
 def own_line(job: Job, offset: int) -> str:

@@ -102,6 +102,19 @@ def row_udf(events: DataFrame) -> DataFrame:
 
 
 def with_processor(events: DataFrame) -> DataFrame:
+    groups = events.select("id").groupBy("id")
+    found = groups.transformWithState(same(), "id STRING", "append", "none")  # here
+    return found.filter("id IS NOT NULL")
+
+
+def with_timers(events: DataFrame) -> DataFrame:
+    groups = events.select("id", "ts").groupBy("id")
+    found = groups.transformWithState(same(), "id STRING", "append", "eventTime")  # here
+    return found.filter("id IS NOT NULL")
+
+
+def same() -> Any:
+    """Hands on what it gets."""
     from pyspark.sql.streaming import StatefulProcessor
 
     class Same(StatefulProcessor):
@@ -114,9 +127,7 @@ def with_processor(events: DataFrame) -> DataFrame:
         def close(self) -> None:
             pass
 
-    groups = events.select("id").groupBy("id")
-    found = groups.transformWithState(Same(), "id STRING", "append", "none")  # here
-    return found.filter("id IS NOT NULL")
+    return Same()
 
 
 def two_ways(events: DataFrame) -> DataFrame:
@@ -233,6 +244,7 @@ DIFFERS_CASES = [
     Case("TR221", RECORDS, by_iterator, row_udf),
     Case("TR222", RECORDS, two_ways, plain),
     Case("TR223", RECORDS, with_processor, row_udf),
+    Case("TR224", MARKED, with_timers, with_processor),
     Case("TR240", RECORDS, drawn, hashed),
     Case("TR240", RECORDS, named_anew, hashed),
     Case("TR241", RECORDS, placed, placed_by_kafka),
