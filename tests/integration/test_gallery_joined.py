@@ -163,7 +163,9 @@ def test_a_joined_job_differs_by_exactly_the_events_that_came_too_late(world: Jo
     assert [(c.cause, c.rows, c.windows, c.events) for c in verdict.causes] == [
         ("late_dropped", differing.height, differing["window_start"].n_unique(), blamed.n_unique(["source", "offset"]))
     ]
-    assert set(blamed["source"]) == set(oracle.lateness_ms)
+    shown = set(blamed["source"])
+    # Among very many events a late one may change no row: of a source then none is to blame.
+    assert shown < set(oracle.lateness_ms) if MANY and len(shown) == 1 else shown == set(oracle.lateness_ms)
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
     assert verdict.rows_explained == differing.height > 0
     with pytest.raises(AssertionError):
@@ -253,11 +255,18 @@ def test_rows_that_were_changed_by_hand_are_found_and_not_called_late(world: Joi
 def test_another_version_of_the_model_is_told_as_that(world: JoinedWorld) -> None:
     job = "failure_prediction"
     honest = world.judged(job)
-    (table,) = entry_of(job).tables.values()
+    [(table_name, table)] = entry_of(job).tables.items()
+    models = [pl.from_pandas(table.make(seed, EVENTS)) for seed in (SEED, SEED + 1)]
     write_static(world.spark, table, SEED + 1, EVENTS, str(world.root / "static" / "risk_model"))
     world.batch(job)
     verdict = world.verify(job)
     causes = {cause.cause: cause.rows for cause in verdict.causes}
+    oracle, placed = JOINED[job], JOINED[job].place(events_of(world, job))
+    by_old, by_new = (oracle.tally(placed, {table_name: rows}) for rows in models)
+    other = by_old.join(by_new, on=by_old.columns, how="anti", nulls_equal=True).height
+    if MANY and not other:  # so many restarts in each window that the risk is 1 by either model
+        assert (causes, verdict.rows_equal) == ({c.cause: c.rows for c in honest.causes}, honest.rows_equal)
+        return
     assert causes["static_version"] > 0
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("differ", 1, 0)
     assert verdict.rows_equal < honest.rows_equal
