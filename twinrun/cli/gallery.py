@@ -29,7 +29,7 @@ that runs in both modes; what the stream loses against the batch is counted and 
 a seed and have four chapters, quarters of their time: events as they should be; some that come far too late;
 some that are sent twice; some that are broken. Each job has been run on such logs, and both results held
 against an oracle in polars: `tests/integration/test_gallery.py`, and `test_gallery_joined.py` for jobs of
-several logs or with a static table.
+several logs or with a static table. `make gallery-large` does the same with 1,000,000 events for each job.
 """
 
 _EXAMPLES = """
