@@ -38,7 +38,6 @@ PARTITIONS = 3
 FIRST_DAY, NEW_YEAR = date(2013, 1, 6), date(2013, 1, 1)
 LONGEST = (date(2013, 12, 31) - FIRST_DAY).days + 1
 PER_MICRO_BATCH = 150
-FLIGHTS_PER_MICRO_BATCH = 300
 MOST_MICRO_BATCHES = 175
 SHORT_DAYS = 31
 DAYS, EVENTS, SEED = 7, 2_000, 1
@@ -188,7 +187,7 @@ def first_day(days: int) -> date:
 def micro_batch_size(flights: int) -> int:
     """Flights per micro-batch: few enough that hours close while flights are still on their way, up to a year."""
     least = -(-flights // MOST_MICRO_BATCHES)
-    return max(FLIGHTS_PER_MICRO_BATCH, -(-least // 10) * 10)
+    return max(PER_MICRO_BATCH, -(-least // 10) * 10)
 
 
 def demo_overrides(folder: Path, servers: str, size: int, days: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

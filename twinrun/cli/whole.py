@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,14 +49,10 @@ class Steps:
     @contextmanager
     def doing(self, name: str) -> Iterator[Step]:
         """Time one step, and show how far it is."""
-        with step(self.call.out, name) as say, self.beside(name, say) as now:
+        began = time.monotonic()
+        with step(self.call.out, name) as say:
+            now = Step(say)
             yield now
-
-    @contextmanager
-    def beside(self, name: str, say: Say = lambda _: None) -> Iterator[Step]:
-        """Time one step while another one is shown."""
-        began, now = time.monotonic(), Step(say)
-        yield now
         seconds = time.monotonic() - began
         self.done.append((name, seconds))
         self.call.out.note(f"  {seconds:6.1f} s  {name:<8} {'; '.join(now.details)}".rstrip())
@@ -93,9 +88,7 @@ def run_whole(call: Call, name: JobName) -> int:
 
 
 def both_modes(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> Verdict:
-    """Run in motion to the end of the topics, land them and run at rest meanwhile, and compare.
-
-    Neither needs anything of the other, and a stream of small micro-batches leaves most of a machine idle.
+    """Land, run in motion to the end of the topics and at rest, and compare.
 
     Raises
     ------
@@ -105,31 +98,21 @@ def both_modes(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: t
     from twinrun.explain.verify import verify
     from twinrun.history.history import with_history
 
-    with steps.doing("stream") as stream, ThreadPoolExecutor(1, "twinrun-stream") as pool:
-        # A session of its own: each of the two sets what its MERGE needs for a while, and only this one is interrupted.
-        told = _shown(stream)
-        streamed = pool.submit(runner("streaming.runner"), spark.newSession(), cfg, job, None, stop, told)
-        try:
-            _at_rest(spark, cfg, job, steps, stop)
-        except BaseException:
-            stop.set()
-            raise
-        done = streamed.result()
+    with steps.doing("ingest") as now:
+        for source in job.sources:
+            _tell(now, runner("streaming.ingest")(spark, cfg, source, stop, _shown(now)), "landed in bronze")
+    _go_on(stop)
+    with steps.doing("stream") as now:
+        done = runner("streaming.runner")(spark, cfg, job, None, stop, _shown(now))
         size = cfg.stream.max_offsets_per_trigger
         limit = "" if size is None else f" (stream.max_offsets_per_trigger {size})"
-        _tell(stream, done, f"in {plural(done.micro_batches, 'micro-batch')}{limit}")
+        _tell(now, done, f"in {plural(done.micro_batches, 'micro-batch')}{limit}")
     _go_on(stop)
-    with steps.doing("verify") as judged:
-        return with_history(spark, cfg, verify(spark, cfg, job, on_step=judged.say))
-
-
-def _at_rest(spark: SparkSession, cfg: Config, job: Job, steps: Steps, stop: threading.Event) -> None:
-    with steps.beside("ingest") as landed:
-        for source in job.sources:
-            _tell(landed, runner("streaming.ingest")(spark, cfg, source, stop, _shown(landed)), "landed in bronze")
+    with steps.doing("batch") as now:
+        _tell(now, batch_once(spark, cfg, job, False, stop), "computed at rest")
     _go_on(stop)
-    with steps.beside("batch") as batch:
-        _tell(batch, batch_once(spark, cfg, job, False, stop), "computed at rest")
+    with steps.doing("verify") as now:
+        return with_history(spark, cfg, verify(spark, cfg, job, on_step=now.say))
 
 
 def _shown(now: Step) -> Any:

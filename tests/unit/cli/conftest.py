@@ -63,9 +63,6 @@ class FakeSpark:
     started: list[dict[str, str]] = field(default_factory=list)
     stopped: int = 0
 
-    def newSession(self) -> FakeSpark:
-        return self
-
     def interruptAll(self) -> None:
         assert self.sparkContext.log_level == "OFF", "what was asked for would be told as an error of Spark"
         self.sparkContext.cancelled.set()
