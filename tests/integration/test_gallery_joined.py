@@ -27,12 +27,16 @@ from twinrun.job.loader import load_job
 from twinrun.results.verdict import Verdict
 
 SHIPPED = Path(__file__).parents[2] / "jobs"
-# The large lane counts the events of a job, and most of these have three logs.
-EVENTS, PER_MICRO_BATCH = (MANY // 3, -(-MANY // 10)) if MANY else (600, 100)
+PER_MICRO_BATCH = -(-MANY // 20) if MANY else 100
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in JOINED]
 """Each takes more than a minute of CPU: what they compute is held against the oracles at rest in tests/unit/jobs."""
 SESSIONS = "request_journeys"
 WINDOWED = [each for each in JOBS if each.values[0] != SESSIONS]
+
+
+def size_of(job: str) -> int:
+    """Events in each log of a job: the large lane counts those of all its logs."""
+    return MANY // len(entry_of(job).logs) if MANY else 600
 
 
 class JoinedWorld(World):
@@ -53,13 +57,13 @@ class JoinedWorld(World):
         if job not in self.verdicts:
             entry = entry_of(job)
             for source in [source for source in entry.logs if source not in self.logs]:
-                log = entry.logs[source](SEED, EVENTS)
+                log = entry.logs[source](SEED, size_of(job))
                 self.add_topic(source)
                 self.produce(log_records(log), source)
                 self.logs[source] = pl.from_pandas(log).with_row_index("offset")
             for name, table in entry.tables.items():
                 path = str(self.root / "static" / name)
-                write_static(self.spark, table, SEED, EVENTS, path)
+                write_static(self.spark, table, SEED, size_of(job), path)
                 self.overrides[f"tables.{name}.path"] = path
             self.ingest(job)
             self.stream(job)
@@ -75,7 +79,7 @@ def world(make_world: Any) -> JoinedWorld:
 
 
 def tables_of(job: str) -> Tables:
-    return {name: pl.from_pandas(table.make(SEED, EVENTS)) for name, table in entry_of(job).tables.items()}
+    return {name: pl.from_pandas(table.make(SEED, size_of(job))) for name, table in entry_of(job).tables.items()}
 
 
 def recorded(world: JoinedWorld, job: str) -> pl.DataFrame:
@@ -165,7 +169,8 @@ def test_a_joined_job_differs_by_exactly_the_events_that_came_too_late(world: Jo
     ]
     shown = set(blamed["source"])
     # Among very many events a late one may change no row: of a source then none is to blame.
-    assert shown < set(oracle.lateness_ms) if MANY and len(shown) == 1 else shown == set(oracle.lateness_ms)
+    assert shown
+    assert shown <= set(oracle.lateness_ms) if MANY else shown == set(oracle.lateness_ms)
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
     assert verdict.rows_explained == differing.height > 0
     with pytest.raises(AssertionError):
@@ -256,8 +261,8 @@ def test_another_version_of_the_model_is_told_as_that(world: JoinedWorld) -> Non
     job = "failure_prediction"
     honest = world.judged(job)
     [(table_name, table)] = entry_of(job).tables.items()
-    models = [pl.from_pandas(table.make(seed, EVENTS)) for seed in (SEED, SEED + 1)]
-    write_static(world.spark, table, SEED + 1, EVENTS, str(world.root / "static" / "risk_model"))
+    models = [pl.from_pandas(table.make(seed, size_of(job))) for seed in (SEED, SEED + 1)]
+    write_static(world.spark, table, SEED + 1, size_of(job), str(world.root / "static" / "risk_model"))
     world.batch(job)
     verdict = world.verify(job)
     causes = {cause.cause: cause.rows for cause in verdict.causes}

@@ -85,15 +85,15 @@ def produce(
     call.out.result({"topic": to_topic, **asdict(done)}, [_line(to_topic, done)])
     if file is not None and without_key.total():
         call.out.note(
-            f"note: {plural(without_key.total(), 'record')} without a key, sent as they stand: no JSON object, "
-            f"or one whose {key_field} is null or absent"
+            f"note: {plural(without_key.total(), 'record')} without a key: no JSON object, or one whose {key_field} is "
+            "missing or null"
         )
     return EXIT_OK
 
 
 def _counted(records: Iterator[Record], without_key: Counter[str]) -> Iterator[Record]:
     for record in records:
-        without_key.update(["key"] if record.key is None else [])
+        without_key["records"] += record.key is None
         yield record
 
 

@@ -70,7 +70,7 @@ def show(
     found = with_spark(cfg, f"show {job.job_name}", work, size=job_size(cfg, job))
     rows = [dict(zip(found.names, row, strict=True)) for row in found.rows]
     payload = {"job": job.job_name, "mode": mode.value, "table": found.table, "rows_found": found.found, "rows": rows}
-    cells = [tuple("null" if cell is None else str(cell) for cell in row) for row in found.rows]
+    cells = [tuple("null" if cell is None else str(cell).replace("\n", "\\n") for cell in row) for row in found.rows]
     of = f"{len(rows):,} of " if len(rows) < found.found else ""
     lines = [f"{job.job_name} in the {mode}: {of}{plural(found.found, 'row')}"]
     lines += [*columns([found.names, *cells]), f"  table  {found.table}"]
@@ -81,7 +81,7 @@ def show(
 def shown(
     spark: SparkSession, cfg: Config, job: Job, mode: Mode, where: str | None, order_by: str | None, limit: int
 ) -> Shown:
-    """At most ``limit`` rows of a result. Two small Spark jobs and those of opening the table.
+    """At most ``limit`` rows of a result, times in UTC. The table is read once to sort it, and once more to count it.
 
     Raises
     ------
@@ -90,17 +90,18 @@ def shown(
     """
     from twinrun.results.state import states
     from twinrun.session.plain import plain_errors
+    from twinrun.session.settings import with_settings
     from twinrun.tables.delta import read_table
 
     stream, batch = states(spark, cfg, job.job_name)
     state = batch if mode is Mode.batch else stream
     if state is None:
         raise InputError(f"no {mode} of {job.job_name} has run.", fix=f"twinrun {mode} {job.job_name}")
-    rows = read_table(spark, state.table).drop(*LINEAGE)
-    chosen = _chosen(rows, where)
-    ordered = chosen.orderBy(*_order(rows, job, order_by)).limit(limit)
-    as_told = ordered.select(*[_told(field.name, field.dataType) for field in rows.schema])
-    with plain_errors(f"reading {state.table}"):
+    with with_settings(spark, {"spark.sql.session.timeZone": "UTC"}), plain_errors(f"reading {state.table}"):
+        rows = read_table(spark, state.table).drop(*LINEAGE)
+        chosen = _chosen(rows, where)
+        ordered = chosen.orderBy(*_order(rows, job, order_by)).limit(limit)
+        as_told = ordered.select(*[_told(field.name, field.dataType) for field in rows.schema])
         found = tuple(tuple(row) for row in as_told.collect())
         return Shown(state.table, tuple(rows.columns), found, len(found) if len(found) < limit else chosen.count())
 
@@ -108,15 +109,17 @@ def shown(
 def _chosen(rows: DataFrame, where: str | None) -> DataFrame:
     from pyspark.errors import AnalysisException
 
+    from twinrun.job.code import spark_problem
+    from twinrun.job.plan import quiet_spark
+
     if where is None:
         return rows
     try:
-        # A condition that is no truth value is refused here as well.
-        return rows.filter(where)
+        with quiet_spark():  # a condition that is no truth value is refused here as well
+            return rows.filter(where)
     except AnalysisException as error:  # what cannot be parsed is one, too
-        said = str(error.getMessageParameters() or {}).strip()
         raise InputError(
-            f"--where {where!r} is no condition on these rows ({error.getCondition()}: {said[:200]}).",
+            f"{spark_problem(error, f'--where {where!r}').found.rstrip('.')}.",
             expected=f"SQL over {', '.join(rows.columns)}",
             fix="such as --where \"flights > 20 AND origin = 'JFK'\", with the columns of this job",
         ) from None
@@ -130,6 +133,7 @@ def _order(rows: DataFrame, job: Job, order_by: str | None) -> list[Column]:
     if order_by is None:
         return [F.col(quoted(key)) for key in job.keys]
     name, _, way = order_by.strip().rpartition(" ")
+    name = name.strip()
     if way.lower() not in ("asc", "desc") or not name:
         name, way = order_by.strip(), "asc"
     if name not in rows.columns:

@@ -67,14 +67,15 @@ def file_records(
     Raises
     ------
     InputError
-        The file is missing; a CSV file has no header; or, with its number, the first line that is a JSON object lacks
-        a named field, a time before any that can be read cannot be read, or one is not after 1970-01-01T00:00:00Z: the
-        clock would be put in its place.
+        The file is missing; a CSV file has no header with these columns; or, with its number, the first line that is
+        a JSON object lacks a named field, a time is none and no line before it has one, or a time is not after
+        1970-01-01T00:00:00Z: the clock would be put in its place.
     """
     if not path.is_file():
         raise InputError(f"There is no file {path}.", expected="JSON lines, one object per line, or CSV with a header")
     separator = SEPARATORS.get(path.suffix.lower())
-    values = _lines(path) if separator is None else csv_values(path, separator)
+    named = [key_field] if time_field is None else [key_field, time_field]
+    values = _lines(path) if separator is None else csv_values(path, separator, named)
     what = "Line" if separator is None else "Row"
     return _with_key_and_time(values, what, path, key_field, time_field, in_order)
 

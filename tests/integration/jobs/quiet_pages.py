@@ -1,4 +1,4 @@
-"""A row for each time that a page had no click for a minute: a timer by event time, which follows the watermark."""
+"""A row for each page that had no click for a minute when the watermark got there: a timer by event time."""
 
 from __future__ import annotations
 

@@ -225,6 +225,9 @@ def test_run_takes_every_step_of_both_modes_in_one_session(
     assert asked == ["service_logs", "stream", "batch"], "a job whose stream ran before is looked at for its batch"
     assert [each["step"] for each in found["steps"]] == ["ingest", "stream", "batch", "verify"]
     assert spark.stopped == 1
+    monkeypatch.setattr(whole, "warn_before_first_run", lambda *given: not asked.append(given[-1]))
+    run("run", "error_alerts")
+    assert asked[3:] == ["service_logs", "stream"], "what was said of the stream holds what is to be said of the batch"
 
 
 def test_run_begins_nothing_after_a_signal(

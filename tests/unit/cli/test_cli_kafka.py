@@ -119,7 +119,7 @@ def test_records_without_a_key_are_counted(run: Any, kafka: Kafka, project: Path
         (None, b"b,2,3"),
         (None, b'{"id":null,"n":4}'),
     ]
-    assert "note: 2 records without a key, sent as they stand" in done.err
+    assert "note: 2 records without a key: no JSON object, or one whose id is missing or null" in done.err
 
 
 def test_a_topic_that_exists_is_used(run: Any, kafka: Kafka) -> None:

@@ -88,16 +88,43 @@ def test_a_text_column_gets_every_cell_as_it_was_written(spark_session: SparkSes
         (b"", "does not name all its columns"),
         (b"id,,at\n1,2,3\n", "does not name all its columns"),
         (b"id,at,id\n1,2,3\n", "repeats the column 'id'"),
+        (b'"id"x,at\n1,2\n', "is no row of CSV"),
+        (b'"id,at\n1,2\n', "is no row of CSV"),
+        (b"st\xe4dt,id\nx,1\n", "is no text in UTF-8"),
+        ("id,at\n1,2\n".encode("utf-16-le"), "is no text in UTF-8"),
     ],
 )
 def test_a_header_that_names_not_each_column_once_is_refused(tmp_path: Path, header: bytes, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=f"The first line of .*events.csv {sentence}"):
         values(write(tmp_path, header))
 
 
-def test_a_column_that_is_not_there_and_a_time_that_kafka_cannot_hold_are_told_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [b"", b"a;1,10\nb;2,20\n", b"a;1\n"])
+def test_columns_that_are_named_are_looked_for_in_the_header_alone(tmp_path: Path, rows: bytes) -> None:
+    with pytest.raises(InputError, match=r"The header of .*events\.csv has no column 'id' and no column 'at'") as told:
+        list(file_records(write(tmp_path, b"id;total\n" + rows), key_field="id", time_field="at"))
+    assert "one of its columns: id;total" in told.value.expected
+
+
+def test_a_cell_without_an_end_stops_the_reading_before_its_lines_become_rows(tmp_path: Path) -> None:
+    path = write(tmp_path, b'id,at\na,"' + b"x" * 131_070 + b'\nb,2\nc,3\n"\nd,4\n')
+    with pytest.raises(InputError, match=r"Row 1 of .* has a cell of over 131,072 characters"):
+        values(path)
+
+
+def test_a_time_that_kafka_cannot_hold_is_told_by_row(tmp_path: Path) -> None:
     path = write(tmp_path, b'id,at\n"a\nb",5\nc,-5\n')
-    with pytest.raises(InputError, match=r"Row 1 of .*events\.csv has no field 'ID'"):
-        values(path, "ID")
     with pytest.raises(InputError, match=r"Row 2 of .*events\.csv, field 'at', has the record time -5 ms"):
         list(file_records(path, key_field="id", time_field="at"))
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b"a,1", [b'{"id":"a","at":1}']),
+        (b"a,1\rb,2\r", [b'{"id":"a","at":1}', b'{"id":"b","at":2}']),
+        (b'a,"1\r\n\x00"\n\n,\n', [b'{"id":"a","at":"1\\r\\n\\u0000"}', b"", b'{"id":null,"at":null}']),
+    ],
+)
+def test_each_row_is_sent_once_and_in_order(tmp_path: Path, body: bytes, rows: list[bytes]) -> None:
+    assert values(write(tmp_path, b"id,at\n" + body)) == rows
