@@ -41,6 +41,7 @@ LAYERS = [
     "scenario",
     "measure",
     "gallery",
+    "aggregates",
     "api",
     "cli",
 ]
