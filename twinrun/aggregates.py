@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-COORDINATES = ("_topic", "_partition", "_offset")
+from twinrun.events.source import PLACE
 
 
 def earliest(value: Column | str, at: Column | str, *then: Column | str) -> Column:
@@ -75,16 +75,12 @@ def top_with_ties(value: Column | str, by: Column | str, n: int) -> Column:
     if n < 1:
         msg = f"the largest {n} of a group are none; ask for 1 or more"
         raise ValueError(msg)
-    measure = _column(by)
-    row = F.struct(measure.alias("by"), _column(value).alias("value"))
+    measure, what = (F.col(each) if isinstance(each, str) else each for each in (by, value))
+    row = F.struct(measure.alias("by"), what.alias("value"))
     rows = F.sort_array(F.collect_list(F.when(measure.isNotNull(), row)), asc=False)
     last = F.try_element_at(rows, F.least(F.size(rows), F.lit(n)))["by"]
     return F.when(F.size(rows) > 0, F.filter(rows, lambda each: each["by"] >= last)).otherwise(rows)
 
 
 def _in_order(at: Column | str, then: tuple[Column | str, ...]) -> Column:
-    return F.struct(_column(at), *(_column(each) for each in then or COORDINATES))
-
-
-def _column(what: Column | str) -> Column:
-    return F.col(what) if isinstance(what, str) else what
+    return F.struct(at, *(then or PLACE))

@@ -20,12 +20,8 @@ def world(make_world: Any) -> World:
     world: World = make_world(partitions=4)
     shuffled = random.Random(3).sample(MINUTE, len(MINUTE))
     records = [click(second, "p", name=name, weight=weight) for second, name, weight in shuffled]
-    return records_in(world, [*records, click(61, "q", name="one", weight=None)])
-
-
-def records_in(world: World, records: list[Any]) -> World:
     # A micro-batch takes one record of each partition: what closes the minutes has to come behind all.
-    world.produce(records)
+    world.produce([*records, click(61, "q", name="one", weight=None)])
     world.ingest("told_minutes")
     world.stream("told_minutes")
     world.produce([click(second, page, name=f"{page}{second}") for second in (200, 300) for page in "wxyz"])

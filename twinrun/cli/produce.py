@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
@@ -72,29 +71,29 @@ def produce(
     to_topic, records = _records(cfg, dataset, day, days, file, key_field, time_field, in_order, topic)
     if may_create:
         ensure_topic(cfg, to_topic)
-    without_key = Counter[str]()
-    records = _counted(records, without_key)
+    without_key = 0
+
+    def counted() -> Iterator[Record]:
+        nonlocal without_key
+        for record in records:
+            without_key += record.key is None
+            yield record
+
     with step(call.out, f"producing to {to_topic}") as say:
         done = send(
-            records,
+            counted(),
             to_topic,
             cfg.kafka.confluent_options(),
             speed=speed,
             on_progress=lambda so_far: say(f"{so_far.acked:,} delivered, {so_far.failed:,} failed"),
         )
     call.out.result({"topic": to_topic, **asdict(done)}, [_line(to_topic, done)])
-    if file is not None and without_key.total():
+    if file is not None and without_key:
         call.out.note(
-            f"note: {plural(without_key.total(), 'record')} without a key: no JSON object, or one whose {key_field} is "
+            f"note: {plural(without_key, 'record')} without a key: no JSON object, or one whose {key_field} is "
             "missing or null"
         )
     return EXIT_OK
-
-
-def _counted(records: Iterator[Record], without_key: Counter[str]) -> Iterator[Record]:
-    for record in records:
-        without_key["records"] += record.key is None
-        yield record
 
 
 def ensure_topic(cfg: Config, topic: str) -> None:

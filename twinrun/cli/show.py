@@ -132,24 +132,24 @@ def _order(rows: DataFrame, job: Job, order_by: str | None) -> list[Column]:
 
     if order_by is None:
         return [F.col(quoted(key)) for key in job.keys]
-    name, _, way = order_by.strip().rpartition(" ")
-    name = name.strip()
-    if way.lower() not in ("asc", "desc") or not name:
-        name, way = order_by.strip(), "asc"
+    asked = order_by.strip()
+    name, _, way = asked.rpartition(" ")
+    name, way = (name.strip(), way.lower()) if name and way.lower() in ("asc", "desc") else (asked, "asc")
     if name not in rows.columns:
+        match = nearest(name, rows.columns)
         raise InputError(
             f"--order-by names {name!r}, which is no column of {job.job_name}.",
             expected=f"one of {', '.join(rows.columns)}",
-            fix=nearest(name, rows.columns) or "name one of them, with ' desc' behind it for the largest first",
+            fix=f"write {match!r}" if match else "name one of them, with ' desc' behind it for the largest first",
         )
     first = F.col(quoted(name))
-    return [first.desc() if way.lower() == "desc" else first.asc(), *[F.col(quoted(key)) for key in job.keys]]
+    return [first.desc() if way == "desc" else first.asc(), *[F.col(quoted(key)) for key in job.keys]]
 
 
 def _told(name: str, kind: DataType) -> Column:
     """A cell as it can be printed: times in UTC whatever the machine's zone, nested values as JSON."""
     from pyspark.sql import functions as F
-    from pyspark.sql.types import ArrayType, BinaryType, DecimalType, MapType, NumericType, StructType
+    from pyspark.sql.types import ArrayType, BinaryType, BooleanType, DecimalType, MapType, NumericType, StructType
 
     from twinrun.events.exact import EXACT_TIMES, quoted
 
@@ -158,5 +158,5 @@ def _told(name: str, kind: DataType) -> Column:
         return F.to_json(value, EXACT_TIMES).alias(name)
     if isinstance(kind, BinaryType):
         return F.base64(value).alias(name)
-    plain = isinstance(kind, NumericType) and not isinstance(kind, DecimalType)
-    return (value if plain or kind.typeName() == "boolean" else value.cast("string")).alias(name)
+    plain = isinstance(kind, NumericType | BooleanType) and not isinstance(kind, DecimalType)
+    return (value if plain else value.cast("string")).alias(name)

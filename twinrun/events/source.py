@@ -10,7 +10,9 @@ from twinrun.durations import parse_ms
 EventTimeFormat = Literal["epoch_ms", "iso8601"]
 OffsetRule = Literal["contiguous", "gaps"]
 
-COORDINATES = ("_topic", "_partition", "_offset", "_kafka_timestamp")
+PLACE = ("_topic", "_partition", "_offset")
+"""Where Kafka holds an event; no two events share it."""
+COORDINATES = (*PLACE, "_kafka_timestamp")
 """Columns that every event carries besides its declared fields, in both modes."""
 
 Framing = Literal["confluent"]

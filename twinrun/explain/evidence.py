@@ -15,7 +15,7 @@ from pyspark.sql.types import DateType, DecimalType, TimestampNTZType, Timestamp
 from twinrun.config.model import Config
 from twinrun.events.decode import copies_kept
 from twinrun.events.exact import EXACT_TIMES, quoted
-from twinrun.events.source import Source
+from twinrun.events.source import PLACE, Source
 from twinrun.explain.differing import KEY_ID, Place, Sides, place_of
 from twinrun.explain.replay import Steps
 from twinrun.explain.scope import Scope, only_their_time, placed
@@ -87,7 +87,6 @@ def as_text(frame: DataFrame, side: str) -> Column:
 
 EVENT_CAUSES = ("before_start", "beyond_cut", "quarantined", "late_dropped", "duplicate_event")
 """Causes about events, in the order in which an event is given to the first that holds."""
-_COORDINATES = ["_topic", "_partition", "_offset"]
 _READ = ["_kafka_timestamp", "_micro_batch", "_late_ms"]
 
 
@@ -116,8 +115,8 @@ def mark_events(events: DataFrame, requeued: DataFrame | None, source: str, cut:
     read = with_micro_batch(events, cut, topic, cut.start[source])
     refused: Column = F.lit(False)
     if requeued is not None:
-        later = requeued.select(*_COORDINATES, F.unix_millis("_requeued_at").alias("_requeued_ms"))
-        read = read.join(later, _COORDINATES, "left")
+        later = requeued.select(*PLACE, F.unix_millis("_requeued_at").alias("_requeued_ms"))
+        read = read.join(later, [*PLACE], "left")
         refused = F.coalesce(F.col("_read_at_ms") < F.col("_requeued_ms"), F.lit(False))
     cause = (
         F.when(~at_or_after(cut.start[source]), F.lit("before_start"))
@@ -133,7 +132,7 @@ def with_copies(marked: DataFrame, source: Source) -> DataFrame:
         return marked.withColumn("_copy", F.lit(False))
     read = marked.filter(F.col(USED) & F.col("_micro_batch").isNotNull())
     copies = copies_kept(read, source).withColumn("_copy", F.lit(True))
-    return marked.join(copies, _COORDINATES, "left").withColumn("_copy", F.coalesce("_copy", F.lit(False)))
+    return marked.join(copies, [*PLACE], "left").withColumn("_copy", F.coalesce("_copy", F.lit(False)))
 
 
 def count_causes(
@@ -165,7 +164,7 @@ def count_causes(
     end = F.when(F.col("_why") == "late_dropped", _end_ms(job, source, rule, pairs)).alias("_end_ms")
     facts = [F.unix_millis(quoted(source.event_time)).alias("_event_ms"), event_id(source).alias("_id"), end]
     place_column = ["_place"] if "_place" in on else []
-    blamed = blamed.select(*keys, *place_column, "_why", *_COORDINATES, *_READ, *facts)
+    blamed = blamed.select(*keys, *place_column, "_why", *PLACE, *_READ, *facts)
     counts = [F.count_if(F.col("_why") == name).alias(f"_n_{name}") for name in EVENT_CAUSES]
     return Evidence(source.name, blamed, blamed.groupBy(*[quoted(name) for name in by]).agg(*counts), tuple(on))
 
@@ -210,7 +209,7 @@ def events_by_cause(blamed: DataFrame | None) -> dict[str, int]:
     """
     if blamed is None:
         return {}
-    counted = blamed.groupBy("_why").agg(F.count_distinct("_source", *_COORDINATES).alias("events"))
+    counted = blamed.groupBy("_why").agg(F.count_distinct("_source", *PLACE).alias("events"))
     return {row["_why"]: row["events"] for row in counted.collect()}
 
 
@@ -218,7 +217,7 @@ def blamed_events(explained: DataFrame, evidence: Sequence[Evidence]) -> DataFra
     """The events that proven rows blame, named, with the row's `KEY_ID`; None where there is no evidence. Lazy."""
     parts = []
     for each in evidence:
-        columns = ["_why", "_id", "_event_ms", "_end_ms", *_COORDINATES, *_READ]
+        columns = ["_why", "_id", "_event_ms", "_end_ms", *PLACE, *_READ]
         parts.append(with_blamed(explained, each).select(KEY_ID, F.lit(each.source).alias("_source"), *columns))
     return reduce(DataFrame.unionByName, parts) if parts else None
 

@@ -15,7 +15,7 @@ from twinrun.events.decode import distinct_in_stream
 from twinrun.events.source import Source
 from twinrun.job.grain import find_windows
 from twinrun.job.job import Job
-from twinrun.job.jvmplan import Expr, Plan, has_jvm, items, parts, read_expr, read_plan
+from twinrun.job.jvmplan import Expr, Plan, has_jvm, items, parts, read_expr, read_plan, time_mode_of
 from twinrun.job.passing import EVERY, Passage
 from twinrun.job.plan import seen_schema
 
@@ -193,7 +193,7 @@ def _read(java: Any) -> Op:
     elif kind == "Join":
         detail, alone = str(java.joinType().toString()), _alone(java, inputs)
     elif kind.startswith("TransformWithState"):
-        detail = str(java.timeMode().toString())
+        detail = time_mode_of(java)
     elif not inputs and bool(java.isStreaming()):
         source = str(java.extraOptions().get(_SOURCE) or "")
         clock = next((i for i, column in zip(ids, output, strict=True) if column.name() == _CLOCK), -1)

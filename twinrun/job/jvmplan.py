@@ -144,8 +144,13 @@ def _read_node(java: Any, made_from: dict[int, Expr], never_null: set[int], equa
         equal |= _equal(read_expr(java.condition().get()))
     columns = tuple(int(c.exprId().id()) for c in items(java.output())) if kind == "EventTimeWatermark" else ()
     inputs = tuple(_read_node(child, made_from, never_null, equal) for child in items(java.children()))
-    time_mode = str(java.timeMode().toString()) if kind.startswith("TransformWithState") else ""
-    return Node(kind, bool(java.isStreaming()), inputs, groupings, columns, time_mode)
+    return Node(kind, bool(java.isStreaming()), inputs, groupings, columns, time_mode_of(java))
+
+
+def time_mode_of(java: Any) -> str:
+    """``NoTime``, ``EventTime`` or ``ProcessingTime`` of a transformWithState; empty for any other operator."""
+    keeps = java.getClass().getSimpleName().startswith("TransformWithState")
+    return str(java.timeMode().toString()) if keeps else ""
 
 
 def _equal(condition: Expr) -> set[frozenset[int]]:

@@ -20,13 +20,12 @@ from pyspark.sql import DataFrame, SparkSession
 
 from twinrun.durations import spark_interval
 from twinrun.events.decode import distinct_in_stream
-from twinrun.events.source import Source
+from twinrun.events.source import PLACE, Source
 from twinrun.job.job import Job
 from twinrun.job.jvmplan import has_jvm, items
 from twinrun.job.plan import seen_schema
 
 _TYPED = re.compile(r"\b(\d+(?:\.\d+)?)(?:BD|[LSYDF])\b")
-PLACE = ("_topic", "_partition", "_offset")
 _STOPS = ("Aggregate", "FlatMapGroups", "FlatMapCoGroups", "MapGroups", "TransformWithState")
 _MARK = "EventTimeWatermark"
 _TAKES_NONE = ("Project", "Expand", "SubqueryAlias", "ResolvedHint", "CollectMetrics", "Repartition", "Rebalance")

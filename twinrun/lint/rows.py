@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
+from twinrun.job.jvmplan import time_mode_of
 from twinrun.lint.flow import ancestors, column_expr, deciding, everything_under, ids_below
 from twinrun.lint.refused import Found
 from twinrun.lint.tree import Expr, Node, Tree
@@ -34,7 +35,7 @@ def rows_that_differ(job: Job, tree: Tree, mode: str) -> Iterator[Found]:
         elif node.kind in _CHUNKS:
             yield Found("TR221", node.line)
         elif node.kind.startswith("TransformWithState"):
-            yield Found("TR224" if "EventTime" in str(node.java.timeMode().toString()) else "TR223", node.line)
+            yield Found("TR224" if "EventTime" in time_mode_of(node.java) else "TR223", node.line)
         elif node.kind in _TABLES:
             yield Found("TR251", node.line)
         if node.streaming:

@@ -74,7 +74,7 @@ def file_records(
     if not path.is_file():
         raise InputError(f"There is no file {path}.", expected="JSON lines, one object per line, or CSV with a header")
     separator = SEPARATORS.get(path.suffix.lower())
-    named = [key_field] if time_field is None else [key_field, time_field]
+    named = _named(key_field, time_field)
     values = _lines(path) if separator is None else csv_values(path, separator, named)
     what = "Line" if separator is None else "Row"
     return _with_key_and_time(values, what, path, key_field, time_field, in_order)
@@ -113,6 +113,10 @@ def line_records(
         yield Record(_key((fields or {}).get(key_field)), value, timestamp_ms)
 
 
+def _named(*fields: str | None) -> list[str]:
+    return [field for field in fields if field is not None]
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as lines:
         for line in lines:
@@ -122,7 +126,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _with_key_and_time(
     values: Iterable[bytes], what: str, path: Path, key_field: str, time_field: str | None, in_order: bool
 ) -> Iterator[Record]:
-    named = [key_field] if time_field is None else [key_field, time_field]
+    named = _named(key_field, time_field)
     fields_known = False
     timestamp_ms: int | None = None
     for number, value in enumerate(values, 1):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from plan_jobs import (
@@ -22,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from tests.unit.processor import Same
 from twinrun import Job, Table
 from twinrun.job.plan import check_plan, not_checked
 
@@ -53,18 +52,6 @@ def missing_attribute(flights: DataFrame) -> DataFrame:
 
 
 def kept(flights: DataFrame, time_mode: str) -> DataFrame:
-    from pyspark.sql.streaming import StatefulProcessor
-
-    class Same(StatefulProcessor):
-        def init(self, handle: Any) -> None:
-            pass
-
-        def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: Any) -> Iterator[Any]:
-            yield from rows
-
-        def close(self) -> None:
-            pass
-
     groups = flights.select("id").groupBy("id")
     return groups.transformWithState(Same(), "id STRING", "append", time_mode).filter("id IS NOT NULL")
 

@@ -14,6 +14,8 @@ from lint_refused_jobs import counted, deduplicated, own_clock
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from tests.unit.processor import Same
+
 
 def marked_count(events: DataFrame) -> DataFrame:
     return hourly(events.groupBy("kind", hour()).agg(F.count("*").alias("c")), "c")  # here
@@ -103,31 +105,14 @@ def row_udf(events: DataFrame) -> DataFrame:
 
 def with_processor(events: DataFrame) -> DataFrame:
     groups = events.select("id").groupBy("id")
-    found = groups.transformWithState(same(), "id STRING", "append", "none")  # here
+    found = groups.transformWithState(Same(), "id STRING", "append", "none")  # here
     return found.filter("id IS NOT NULL")
 
 
 def with_timers(events: DataFrame) -> DataFrame:
     groups = events.select("id", "ts").groupBy("id")
-    found = groups.transformWithState(same(), "id STRING", "append", "eventTime")  # here
+    found = groups.transformWithState(Same(), "id STRING", "append", "eventTime")  # here
     return found.filter("id IS NOT NULL")
-
-
-def same() -> Any:
-    """Hands on what it gets."""
-    from pyspark.sql.streaming import StatefulProcessor
-
-    class Same(StatefulProcessor):
-        def init(self, handle: Any) -> None:
-            pass
-
-        def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: Any) -> Iterator[Any]:
-            yield from rows
-
-        def close(self) -> None:
-            pass
-
-    return Same()
 
 
 def two_ways(events: DataFrame) -> DataFrame:
