@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from sources_web import PATIENT_WEB_EVENTS
 from twinrun import Job
+from twinrun.aggregates import earliest, latest
 
 GAP = "30 minutes"
 CONVERSION = "buy"
@@ -19,14 +20,12 @@ CONVERSION = "buy"
 
 def session_durations(web_events: DataFrame) -> DataFrame:
     """Duration in milliseconds, pages and outcome per user and visit."""
-    # Two events may be of one millisecond: only the coordinates make the order total, whatever arrives first.
-    order = F.struct("at", "_partition", "_offset")
     per_visit = web_events.groupBy("user_id", F.session_window("at", GAP)).agg(
         F.count(F.lit(1)).alias("events"),
         (F.unix_millis(F.max("at")) - F.unix_millis(F.min("at"))).alias("duration_ms"),
         F.size(F.collect_set("page")).alias("pages"),
-        F.min_by("page", order).alias("entry_page"),
-        F.max_by("page", order).alias("exit_page"),
+        earliest("page", "at").alias("entry_page"),
+        latest("page", "at").alias("exit_page"),
         (F.count_if(F.col("button") == CONVERSION) > 0).alias("converted"),
     )
     return per_visit.select(

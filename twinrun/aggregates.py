@@ -43,7 +43,7 @@ def latest(value: Column | str, at: Column | str, *then: Column | str) -> Column
 
 
 def percentiles(value: Column | str, shares: Sequence[float]) -> Column:
-    """Exact percentiles, interpolated between the two nearest values, as an array of doubles.
+    """Exact percentiles, interpolated between the two nearest values, as an array of doubles: take one with ``F.get``.
 
     `percentile_approx` keeps a sketch that depends on the order of rows. This one keeps each different value with its
     count, per group: for measurements rounded to what they mean, not for random doubles without end.

@@ -97,6 +97,25 @@ def _journeys(events: pl.DataFrame, _tables: Tables) -> pl.DataFrame:
     )
 
 
+def _answers(events: pl.DataFrame, _tables: Tables) -> pl.DataFrame:
+    """By request: what was sent once, and of what was answered once the answer, if it came within ten seconds."""
+    once = events.sort("offset").unique(["source", "request_id"], keep="first")
+    sent = once.filter(pl.col("source") == "api_requests").select("request_id", "sent_at", "endpoint")
+    answers = once.filter(pl.col("source") == "api_responses").select("request_id", "answered_at", "status")
+    rows = sent.join(answers, "request_id", "left")
+    waited = pl.col("answered_at") - pl.col("sent_at")
+    in_time = waited.is_between(0, 10_000).fill_null(False)
+    outcome = pl.when(~in_time).then(pl.lit("unanswered")).when(pl.col("status") >= 500).then(pl.lit("failed"))
+    return rows.select(
+        "request_id",
+        "sent_at",
+        "endpoint",
+        outcome.otherwise(pl.lit("answered")).alias("outcome"),
+        pl.when(in_time).then("status").alias("status"),
+        pl.when(in_time).then(waited).alias("waited_ms"),
+    )
+
+
 def _fraud(placed: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     once = placed.unique(["payment_id", "window_start"]).sort("event_ms", "payment_id")
     most = dict(tables["card_history"].select("card_id", "most_cents").iter_rows())
@@ -164,6 +183,9 @@ JOINED = {
         ("request_id", "window_start"),
         lambda events: events,
         _journeys,
+    ),
+    "request_answers": Joined(
+        dict.fromkeys(("api_requests", "api_responses"), MINUTE_MS), ("request_id",), lambda events: events, _answers
     ),
     "fraud_detection": Joined(
         {"card_payments": 2 * MINUTE_MS},

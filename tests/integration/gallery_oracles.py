@@ -43,6 +43,8 @@ FIELDS: dict[str, dict[str, pl.DataType]] = {
         **dict.fromkeys(("at", "cents"), WHOLE()),
         **dict.fromkeys(("latitude", "longitude"), pl.Float64()),
     },
+    "api_requests": {**dict.fromkeys(("request_id", "client", "endpoint"), TEXT()), "sent_at": WHOLE()},
+    "api_responses": {"request_id": TEXT(), "answered_at": WHOLE(), "status": WHOLE()},
     "service_restarts": {**dict.fromkeys(("restart_id", "service", "instance"), TEXT()), "at": WHOLE()},
     "service_requests": {
         **dict.fromkeys(("request_id", "service", "instance"), TEXT()),

@@ -31,7 +31,8 @@ PER_MICRO_BATCH = -(-MANY // 20) if MANY else 100
 JOBS = [pytest.param(job, marks=pytest.mark.slow) for job in JOINED]
 """Each takes more than a minute of CPU: what they compute is held against the oracles at rest in tests/unit/jobs."""
 SESSIONS = "request_journeys"
-WINDOWED = [each for each in JOBS if each.values[0] != SESSIONS]
+ANSWERS = "request_answers"
+WINDOWED = [each for each in JOBS if each.values[0] not in (SESSIONS, ANSWERS)]
 
 
 def size_of(job: str) -> int:
@@ -220,6 +221,31 @@ def test_no_journey_is_lost_where_a_service_is_missing_and_late_lines_are_all_th
     assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
 
 
+@pytest.mark.slow
+def test_each_request_has_its_answer_or_none_and_only_late_ones_differ(world: JoinedWorld) -> None:
+    verdict, oracle = world.judged(ANSWERS), JOINED[ANSWERS]
+    events, watermark = events_of(world, ANSWERS), recorded(world, ANSWERS)["watermark_ms"].max()
+    batch, kept = oracle.tally(events, {}), events.filter(pl.col("event_ms") > pl.col("dropped_by"))
+    # A null row is certain once the last instant of an answer has passed; a row with its answer at once.
+    answered, over = pl.col("status").is_not_null(), pl.col("sent_at") + 10_000 <= watermark
+    stream = oracle.tally(kept, {}).filter(answered | over)
+    assert_same(held(world, "batch", ANSWERS), batch, oracle.keys)
+    assert_same(held(world, "stream", ANSWERS), stream, oracle.keys)
+    assert {"answered", "failed", "unanswered"} == set(batch["outcome"])
+
+    closed = batch.filter(over | pl.col("request_id").is_in(stream["request_id"].implode()))
+    once = pl.concat([closed, stream]).group_by(batch.columns).len().filter(pl.col("len") == 1)
+    differing = once.select("request_id").unique()
+    blamed = events.filter(pl.col("event_ms") <= pl.col("dropped_by")).join(differing, on="request_id", how="semi")
+    assert [(c.cause, c.rows, c.events) for c in verdict.causes] == [
+        ("late_dropped", differing.height, blamed.n_unique(["source", "offset"])),
+        ("pending", batch.height - closed.height, None),
+    ]
+    assert batch.height > closed.height
+    assert set(blamed["source"]) == {"api_requests", "api_responses"}
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_what_was_planted_in_each_log_is_counted(world: JoinedWorld, job: str) -> None:
     verdict = world.judged(job)
@@ -241,8 +267,9 @@ def test_what_was_planted_in_each_log_is_counted(world: JoinedWorld, job: str) -
 CONTROLS: dict[str, Callable[[Any], Any]] = {
     "surge_prices": changed("drivers", "zone = 'centre'"),
     "fraud_detection": changed("payments", "reasons = 'velocity'"),
+    ANSWERS: changed("waited_ms", "outcome = 'failed'"),
 }
-"""One that is proven by replay, and one by the closed form."""
+"""One that is proven by replay, one by the closed form, and a join."""
 
 
 @pytest.mark.slow

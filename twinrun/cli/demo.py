@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import date
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,9 +124,9 @@ def _gallery(call: Call, entry: Entry, events: int, seed: int) -> int:
             expected=f"a job over {', '.join(inputs)}",
             fix="take the job file back to what the checkout has, or run your own: twinrun ingest, stream, batch",
         )
-    if entry.needs and find_spec(entry.needs) is None:
+    if package := entry.lacking():
         raise InputError(
-            f"{entry.job} needs the package {entry.needs}, and it is not installed.",
+            f"{entry.job} needs the package {package}, and it is not installed.",
             fix="install it: pip install 'twinrun[gallery]'; in the checkout make setup does",
         )
     return _in_folder(

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +93,13 @@ def _send(stage: Stage, sources: dict[str, str]) -> None:
     from twinrun.produce.producer import produce
 
     options = stage.cfg.kafka.confluent_options()
+    unmade = {name for entry in ENTRIES if entry.made_with and entry.lacking() for name in entry.logs}
     makers: dict[str, Make] = {name: make for entry in ENTRIES for name, make in entry.logs.items()}
     for topic in [*sources.values(), *(sink.topic for sink in stage.cfg.sinks.values())]:
         create_topic(stage.cfg.kafka.bootstrap_servers, topic, PARTITIONS, options)
     for name, topic in sources.items():
+        if name in unmade:
+            continue
         produce(log_records(makers[name](stage.seed, stage.events)), topic, options)
 
 
@@ -124,9 +126,9 @@ def _run_one(spark: SparkSession, stage: Stage, each: Shown, stop: threading.Eve
     from twinrun.report.write import write_report
 
     cfg, job = stage.cfg, each.job
-    if each.entry.needs and find_spec(each.entry.needs) is None:
+    if package := each.entry.lacking():
         raise InputError(
-            f"it needs the package {each.entry.needs}, and that is not installed.", fix="pip install 'twinrun[gallery]'"
+            f"it needs the package {package}, and that is not installed.", fix="pip install 'twinrun[gallery]'"
         )
     with step(stage.call.out, job.job_name) as say:
         for name, table in each.entry.tables.items():

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -190,6 +191,11 @@ def start_from(file: Path, entry: Entry) -> Start:
 
 
 def _with_logs(job: Job, entry: Entry, files: dict[str, str | bytes]) -> Start:
+    if entry.made_with and find_spec(entry.made_with) is None:
+        raise InputError(
+            f"the log of {entry.job} is made with the package {entry.made_with}, and it is not installed.",
+            fix="install it: pip install 'twinrun[gallery]'; in the checkout make setup does",
+        )
     sendings = []
     for source in job.sources:
         sending, text = _sendable(source.name, entry.logs[source.name](SEED, EVENTS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from twinrun.config.problems import listed, nearest
@@ -62,6 +63,8 @@ class Entry:
         The same of its static tables, by name.
     needs : str, optional
         A package that it imports on the workers, and that twinrun itself does not bring along.
+    made_with : str, optional
+        The same of what makes its logs; who has them needs it no more.
     """
 
     job: str
@@ -69,6 +72,11 @@ class Entry:
     logs: Mapping[str, Make] = field(default_factory=dict)
     tables: Mapping[str, Static] = field(default_factory=dict)
     needs: str | None = None
+    made_with: str | None = None
+
+    def lacking(self) -> str | None:
+        """A package that it needs to be shown here, and that is not installed; None where all are."""
+        return next((name for name in (self.needs, self.made_with) if name and find_spec(name) is None), None)
 
 
 def _made(room: str, name: str) -> Make:
@@ -116,6 +124,7 @@ ENTRIES = (
         "customers_latest",
         "What does each customer's row look like now, from the changes of a table?",
         _logs("shop", "customer_changes"),
+        made_with="mimesis",
     ),
     Entry("session_durations", "How long are visits, where do they begin and end, and which of them buy?", _WEB),
     Entry(
@@ -133,6 +142,11 @@ ENTRIES = (
         "request_journeys",
         "Which way did each request take through my services, and who failed first?",
         _logs("ops", "gateway_lines", "basket_lines", "payment_lines"),
+    ),
+    Entry(
+        "request_answers",
+        "Which requests were answered in time, which failed, and which got no answer at all?",
+        _logs("ops", "api_requests", "api_responses"),
     ),
     Entry(
         "fraud_detection",

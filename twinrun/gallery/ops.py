@@ -26,6 +26,7 @@ _UNUSED = "archive"
 _PAST_WINDOWS, _STEPS = 2_000, 12
 _PASSES = (3, 4, 6, 9, 12, 9, 6, 4, 3, 3) * 3
 """How many requests begin in each minute of half an hour."""
+_ENDPOINTS = ("/search", "/basket", "/orders", "/login")
 
 
 def service_logs(seed: int, n: int) -> pd.DataFrame:
@@ -177,12 +178,49 @@ def _passing(
             "_instance": pd.Series(draws.hot("instance", 6)).map((prefix + "-{}").format),
         }
     )
+    return _shipped(events.iloc[order].reset_index(drop=True), draws, "_instance", "line_id", "at")
+
+
+def api_requests(seed: int, n: int) -> pd.DataFrame:
+    """A log of ``n`` requests over half an hour, from clients; see `twinrun.gallery.log.log_of` for its columns."""
+    draws = Draws(seed, "asked", n)
+    events = pd.DataFrame(
+        {
+            "request_id": pd.Series(np.arange(n)).map("q{:06d}".format),
+            "sent_at": draws.times("sent", START_MS, _MINUTE_MS, _PASSES),
+            "client": pd.Series(draws.hot("client", 8)).map("app-{}".format),
+            "endpoint": draws.chosen("endpoint", _ENDPOINTS, (6, 3, 2, 1)),
+        }
+    )
+    return _shipped(events, draws, "client", "request_id", "sent_at")
+
+
+def api_responses(seed: int, n: int) -> pd.DataFrame:
+    """As many answers: most in time and some later; one in ten is to a client without a log, so that one lacks its."""
+    draws = Draws(seed, "answered", n)
+    sent = Draws(seed, "asked", n).times("sent", START_MS, _MINUTE_MS, _PASSES)
+    status = np.where(draws.unit("failed") < 0.06, 503, draws.chosen("status", (200, 201, 404), (90, 6, 4)))
+    named = np.where(draws.unit("unknown") < 0.1, "x{:06d}", "q{:06d}")
+    events = pd.DataFrame(
+        {
+            "request_id": [name.format(number) for number, name in enumerate(named)],
+            "answered_at": sent + draws.along("took", (20, 80, 150, 300, 700, 2_000, 12_000)),
+            "status": status.astype(np.int64),
+            "_instance": pd.Series(draws.hot("instance", 6)).map("api-{}".format),
+        }
+    )
+    order = np.argsort(events["answered_at"].to_numpy(), kind="stable")
+    return _shipped(events.iloc[order].reset_index(drop=True), draws, "_instance", "request_id", "answered_at")
+
+
+def _shipped(events: pd.DataFrame, draws: Draws, key: str, identity: str, time: str) -> pd.DataFrame:
+    """Lines as an agent sends them: soon, or when its connection is back."""
     return log_of(
-        events.iloc[order].reset_index(drop=True),
+        events,
         draws,
-        key="_instance",
-        identity="line_id",
-        time="at",
+        key=key,
+        identity=identity,
+        time=time,
         delay_ms=draws.along("delay", (5, 40, 200, 20_000)),
         late_ms=draws.whole("offline", 11 * _MINUTE_MS, 14 * _MINUTE_MS),
     )

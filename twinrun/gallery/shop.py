@@ -22,6 +22,7 @@ _RUSH = (1, 1, 1, 1, 1, 2, 3, 5, 6, 6, 7, 9, 9, 7, 6, 7, 9, 12, 12, 9, 6, 4, 2, 
 _MARKETS = {"berlin": 1, "new_york": -4, "sydney": 11, "kathmandu": 5, "kiritimati": 14}
 """Markets with about how many hours they are ahead of UTC: only for when people buy."""
 _REVIEW_DAYS = 28
+_NAMES_EACH, _CITIES_EACH = 60, 5
 _PRODUCTS = {"kettle": (8, 3, 1), "lamp": (5, 4, 3), "tent": (2, 2, 6), "radio": (4, 3, 3)}
 """Products with how many reviews are good, so-so and bad."""
 _GOOD = (
@@ -78,14 +79,17 @@ def customer_changes(seed: int, n: int) -> pd.DataFrame:
     draws = Draws(seed, "customers", n)
     ids = pd.Series(draws.hot("customer", max(5, n // 6))).map("c{:05d}".format)
     place = ids.groupby(ids).cumcount()
+    names, cities = _people(seed)
+    customers = ids.unique()
+    lives = Draws(seed, "lives", len(customers))
     # Only every other change can be a deletion, so that no row is deleted twice.
     deleted = (place % 2 == 1) & (draws.unit("deleted") < 0.15)
     again = (place == 0) | deleted.groupby(ids).shift(fill_value=False)
     state = pd.DataFrame(
         {
             "customer_id": ids,
-            "name": "Customer " + ids.str[1:].str.lstrip("0").replace("", "0"),
-            "city": draws.chosen("city", ("Berlin", "Sydney", "Kathmandu", "Tarawa", "São Paulo", "Zürich")),
+            "name": ids.map(dict(zip(customers, lives.chosen("name", names), strict=True))),
+            "city": draws.chosen("city", cities),
             "points": place * 10 + draws.whole("points", 0, 9),
         }
     )
@@ -109,6 +113,19 @@ def customer_changes(seed: int, n: int) -> pd.DataFrame:
         time="ts_ms",
         delay_ms=draws.along("delay", (20, 80, 400, 600_000)),
         late_ms=draws.whole("offline", 5 * _DAY_MS // 2, 3 * _DAY_MS),
+    )
+
+
+def _people(seed: int) -> tuple[list[str], list[str]]:
+    """Names of people and of cities as they are written in five countries."""
+    from mimesis import Address, Person
+    from mimesis.locales import Locale
+
+    where = (Locale.EN, Locale.DE, Locale.PT_BR, Locale.JA, Locale.PL)
+    people, places = [Person(each, seed=seed) for each in where], [Address(each, seed=seed) for each in where]
+    return (
+        [person.full_name() for person in people for _ in range(_NAMES_EACH)],
+        [place.city() for place in places for _ in range(_CITIES_EACH)],
     )
 
 

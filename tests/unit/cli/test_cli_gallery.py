@@ -13,6 +13,7 @@ from verdicts import verdict
 
 from twinrun.broker.process import BrokerInfo
 from twinrun.cli import demo, gallery, whole
+from twinrun.gallery import entries
 from twinrun.gallery.entries import ENTRIES
 from twinrun.produce.counts import ProduceSummary
 from twinrun.report.write import write_report
@@ -159,7 +160,7 @@ def test_a_job_that_reads_a_source_without_a_log_is_refused(run: Any, steps: dic
 def test_a_demo_whose_package_is_not_installed_says_so_before_anything_starts(
     run: Any, steps: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    monkeypatch.setattr(entries, "find_spec", lambda _: None)
     done = run("demo", "review_sentiment")
     assert done.code == 2
     assert "review_sentiment needs the package vaderSentiment, and it is not installed" in done.err

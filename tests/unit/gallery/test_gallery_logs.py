@@ -17,7 +17,7 @@ from twinrun.gallery.ops import risk_model
 
 MAKERS = {source: make for entry in ENTRIES for source, make in entry.logs.items()}
 SHA = {
-    "customer_changes": "06d31c1a29424e94",
+    "customer_changes": "ed011497d45ba3b2",
     "orders": "d45dc0514ae81be6",
     "web_events": "69b981931a91f679",
     "service_requests": "8273c787af7d2334",
@@ -31,6 +31,8 @@ SHA = {
     "gateway_lines": "a056542e3c07e91f",
     "basket_lines": "121db3ec9413be97",
     "payment_lines": "468a80bb540c7aa8",
+    "api_requests": "ab85fde35727899d",
+    "api_responses": "3fbacf9a7b560ea5",
     "card_payments": "9a7619879e12c0c6",
     "service_restarts": "6e95b633e2fa1539",
 }

@@ -27,7 +27,9 @@ def events_of(source: Source, log: pl.DataFrame) -> pl.DataFrame:
 
 
 def at_rest(spark: SparkSession, source: Source, events: pl.DataFrame, folder: Path) -> DataFrame:
-    """The declared fields with the event time as a timestamp, and coordinates."""
+    """The declared fields with the event time as a timestamp, and coordinates; the first of copies to be dropped."""
+    if source.distinct:
+        events = events.sort("offset").unique(source.distinct, keep="first")
     events.write_parquet(folder / f"{source.name}.parquet")
     rows = spark.read.parquet(str(folder / f"{source.name}.parquet"))
     fields = [F.col(field.name).cast(field.dataType).alias(field.name) for field in declared_fields(source)]

@@ -47,6 +47,7 @@ TABLES = {
         ("trade_signals", ["TR201", "TR201", "TR201", "TR202"]),
         ("surge_prices", ["TR201", "TR201", "TR250"]),
         ("request_journeys", ["TR201", "TR201", "TR201", "TR202", "TR305"]),
+        ("request_answers", ["TR201", "TR201", "TR263", "TR305"]),
         ("fraud_detection", ["TR201", "TR202", "TR250", "TR305"]),
         ("failure_prediction", ["TR201", "TR201", "TR202", "TR250"]),
     ],
