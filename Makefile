@@ -60,6 +60,10 @@ gallery-large: setup ## The gallery's jobs against their oracles at 1,000,000 ev
 faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 	$(BIN)/python -m pytest tests/faults
 
+.PHONY: stores
+stores: setup ## Tables of a real PostgreSQL and MariaDB against Delta and Parquet (skipped where one is not installed).
+	$(BIN)/python -m pytest -m slow tests/stores -rs
+
 .PHONY: soak
 soak: setup ## Verify again and again while ingest, stream and batch run.
 	$(BIN)/python -m pytest tests/integration/test_live.py -m slow -s

@@ -54,6 +54,8 @@ class Engine:
         Stopped after half of the log, and started again.
     version : str
         What ran.
+    own_form : dict
+        How the first of ``more_topics`` is declared, which holds the same rows as the engine itself writes them.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Engine:
     group: str = "-group"
     more_topics: tuple[str, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)
+    own_form: dict[str, Any] = field(default_factory=dict)
 
 
 _JAVA_KS, _JAVA_FLINK = "KafkaStreamsOrders", "FlinkOrders"
@@ -77,6 +80,7 @@ _QUIX: dict[str, Any] = {
     "program": "quix_orders.py",
     "version": "quixstreams 3.28.1",
     "more_topics": ("-raw",),
+    "own_form": {"format": "quix", "key": "plain", "key_schema": "shop STRING"},
 }
 ENGINES: tuple[Engine, ...] = (
     Engine(
@@ -90,6 +94,7 @@ ENGINES: tuple[Engine, ...] = (
         restarted=True,
         group="-app",
         more_topics=("-binary",),
+        own_form={"key": "kafka-streams", "key_schema": "shop STRING"},
     ),
     Engine(
         "Flink DataStream, a watermark per event",

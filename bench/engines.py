@@ -326,6 +326,11 @@ def judge(world: World, log: Log, engine: Engine, ran: Ran, controls: bool) -> R
     report.problems += [f"{row} differs by the rule, and is {how}" for row, how in missed[:5]]
     if lost is not None and verdict.rows_unexplained:
         report.problems.append(f"{verdict.rows_unexplained} rows are unexplained")
+    if engine.own_form:
+        own, own_rows = world.external(job, **{**declared, **engine.own_form, "topic": ran.out + engine.more_topics[0]})
+        fields["own_form"] = {**engine.own_form, "explained": own.rows_explained, "unexplained": own.rows_unexplained}
+        if own_rows != rows or own.external is None or own.external.malformed:
+            report.problems.append(f"its own form {engine.own_form} is judged otherwise than the rows in JSON")
     if controls:
         fields["planted"] = plant(world, engine, job, ran, declared, report, rows)
         if lost is not None:

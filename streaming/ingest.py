@@ -68,13 +68,13 @@ def run(
     with held_lease(spark, cfg, f"ingest:{topic}", f"twinrun ingest {topic}") as lease:
         info = guard_topic(spark, cfg, source.name, ingest_reader(topic))
         gappy = compacted(info)
-        place = open_checkpoint(spark, cfg, source.name, bronze, info, accept_loss)
+        begun = open_checkpoint(spark, cfg, source.name, bronze, info, accept_loss)
         before = latest_version(spark, bronze) if table_exists(spark, bronze) else None
         with plain_errors(f"the ingest of {topic}"):
-            records = read_topic(spark, cfg, source.name, place.starting)
-            query = write_bronze(records, cfg, bronze, place.checkpoint, f"ingest {topic}")
-            if not place.recorded:
-                add_record(spark, cfg, KIND, topic, {"query_id": str(query.id), "version": place.version})
+            records = read_topic(spark, cfg, source.name, begun.starting)
+            query = write_bronze(records, cfg, bronze, begun.checkpoint, f"ingest {topic}")
+            if not begun.recorded:
+                add_record(spark, cfg, KIND, topic, {"query_id": str(query.id), "version": begun.version})
 
             def log(_: dict[int, int]) -> int:
                 record_landing(spark, cfg, source.name, gappy=gappy)
@@ -101,7 +101,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class Place:
+class IngestCheckpoint:
     """The checkpoint that an ingest goes on with.
 
     ``starting`` counts only before its first micro-batch; ``recorded``: its query is on record as that of bronze.
@@ -115,7 +115,7 @@ class Place:
 
 def open_checkpoint(
     spark: SparkSession, cfg: Config, source: str, bronze: str, info: TopicInfo, accept_loss: bool
-) -> Place:
+) -> IngestCheckpoint:
     """The checkpoint to go on with: the one that fills bronze, or after an accepted loss a new one behind the hole.
 
     Raises
@@ -144,7 +144,7 @@ def open_checkpoint(
         guard_reads(cfg, [topic], checkpoint, reads, way_out)
     # A partition that came later begins at its first offset (-2 to Kafka).
     starting = {**dict.fromkeys(range(info.partitions), -2), **landed.ends} if landed.version > 1 else "earliest"
-    return Place(checkpoint, landed.version, recorded, starting)
+    return IngestCheckpoint(checkpoint, landed.version, recorded, starting)
 
 
 def guard_checkpoint(spark: SparkSession, bronze: str, checkpoint: str, known: Record | None) -> None:

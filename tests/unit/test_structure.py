@@ -186,4 +186,4 @@ def test_a_verify_loads_few_modules() -> None:
         "print(sum(name.startswith('twinrun.') and not hasattr(m, '__path__') for name, m in sys.modules.items()))"
     )
     loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert int(loaded) <= 66
+    assert int(loaded) <= 60

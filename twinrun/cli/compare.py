@@ -16,6 +16,7 @@ from twinrun.cli.inputs import instant, need_table
 from twinrun.cli.live import step
 from twinrun.cli.session import with_spark
 from twinrun.comparator.result import Comparison
+from twinrun.config.model import Config
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from twinrun.results.records import LINEAGE
 from twinrun.session.settings import tables_size
@@ -35,7 +36,13 @@ _NAME = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^",][^,]*|))\s*(?:,|$)')
 )
 def compare(
     call: Call,
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="A Delta or Parquet table: a path or a catalog name.")],
+    batch: Annotated[
+        str,
+        typer.Argument(
+            metavar="BATCH",
+            help="A Delta or Parquet table: a path or a catalog name; or jdbc:KIND://HOST/DATABASE#TABLE.",
+        ),
+    ],
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The other table.")],
     keys: Annotated[
         str,
@@ -89,16 +96,27 @@ def compare(
     )
     cfg = call.config_if_any()
     refs = (_reference(batch), _reference(stream))
-    for ref in refs:
-        need_table(cfg, ref, fix="correct the path, or give a catalog name such as main.flights.hourly")
+    drivers = _need(cfg, refs)
 
     def work(spark: SparkSession, _: threading.Event) -> tuple[Comparison, tuple[Read, Read]]:
         with step(call.out, "comparing"):
             return compare_tables(spark, cfg, refs, asked)
 
-    found, notes = with_spark(cfg, "compare", work, size=tables_size(refs))
+    found, notes = with_spark(cfg, "compare", work, size=tables_size(refs), drivers=drivers)
     call.out.result(comparison_payload(found, refs, notes), comparison_lines(found, refs, notes))
     return EXIT_OK if found.verdict == "equal" else EXIT_DIFFERENT
+
+
+def _need(cfg: Config | None, refs: tuple[str, str]) -> tuple[str, ...]:
+    """Refuse tables that are surely absent; the drivers of those that a database has."""
+    from twinrun.tables.database import database_of, is_database, need_database
+
+    for ref in refs:
+        if is_database(ref):
+            need_database(ref)
+        else:
+            need_table(cfg, ref, fix="correct the path, or give a catalog name such as main.flights.hourly")
+    return tuple(dict.fromkeys(database_of(ref).kind for ref in refs if is_database(ref)))
 
 
 def _reference(text: str) -> str:

@@ -95,6 +95,7 @@ def with_spark(
     work: Work[T],
     *,
     size: Size = UNKNOWN,
+    drivers: tuple[str, ...] = (),
     on_signal: Callable[[SparkSession], None] | None = None,
     on_death: Callable[[], None] | None = None,
 ) -> T:
@@ -110,6 +111,8 @@ def with_spark(
         The event is set when the work should end.
     size : Size
         What the work may read, by which a local session is set up; see `twinrun.session.settings`.
+    drivers : tuple of str
+        Sets of jars that the work needs besides Spark's, such as the driver of a database.
     on_signal : function of SparkSession, optional
         Called after SIGINT or SIGTERM, besides setting the event. By default all queries of the session are ended.
     on_death : function, optional
@@ -128,10 +131,13 @@ def with_spark(
     settings = by_size(settings, size, cfg.spark.small_data if cfg else "auto", master=master)
 
     def run() -> None:
-        from twinrun.session.spark import build_session, death_behind, stop_session, watch_jvm
+        from twinrun.session.jars import fetch_jars
+        from twinrun.session.spark import build_session, death_behind, has_own_jars, stop_session, watch_jvm
 
         try:
-            running.spark = build_session(f"twinrun {name}", settings, master=master)
+            for driver in () if has_own_jars(settings) else drivers:
+                fetch_jars(driver)
+            running.spark = build_session(f"twinrun {name}", settings, master=master, drivers=drivers)
             try:
                 watch_jvm(running.spark, on_death)
                 if not running.stop.is_set():

@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from twinrun.comparator.schema import SchemaPlan, Side, as_planned
 from twinrun.comparator.values import anonymous, groupable, hash_terms, two_hashes
 from twinrun.errors import TableError
-from twinrun.tables.types import INTEGRALS
+from twinrun.events.exact import INTEGRALS
 
 # Both tables in one shape: columns ``c0``, ``c1``, .. in their common types, a group, and a pending flag.
 #

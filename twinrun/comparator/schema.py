@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from twinrun.comparator.values import common_type, incomparable, tolerance_problem
 from twinrun.errors import InputError, TableError
-from twinrun.tables.types import FLOATS, INTEGRALS, wider
+from twinrun.events.exact import FLOATS, INTEGRALS, wider
 from twinrun.tolerance import Tolerance, as_tolerance
 from twinrun.wording import plural
 

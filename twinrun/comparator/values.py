@@ -11,7 +11,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from twinrun.tables.types import FLOATS, INTEGRALS, MAX_PRECISION, wider
+from twinrun.events.exact import FLOATS, INTEGRALS, MAX_PRECISION, wider
 from twinrun.tolerance import Tolerance
 
 # Which two column types can be compared, and as what.

@@ -224,15 +224,14 @@ class ExternalBinding(BaseModel):
 
     Attributes
     ----------
-    table, format : str
-        A Delta or Parquet table. Or else:
-    topic : str
-        A Kafka topic with one JSON object per record.
-    key : {"none", "json", "kafka-streams"}
-        ``json``: the record's key is a JSON object that holds key columns of the result. ``kafka-streams``: it is that
-        of a time window of Kafka Streams, the bytes of the key and the window's start.
+    table, topic : str
+        A Delta or Parquet table, or a Kafka topic with one JSON object per record.
+    format : {"delta", "parquet", "json", "quix", "debezium", "diff"} or None
+        The table's (None: delta), or what a record is around the row (None: json), see `twinrun.external.formats`.
+    key : {"none", "json", "plain", "kafka-streams"}
+        Which key columns of the result stand in the record's key, and how, see `twinrun.external.windowed`.
     key_schema : str or None
-        With ``kafka-streams``: column and type of the bytes before the start, such as ``shop STRING``.
+        With ``plain`` and ``kafka-streams``: column and type of the key's bytes, such as ``shop STRING``.
     time_format : {"epoch_ms", "iso8601"}
         How the records write timestamps.
     rows : {"append", "latest"} or None
@@ -246,11 +245,9 @@ class ExternalBinding(BaseModel):
     ready_until : str or None
         ISO instant: windows that end later are pending.
     lateness : str or None
-        How far the engine's watermark stays behind the newest event; without ``ready_until`` it says what is pending.
+        How far its watermark stays behind the newest event; without ``ready_until`` it says what is pending.
     late_rule : str
-        By whose rule events are late (`twinrun.external.rules`), such as ``kafka-streams``; ``partition-order``: an
-        event is dropped once the newest event before it in its partition, less ``lateness``, has reached the end of its
-        window.
+        By whose rule events are late (`twinrun.external.rules`), such as ``kafka-streams``.
     restarts : dict of str to list of dict
         By source, for each restart of the engine: partition to the offset at which a clock in memory begins anew.
     retention : str or None
@@ -262,9 +259,9 @@ class ExternalBinding(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: TablePath | None = None
-    format: Literal["delta", "parquet"] = "delta"
+    format: Literal["delta", "parquet", "json", "quix", "debezium", "diff"] | None = None
     topic: Topic | None = None
-    key: Literal["none", "json", "kafka-streams"] = "none"
+    key: Literal["none", "json", "plain", "kafka-streams"] = "none"
     key_schema: str | None = None
     time_format: Literal["epoch_ms", "iso8601"] = "epoch_ms"
     rows: Literal["append", "latest"] | None = None
@@ -291,15 +288,18 @@ class ExternalBinding(BaseModel):
         if self.topic is not None and (self.types or self.naive_time_zone is not None):
             found = "types and naive_time_zone are for tables: records are read in the result's types"
             problems.append(Problem(("types" if self.types else "naive_time_zone",), found, fix="leave it out"))
-        if (self.key == "kafka-streams") != (self.key_schema is not None):
-            found = "key: kafka-streams and key_schema go together"
-            expected = "key_schema such as shop STRING, where records have the keys of Kafka Streams' windows"
-            problems.append(Problem(("key_schema",), found, expected))
+        if self.format is not None and (self.topic is None) != (self.format in ("delta", "parquet")):
+            found = f"format: {self.format} is for {'records of a topic' if self.topic is None else 'a table'}"
+            problems.append(Problem(("format",), found, "delta or parquet of a table, another of a topic"))
+        if (self.key in ("plain", "kafka-streams")) != (self.key_schema is not None):
+            found = "key_schema goes with key: plain and key: kafka-streams"
+            expected = "key_schema such as shop STRING, where one column stands in the record's key as bytes"
+            problems.append(Problem(("key" if self.key_schema is None else "key_schema",), found, expected))
         elif self.key_schema is not None and _COLUMN.fullmatch(self.key_schema) is None:
             found = f"key_schema: {self.key_schema!r} is no column with a type"
             problems.append(Problem(("key_schema",), found, "one column that is STRING, BIGINT or INT"))
-        if self.key == "kafka-streams" and self.topic is None:
-            problems.append(Problem(("key",), "key: kafka-streams is for records of a topic", fix="leave it out"))
+        if self.key != "none" and self.topic is None:
+            problems.append(Problem(("key",), f"key: {self.key} is for records of a topic", fix="leave it out"))
         if self.late_rule != "none" and self.lateness is None:
             problems.append(Problem(("late_rule",), "late_rule needs a lateness", fix="add lateness"))
         if problems:

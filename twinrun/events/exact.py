@@ -19,6 +19,7 @@ from pyspark.sql.types import (
     DecimalType,
     DoubleType,
     FloatType,
+    IntegerType,
     IntegralType,
     LongType,
     MapType,
@@ -463,3 +464,23 @@ def tagged_type(read: DataType) -> DataType:
 def tagged_struct(read: StructType) -> StructType:
     """`tagged_type` of a struct."""
     return StructType([StructField("s" + f.name, tagged_type(f.dataType)) for f in read])
+
+
+# Types of numbers, and the narrowest one that holds every value of two.
+
+
+INTEGRALS: tuple[type[DataType], ...] = (ByteType, ShortType, IntegerType, LongType)
+FLOATS: tuple[type[DataType], ...] = (FloatType, DoubleType)
+MAX_PRECISION = 38
+
+
+def wider(left: DataType, right: DataType) -> DataType | None:
+    """The narrower type that holds every value of both numbers; None where there is none."""
+    if isinstance(left, DecimalType) and isinstance(right, DecimalType):
+        scale = max(left.scale, right.scale)
+        precision = max(left.precision - left.scale, right.precision - right.scale) + scale
+        return DecimalType(precision, scale) if precision <= MAX_PRECISION else None
+    for family in (INTEGRALS, FLOATS):
+        if isinstance(left, family) and isinstance(right, family):
+            return max(left, right, key=lambda dtype: family.index(type(dtype)))
+    return None

@@ -15,9 +15,9 @@ from pyspark.sql import functions as F
 from twinrun.comparator.digest import sent
 from twinrun.errors import QueryError
 from twinrun.events.exact import EXACT_TIMES
-from twinrun.explain.closed_form import Worlds, classify
+from twinrun.explain.closed_form import Recomputed, classify
 from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, rows_at
-from twinrun.explain.evidence import Material, Needed, causes_of, gather, marked_by_step
+from twinrun.explain.evidence import Needed, ProofInputs, causes_of, gather, marked_by_step
 from twinrun.explain.prove import (
     Played,
     Withdrawn,
@@ -52,7 +52,7 @@ class Replayed:
     """Judged rows, why nothing could be proven where that is so, and the events that were looked at."""
 
     rows: DataFrame
-    material: Material
+    inputs: ProofInputs
     note: str = ""
 
 
@@ -92,7 +92,7 @@ class Ask:
         """The same in a folder that nothing has been in."""
         return replace(self, part=new_run_id())
 
-    def gathered(self, needed: Needed | None = None) -> Material:
+    def gathered(self, needed: Needed | None = None) -> ProofInputs:
         """The events of the rows, or all."""
         return gather(self.ctx, self.sides, [], needed)
 
@@ -102,11 +102,11 @@ class _Narrow:
     """What the rows need, their events, and the steps of a replay; or how many these would be."""
 
     scope: Scope
-    material: Material
+    inputs: ProofInputs
     steps: Steps | int
 
 
-def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
+def explain_by_replay(ask: Ask, inputs: ProofInputs | None = None) -> Replayed:
     """Add ``verdict`` and ``causes`` to differing rows; three Spark jobs per micro-batch that is run again, twice.
 
     Where more than ``verify.max_replay_micro_batches`` would have to be, or the replay does not show the recorded
@@ -114,20 +114,20 @@ def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
 
     Parameters
     ----------
-    material : Material, optional
+    inputs : ProofInputs, optional
         All events, where they have been gathered.
     """
     if ask.micro_batches <= 0:
-        return _unproven(ask, material or ask.gathered())
+        return _unproven(ask, inputs or ask.gathered())
     if not has_jvm(ask.ctx.spark):
         note = "Rows were not proven by replay: Spark Connect has no files to replay from."
-        return _unproven(ask, material or ask.gathered(), note)
+        return _unproven(ask, inputs or ask.gathered(), note)
     fits = ask.limit is None or ask.micro_batches <= ask.limit
     narrow, why = _narrow(ask), ""
     if isinstance(narrow, _Narrow):
         if isinstance(narrow.steps, Steps):
             steps, here = narrow.steps, ask.attempt()
-            found = _proven(ask, narrow.material, lambda: _of_steps(here, narrow.scope, narrow.material, steps))
+            found = _proven(ask, narrow.inputs, lambda: _of_steps(here, narrow.scope, narrow.inputs, steps))
             if isinstance(found, Replayed):
                 return found
             why = found.why
@@ -135,10 +135,10 @@ def explain_by_replay(ask: Ask, material: Material | None = None) -> Replayed:
             why = f"its keys need {plural(narrow.steps, 'micro-batch')}"
         if not fits:
             note = _withdrawn(why) if isinstance(narrow.steps, Steps) else _too_many(ask, f"of which {why}")
-            return _unproven(ask, narrow.material, note)
+            return _unproven(ask, narrow.inputs, note)
     elif not fits:
-        return _unproven(ask, material or ask.gathered(), _too_many(ask, f"and all of them are needed: {narrow}"))
-    whole = material or ask.gathered()
+        return _unproven(ask, inputs or ask.gathered(), _too_many(ask, f"and all of them are needed: {narrow}"))
+    whole = inputs or ask.gathered()
     found = _proven(ask, whole, lambda: _of_all(ask.attempt(), whole))
     return found if isinstance(found, Replayed) else _unproven(ask, whole, _withdrawn(found.why))
 
@@ -159,24 +159,24 @@ def _narrow(ask: Ask) -> _Narrow | str:
     events = {s.name: read_events(ask.ctx.spark, ask.ctx.cfg, s.name, ask.ctx.batch) for s in ask.ctx.job.sources}
     scope = scope_of(found, ask.rows, events)
     span_us = kept_us(ask.ctx.job, ask.ctx.flow) if scope.in_result else None
-    material = ask.gathered(Needed(scope, ask.rows, span_us))
-    read = read_by(ask.ctx.job, material.marked)
-    return _Narrow(scope, material, steps_of(ask.ctx.cut, read, marked=bool(marked), limit=ask.limit))
+    inputs = ask.gathered(Needed(scope, ask.rows, span_us))
+    read = read_by(ask.ctx.job, inputs.marked)
+    return _Narrow(scope, inputs, steps_of(ask.ctx.cut, read, marked=bool(marked), limit=ask.limit))
 
 
-def _proven(ask: Ask, material: Material, worlds: Callable[[], Worlds | Withdrawn]) -> Replayed | Withdrawn:
+def _proven(ask: Ask, inputs: ProofInputs, recomputed: Callable[[], Recomputed | Withdrawn]) -> Replayed | Withdrawn:
     """The rows judged by what replays gave. What cannot be run again proves nothing, and is no reason to fail."""
-    job, rows = ask.ctx.job, material.place.of_rows(ask.rows.drop("place"), ask.ctx.job)
+    job, rows = ask.ctx.job, inputs.matching.of_rows(ask.rows.drop("place"), ask.ctx.job)
     try:
-        found = worlds()
+        found = recomputed()
     except (QueryError, ReplayError) as error:
         found = Withdrawn(str(error).splitlines()[0])
     finally:
         remove(ask.ctx.spark, ask.folder)
     if isinstance(found, Withdrawn):
         return found
-    judged = classify(job, ask.ctx.flow, _with_extra_sessions(job, causes_of(rows, material.evidence)), found)
-    return Replayed(judged.select(*rows.columns, "verdict", "causes"), material, _note_on(ask.ctx.flow))
+    judged = classify(job, ask.ctx.flow, _with_extra_sessions(job, causes_of(rows, inputs.evidence)), found)
+    return Replayed(judged.select(*rows.columns, "verdict", "causes"), inputs, _note_on(ask.ctx.flow))
 
 
 def _withdrawn(why: str) -> str:
@@ -206,17 +206,17 @@ def _note_on(flow: Dataflow) -> str:
     return " ".join(notes)
 
 
-def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> Worlds | Withdrawn:
+def _of_steps(ask: Ask, scope: Scope, inputs: ProofInputs, steps: Steps) -> Recomputed | Withdrawn:
     """Run what the keys need, with one version of the static tables if it had several, and in order."""
     job = ask.ctx.job
-    count = sum(used_of(frame).count() for frame in material.marked.values())
+    count = sum(used_of(frame).count() for frame in inputs.marked.values())
     if not count:
         # The stream read no event of these keys: nothing comes out for them, however often it is run.
-        nothing = batch_rows(job, material.marked, material.stream_static).limit(0)
+        nothing = batch_rows(job, inputs.marked, inputs.stream_static).limit(0)
         silent = Played(nothing, nothing if waits(job) else None)
-        return _worlds(ask, material, silent, silent, nothing, scope)
+        return _worlds(ask, inputs, silent, silent, nothing, scope)
     by_step = marked_by_step(ask.ctx, steps)
-    events, moving = replayed_events(job, ask.ctx.flow, material.marked, by_step, steps)
+    events, moving = replayed_events(job, ask.ctx.flow, inputs.marked, by_step, steps)
     for name, frame in moving.items():
         if not frame.limit(1).count():
             return Withdrawn(f"no event of {name} moves the watermark")
@@ -247,7 +247,7 @@ def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> World
         ask.ctx.spark,
         ask.ctx.cfg,
         job,
-        material.marked,
+        inputs.marked,
         parts,
         static,
         ask.folder,
@@ -255,7 +255,7 @@ def _of_steps(ask: Ask, scope: Scope, material: Material, steps: Steps) -> World
         little=count <= _FEW_EVENTS,
         say=ask.say,
     )
-    return _worlds(ask, material, *both, in_order, scope)
+    return _worlds(ask, inputs, *both, in_order, scope)
 
 
 def _as_recorded(
@@ -271,12 +271,12 @@ def _as_recorded(
     return uniform if isinstance(uniform, Withdrawn) else (played, uniform)
 
 
-def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
+def _of_all(ask: Ask, inputs: ProofInputs) -> Recomputed | Withdrawn:
     """Run the whole recording, with one version of the static tables if it had several, and in order."""
     job, flow, record = ask.ctx.job, ask.ctx.flow, recorded(ask.ctx.cut)
 
     def run(these: list[Recorded], folder: str) -> Played | Withdrawn:
-        return replay_recorded(ask.ctx.spark, ask.ctx.cfg, job, material.marked, these, folder, flow.passages, ask.say)
+        return replay_recorded(ask.ctx.spark, ask.ctx.cfg, job, inputs.marked, these, folder, flow.passages, ask.say)
 
     both = _as_recorded(ask, run, record, [replace(each, static=ask.ctx.cut.static) for each in record])
     if isinstance(both, Withdrawn):
@@ -286,26 +286,26 @@ def _of_all(ask: Ask, material: Material) -> Worlds | Withdrawn:
         ask.ctx.spark,
         ask.ctx.cfg,
         job,
-        material.marked,
+        inputs.marked,
         parts,
         record[-1].static,
         ask.folder,
         passages=flow.passages,
         say=ask.say,
     )
-    return _worlds(ask, material, *both, in_order)
+    return _worlds(ask, inputs, *both, in_order)
 
 
 def _worlds(
-    ask: Ask, material: Material, played: Played, uniform: Played, in_order: DataFrame, scope: Scope | None = None
-) -> Worlds:
+    ask: Ask, inputs: ProofInputs, played: Played, uniform: Played, in_order: DataFrame, scope: Scope | None = None
+) -> Recomputed:
     """Compute every version of the result at the differing keys. One Spark job each.
 
     With a scope the replays hold its rows alone, besides some that mean nothing.
     """
     job, flow = ask.ctx.job, ask.ctx.flow
     keys = sent(ask.rows.select(KEY_ID).distinct().localCheckpoint())
-    used = {name: frame.filter(F.col(USED)) for name, frame in material.marked.items()}
+    used = {name: frame.filter(F.col(USED)) for name, frame in inputs.marked.items()}
     kept = {s.name: used[s.name].filter(~event_dropped(s, flow.rules[s.name])) for s in job.sources}
 
     def held(rows: DataFrame) -> DataFrame:
@@ -318,23 +318,23 @@ def _worlds(
     def scoped(rows: DataFrame) -> DataFrame:
         return scope.of_rows(rows) if scope is not None and scope.in_result else rows
 
-    whole_used = batch_rows(job, used, material.stream_static)
+    whole_used = batch_rows(job, used, inputs.stream_static)
     elsewhere = flow.opaque and differing_keys(job, in_order, whole_used, "_mode").limit(1).count() > 0
     of_used = at(whole_used)
     replayed = held(played.rows)
-    return Worlds(
-        sink=held(material.sides.stream),
-        table=held(material.sides.batch),
+    return Recomputed(
+        sink=held(inputs.sides.stream),
+        table=held(inputs.sides.batch),
         replayed=replayed,
         uniform=replayed if uniform is played else held(uniform.rows),
         pending=None if played.pending is None else held(played.pending),
         in_order=held(in_order),
-        kept=at(batch_rows(job, kept, material.stream_static)),
+        kept=at(batch_rows(job, kept, inputs.stream_static)),
         used=of_used,
-        whole=at(material.whole),
-        used_static=at(batch_rows(job, used, material.batch_static)) if material.static_differs else of_used,
+        whole=at(inputs.whole),
+        used_static=at(batch_rows(job, used, inputs.batch_static)) if inputs.static_differs else of_used,
         mode_dependent=elsewhere,
-        faithful=not _chooses(job, flow) or not _other_rows(job, scoped(played.rows), scoped(material.sides.stream)),
+        faithful=not _chooses(job, flow) or not _other_rows(job, scoped(played.rows), scoped(inputs.sides.stream)),
     )
 
 
@@ -360,6 +360,6 @@ def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
     return marked.join(made, "_session", "left").drop("_session").withColumn("extra", F.coalesce("extra", F.lit(0)))
 
 
-def _unproven(ask: Ask, material: Material, note: str = "") -> Replayed:
-    rows = material.place.of_rows(ask.rows.drop("place"), ask.ctx.job)
-    return Replayed(with_verdict(rows, "unexplained"), material, note)
+def _unproven(ask: Ask, inputs: ProofInputs, note: str = "") -> Replayed:
+    rows = inputs.matching.of_rows(ask.rows.drop("place"), ask.ctx.job)
+    return Replayed(with_verdict(rows, "unexplained"), inputs, note)

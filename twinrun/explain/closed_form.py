@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from twinrun.events.exact import EXACT_TIMES
 from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, key_id
-from twinrun.explain.evidence import Material, as_text, causes_of
+from twinrun.explain.evidence import ProofInputs, as_text, causes_of
 from twinrun.explain.used import USED, stream_rows
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
@@ -32,10 +32,10 @@ Rows = Callable[[dict[str, DataFrame]], DataFrame]
 """What the stream must have emitted, from marked events by source."""
 
 
-def only_needed(job: Job, judged: DataFrame, material: Material, rows: Rows) -> DataFrame:
+def only_needed(job: Job, judged: DataFrame, inputs: ProofInputs, rows: Rows) -> DataFrame:
     """Withdraw what does not change its row by itself; where only all causes together do, all stay.
 
-    One Spark job where no row has several causes about events; else one more, over the rows of ``material.ranges``.
+    One Spark job where no row has several causes about events; else one more, over the rows of ``inputs.ranges``.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def only_needed(job: Job, judged: DataFrame, material: Material, rows: Rows) -> 
         return judged
     joined = judged
     for cause in _LEFT_OUT:
-        restored = {name: _restored(frame, cause) for name, frame in material.marked.items()}
+        restored = {name: _restored(frame, cause) for name, frame in inputs.marked.items()}
         # Keys at which the row without this cause is still the stream's lack the flag.
-        flag = differing_keys(job, rows(restored), material.sides.stream, f"{_TRIED}{cause}", material.ranges)
+        flag = differing_keys(job, rows(restored), inputs.sides.stream, f"{_TRIED}{cause}", inputs.ranges)
         joined = joined.join(flag, KEY_ID, "left")
     kept = F.map_filter("causes", lambda cause, _: ~cause.isin(*_LEFT_OUT) | _flag_of(cause))
     some_left = F.size(F.map_filter(kept, lambda cause, _: cause.isin(*_LEFT_OUT))) > 0
@@ -83,7 +83,7 @@ EARLY = ("before_start", "beyond_cut", "quarantined")
 
 
 @dataclass(frozen=True)
-class Worlds:
+class Recomputed:
     """Versions of the result at the differing keys, each already computed.
 
     Attributes
@@ -128,7 +128,7 @@ class Worlds:
     faithful: bool = True
 
 
-def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataFrame:
+def classify(job: Job, flow: Dataflow, rows: DataFrame, recomputed: Recomputed) -> DataFrame:
     """Replace ``verdict`` and ``causes`` of differing rows by what is proven. Lazy.
 
     Parameters
@@ -138,26 +138,26 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, worlds: Worlds) -> DataF
         batch's one; 0 for other jobs), besides whatever else they hold.
     """
     flags = [
-        differing_keys(job, worlds.whole, worlds.table, "_table_wrong"),
-        differing_keys(job, worlds.in_order, worlds.used, "_mode"),
-        differing_keys(job, worlds.uniform, worlds.used, "_order"),
-        differing_keys(job, worlds.kept, worlds.used, "_late"),
-        differing_keys(job, worlds.uniform, worlds.kept, "_rest"),
-        *_unless_same(job, worlds.used, worlds.used_static, "_static"),
-        *_unless_same(job, worlds.replayed, worlds.uniform, "_statics"),
-        differing_keys(job, worlds.used_static, worlds.whole, "_early"),
-        _sink_fault(job, worlds),
+        differing_keys(job, recomputed.whole, recomputed.table, "_table_wrong"),
+        differing_keys(job, recomputed.in_order, recomputed.used, "_mode"),
+        differing_keys(job, recomputed.uniform, recomputed.used, "_order"),
+        differing_keys(job, recomputed.kept, recomputed.used, "_late"),
+        differing_keys(job, recomputed.uniform, recomputed.kept, "_rest"),
+        *_unless_same(job, recomputed.used, recomputed.used_static, "_static"),
+        *_unless_same(job, recomputed.replayed, recomputed.uniform, "_statics"),
+        differing_keys(job, recomputed.used_static, recomputed.whole, "_early"),
+        _sink_fault(job, recomputed),
     ]
-    if worlds.pending is not None:
-        flags.append(worlds.pending.select(key_id(job).alias(KEY_ID)).distinct().withColumn("_waits", F.lit(True)))
-        flags.append(differing_keys(job, worlds.pending, worlds.kept, "_waits_other"))
+    if recomputed.pending is not None:
+        flags.append(recomputed.pending.select(key_id(job).alias(KEY_ID)).distinct().withColumn("_waits", F.lit(True)))
+        flags.append(differing_keys(job, recomputed.pending, recomputed.kept, "_waits_other"))
     marked = rows
     for flag in flags:
         marked = marked.join(flag, KEY_ID, "left")
     absent = {"_static", "_statics", "_waits", "_waits_other"} - set(marked.columns)
     if absent:
         marked = marked.withColumns(dict.fromkeys(absent, F.lit(None).cast("boolean")))
-    causes = _causes(job, flow, worlds.mode_dependent)
+    causes = _causes(job, flow, recomputed.mode_dependent)
     sink_right = F.col("_sink").isNull()
     table_right = F.col("_table_wrong").isNull()
     # Where the watermark drops rows by no rule that is known, order is not told from lateness.
@@ -209,20 +209,20 @@ def _causes(job: Job, flow: Dataflow, mode_dependent: bool) -> Column:
     return _map({name: F.when(holds, count.cast("bigint")) for name, (holds, count) in found.items()})
 
 
-def _sink_fault(job: Job, worlds: Worlds) -> DataFrame:
+def _sink_fault(job: Job, recomputed: Recomputed) -> DataFrame:
     """``_sink`` by key where the table holds other rows than the replay: a cause, or empty where none is proven.
 
     ``sink_missing``: a row is not there at all. ``sink_duplicate``: there is nothing but further copies of the row.
     """
-    faults = differing(job, worlds.replayed, worlds.sink)
-    right = worlds.replayed.select(key_id(job).alias(KEY_ID), _text(worlds.replayed).alias("_right"))
-    surplus = worlds.sink.select(key_id(job).alias(KEY_ID), _text(worlds.sink).alias("_held"))
+    faults = differing(job, recomputed.replayed, recomputed.sink)
+    right = recomputed.replayed.select(key_id(job).alias(KEY_ID), _text(recomputed.replayed).alias("_right"))
+    surplus = recomputed.sink.select(key_id(job).alias(KEY_ID), _text(recomputed.sink).alias("_held"))
     # A copy counts as one only if the table holds no other row under the key.
     copies = surplus.groupBy(KEY_ID).agg(F.array_sort(F.collect_set("_held")).alias("_held"))
     expected = right.groupBy(KEY_ID).agg(F.array_sort(F.collect_set("_right")).alias("_right"))
     kinds = faults.groupBy(KEY_ID).agg(F.collect_set("kind").alias("_kinds"))
     both = kinds.join(copies, KEY_ID, "left").join(expected, KEY_ID, "left")
-    missing = (F.col("_kinds") == F.array(F.lit("only_batch"))) & F.lit(worlds.faithful)
+    missing = (F.col("_kinds") == F.array(F.lit("only_batch"))) & F.lit(recomputed.faithful)
     doubled = (F.col("_kinds") == F.array(F.lit("duplicate_in_stream"))) & (F.col("_held") == F.col("_right"))
     cause = F.when(missing, "sink_missing").when(doubled, "sink_duplicate").otherwise("")
     return both.select(KEY_ID, cause.alias("_sink"))
@@ -315,7 +315,7 @@ def _at(job: Job, rows: DataFrame, keys: DataFrame) -> DataFrame:
     return rows.withColumn(KEY_ID, key_id(job)).join(keys, KEY_ID, "left_semi").drop(KEY_ID).localCheckpoint()
 
 
-def explain_closed_form(job: Job, rows: DataFrame, material: Material) -> DataFrame:
+def explain_closed_form(job: Job, rows: DataFrame, inputs: ProofInputs) -> DataFrame:
     """Add ``verdict`` and ``causes`` to differing rows. About one Spark job; more where a row has several causes.
 
     Parameters
@@ -323,15 +323,15 @@ def explain_closed_form(job: Job, rows: DataFrame, material: Material) -> DataFr
     rows : DataFrame
         Differing rows with `KEY_ID` and ``place``.
     """
-    marked, sides, ranges = material.marked[job.sources[0].name], material.sides, material.ranges
-    expected = stream_rows(job, marked, material.stream_static)
+    marked, sides, ranges = inputs.marked[job.sources[0].name], inputs.sides, inputs.ranges
+    expected = stream_rows(job, marked, inputs.stream_static)
     wrong = differing_keys(job, expected, sides.stream, "_wrong", ranges)
-    wrong = wrong.unionByName(differing_keys(job, material.whole, sides.batch, "_wrong", ranges)).distinct()
-    judged = causes_of(rows, material.evidence).join(wrong, KEY_ID, "left")
+    wrong = wrong.unionByName(differing_keys(job, inputs.whole, sides.batch, "_wrong", ranges)).distinct()
+    judged = causes_of(rows, inputs.evidence).join(wrong, KEY_ID, "left")
     causes = F.col("causes")
-    if material.static_differs:
+    if inputs.static_differs:
         # Claimed only where the other version gives another row: a row may differ by its late events alone.
-        other = differing_keys(job, expected, stream_rows(job, marked, material.batch_static), "_static", ranges)
+        other = differing_keys(job, expected, stream_rows(job, marked, inputs.batch_static), "_static", ranges)
         judged = judged.join(other, KEY_ID, "left")
         entry = F.create_map(F.lit("static_version"), F.lit(0).cast("bigint"))
         causes = F.when(F.col("_static").isNotNull(), F.map_concat(causes, entry)).otherwise(causes)
@@ -345,6 +345,6 @@ def explain_closed_form(job: Job, rows: DataFrame, material: Material) -> DataFr
     judged = judged.select(*rows.columns, "verdict", "causes").localCheckpoint()
 
     def of_stream(marked: dict[str, DataFrame]) -> DataFrame:
-        return stream_rows(job, marked[job.sources[0].name], material.stream_static)
+        return stream_rows(job, marked[job.sources[0].name], inputs.stream_static)
 
-    return only_needed(job, judged, material, of_stream)
+    return only_needed(job, judged, inputs, of_stream)

@@ -40,7 +40,7 @@ from twinrun.wording import worded
 
 
 @dataclass(frozen=True)
-class Reached:
+class SourceProgress:
     """How far a source is.
 
     ``newest_ms``: its newest event before the cut's micro-batch (epoch ms), of those that move its watermark, which are
@@ -86,7 +86,7 @@ def notes_on_sources(ctx: Context, windows: DataFrame, checks: Checks) -> tuple[
     return (sentence(slow, [each for each in reached if each not in slow], ahead_ms, rows),)
 
 
-def held_back(reached: list[Reached], watermark_ms: int | None) -> tuple[list[Reached], int] | None:
+def held_back(reached: list[SourceProgress], watermark_ms: int | None) -> tuple[list[SourceProgress], int] | None:
     """The sources that hold the watermark back, and what it would be by the others alone (epoch ms). Pure.
 
     None where no source is behind the others, or where the recorded watermark is not the one of the source that is
@@ -98,7 +98,7 @@ def held_back(reached: list[Reached], watermark_ms: int | None) -> tuple[list[Re
     return (slow, min(others)) if others and least == (watermark_ms or 0) else None
 
 
-def sentence(slow: list[Reached], others: list[Reached], ahead_ms: int, rows: int | None) -> str:
+def sentence(slow: list[SourceProgress], others: list[SourceProgress], ahead_ms: int, rows: int | None) -> str:
     """What a reader should know. Pure.
 
     ``rows``: rows of windows that would be over by the others' watermark; None where rows have no window.
@@ -111,7 +111,7 @@ def sentence(slow: list[Reached], others: list[Reached], ahead_ms: int, rows: in
     return f"The watermark of all sources waits for the slowest: {told}. {so_far}{waits}."
 
 
-def _told(source: Reached) -> str:
+def _told(source: SourceProgress) -> str:
     only = f" with {source.moves_if} (Spark applies this filter before the watermark)" if source.moves_if else ""
     if source.newest_ms is None:
         return f"{source.name} has no event{only} yet"
@@ -125,12 +125,12 @@ def _utc(at_ms: int) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _reached(ctx: Context, source: Source, passage: Passage) -> Reached:
+def _reached(ctx: Context, source: Source, passage: Passage) -> SourceProgress:
     """A micro-batch's watermark comes from the events of those before it."""
     newest = newest_events(ctx, source, passage)
     read = newest.filter(F.col("micro_batch") < ctx.cut.committed.micro_batch)
     newest_ms = read.agg(F.max("newest_ms")).collect()[0][0]
-    return Reached(source.name, newest_ms, source.lateness_ms or 0, passage.moves_if)
+    return SourceProgress(source.name, newest_ms, source.lateness_ms or 0, passage.moves_if)
 
 
 def _rows_until(windows: DataFrame, job: Job, until_ms: int) -> int:
@@ -147,7 +147,7 @@ ASK_LIMIT_S = 3.0
 
 
 @dataclass(frozen=True)
-class Reach:
+class Coverage:
     """How far everything around the cut has come, per source, and what of it was removed on purpose.
 
     ``bronze``: what the ingest has read up to, see `twinrun.tables.landed.landed_of`. ``broker``: where a reader by the
@@ -206,7 +206,7 @@ def silent_kafka(cfg: Config) -> str:
     return ""
 
 
-def reach_of(ctx: Context, *, silent: bool = False, facts: Facts | None = None) -> Reach:
+def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = None) -> Coverage:
     """Ends of the topics, what the tables hold and what is gone. Two small Spark jobs, one more with erased records.
 
     A broker that does not answer is noted, not fatal: tables can be verified. The ingest's checkpoint is read before
@@ -245,7 +245,7 @@ def reach_of(ctx: Context, *, silent: bool = False, facts: Facts | None = None) 
     for name, land in landed.items():
         lost = lost_to(land, ctx.cut.start.get(name, {}), ctx.cut.end.get(name, {}), gone[name].ends)
         gone[name] = replace(gone[name], lost=lost)
-    return Reach(broker, landed, topics, gone, held)
+    return Coverage(broker, landed, topics, gone, held)
 
 
 def _held(
@@ -285,18 +285,18 @@ def _covered(name: str, cut: StreamCut, batch: BatchState, landed: Landed, gone:
     )
 
 
-def notes_on_reach(cfg: Config, job: Job, reach: Reach) -> tuple[str, ...]:
+def notes_on_coverage(cfg: Config, job: Job, coverage: Coverage) -> tuple[str, ...]:
     """What a reader should know: what is gone, records of aborted transactions that count, holes on record."""
-    return notes_on(reach.gone) + tuple(
+    return notes_on(coverage.gone) + tuple(
         f"{note[0].upper()}{note[1:]}."
         for source in job.sources
-        for note in notes_on_landing(cfg, source.name, reach.landed[source.name])
+        for note in notes_on_landing(cfg, source.name, coverage.landed[source.name])
     )
 
 
-def unread(cut: StreamCut, reach: Reach, job: Job) -> int:
+def unread(cut: StreamCut, coverage: Coverage, job: Job) -> int:
     """Records that the stream has not read yet, by the broker where it answers, else by bronze."""
-    ahead = {s.name: reach.broker[s.name] or reach.bronze[s.name] for s in job.sources}
+    ahead = {s.name: coverage.broker[s.name] or coverage.bronze[s.name] for s in job.sources}
     started = {s.name: {**cut.start.get(s.name, {}), **cut.end.get(s.name, {})} for s in job.sources}
     return sum(lag(ahead[name], started[name]) for name in ahead)
 
@@ -320,13 +320,13 @@ def final_until_ms(cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> 
     return int(row[0] or 0)
 
 
-def audits_of(ctx: Context, reach: Reach) -> tuple[Audit, ...]:
+def audits_of(ctx: Context, coverage: Coverage) -> tuple[Audit, ...]:
     """Whether what was landed, decoded and refused adds up, per source. No Spark job where records are pinned."""
     audits = []
     for source in ctx.job.sources:
         name = source.name
-        covered = _covered(name, ctx.cut, ctx.batch, reach.landed[name], reach.gone)
-        found = audit(ctx.cfg, source, covered, reach.held[name], reach.topics[name])
+        covered = _covered(name, ctx.cut, ctx.batch, coverage.landed[name], coverage.gone)
+        found = audit(ctx.cfg, source, covered, coverage.held[name], coverage.topics[name])
         reader = stream_reader(ctx.job.job_name, ctx.cut.state.version)
         streamed = isolation_of(ctx.spark, ctx.cfg, ctx.cfg.source(name).topic, reader) if ctx.cut.query_id else ""
         if streamed and covered.landed.isolation and streamed != covered.landed.isolation:

@@ -122,7 +122,7 @@ def differing_keys(
 
 
 @dataclass(frozen=True)
-class Place:
+class Matching:
     """How rows and events are brought together.
 
     Attributes
@@ -173,7 +173,7 @@ class Place:
         return found.filter(F.col("_row").isNotNull()).select("_row.*", name)
 
 
-def place_of(job: Job, fields: dict[str, frozenset[str]], batch: DataFrame) -> Place:
+def matching_of(job: Job, fields: dict[str, frozenset[str]], batch: DataFrame) -> Matching:
     """Decide how rows and events meet.
 
     Parameters
@@ -184,10 +184,10 @@ def place_of(job: Job, fields: dict[str, frozenset[str]], batch: DataFrame) -> P
     keys = tuple(key for key in job.keys if key != job.window_column)
     shared = all(set(keys) <= names for names in fields.values())
     if job.shape != "session" or not shared or job.window_column not in batch.columns:
-        return Place(fields)
+        return Matching(fields)
     columns = [F.col(quoted(key)).alias(f"_key_{index}") for index, key in enumerate(keys)]
     sessions = batch.select(*columns, F.col(quoted(job.window_column)).cast("timestamp").alias("_begin")).distinct()
-    return Place(fields, sessions, keys)
+    return Matching(fields, sessions, keys)
 
 
 # Rows whose proof would need events that expired or were erased: they are neither explained nor unexplained.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,9 +16,7 @@ from twinrun.config.model import Config
 from twinrun.events.decode import copies_kept
 from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.events.source import PLACE, Source
-from twinrun.explain.differing import KEY_ID, Place, Sides, place_of
-from twinrun.explain.replay import Steps
-from twinrun.explain.scope import Scope, only_their_time, placed
+from twinrun.explain.differing import KEY_ID, Matching, Sides, matching_of
 from twinrun.explain.used import (
     USED,
     batch_rows,
@@ -40,6 +38,10 @@ from twinrun.results.state import read_events
 from twinrun.tables.checkpoint import at_or_after, before
 from twinrun.tables.delta import append, read_table, table_exists
 from twinrun.tables.static import read_static
+
+if TYPE_CHECKING:
+    from twinrun.explain.replay import Steps
+    from twinrun.explain.scope import Scope
 
 # The table ``differences``: every differing row of every verify, with its verdict and causes.
 
@@ -136,7 +138,7 @@ def with_copies(marked: DataFrame, source: Source) -> DataFrame:
 
 
 def count_causes(
-    marked: DataFrame, job: Job, source: Source, rule: LateRule, place: Place, passage: Passage = EVERY
+    marked: DataFrame, job: Job, source: Source, rule: LateRule, matching: Matching, passage: Passage = EVERY
 ) -> Evidence:
     """Blamed events of one source per place and per key that is a field of the events; lazy.
 
@@ -144,7 +146,7 @@ def count_causes(
     events are blamed; the proof is the recomputation, not the count.
     """
     marked = passage.reaching(marked)
-    shared = [key for key in job.keys if key in place.fields[source.name] - {source.event_time}]
+    shared = [key for key in job.keys if key in matching.fields[source.name] - {source.event_time}]
     dropped = event_dropped(source, rule)
     pairs, on = marked, [*shared]
     if job.windowed:
@@ -152,9 +154,9 @@ def count_causes(
         pairs = pairs.withColumn("_place", F.timestamp_millis("_start_ms"))
         if rule == LateRule.of_windows(job):
             dropped = is_dropped((F.col("_start_ms") + F.lit(job.window_ms)) * F.lit(1000))
-    elif place.sessions is not None:
-        pairs = place.of_events(marked, source)
-    if job.windowed or place.sessions is not None:
+    elif matching.sessions is not None:
+        pairs = matching.of_events(marked, source)
+    if job.windowed or matching.sessions is not None:
         on.append("_place")
     late = F.when(F.coalesce(dropped, F.lit(False)), F.lit("late_dropped"))
     cause = F.coalesce(F.col("_cause"), late, F.when(F.col("_copy"), F.lit("duplicate_event")))
@@ -253,7 +255,7 @@ _NEVER_MS = 253_402_300_799_000  # the last second of the year 9999
 
 
 @dataclass(frozen=True)
-class Material:
+class ProofInputs:
     """Events by source with `USED`, ``_cause``, ``_micro_batch`` and ``_late_ms``; and what is read from them.
 
     ``whole`` is the batch's result, recomputed from all events; ``ranges`` the windows that it was limited to.
@@ -265,12 +267,12 @@ class Material:
     batch_static: dict[str, DataFrame]
     static_differs: bool
     whole: DataFrame
-    place: Place
+    matching: Matching
     evidence: tuple[Evidence, ...]
     sides: Sides
 
 
-def gather(ctx: Context, sides: Sides, ranges: list[TimeRange], needed: Needed | None = None) -> Material:
+def gather(ctx: Context, sides: Sides, ranges: list[TimeRange], needed: Needed | None = None) -> ProofInputs:
     """Mark the events of the given windows, those that rows need, or all events. One Spark job per source.
 
     With ``needed`` three more, two of them small.
@@ -285,10 +287,12 @@ def gather(ctx: Context, sides: Sides, ranges: list[TimeRange], needed: Needed |
         # Cut off from its plan: many later plans stand on it, and planning them anew costs more than their data.
         marked[source.name] = with_copies(_marked(ctx, source, events), source).localCheckpoint()
     if needed is not None and needed.span_us is not None:
+        from twinrun.explain.scope import only_their_time
+
         theirs = only_their_time(ctx.job, marked, needed.scope, needed.rows, needed.span_us)
         marked = {name: frame.localCheckpoint() for name, frame in theirs.items()}
     batch_static = read_static(ctx.spark, ctx.cfg, ctx.batch.static)
-    return material_of(
+    return proof_inputs_of(
         ctx.job,
         ctx.flow.rules,
         marked,
@@ -305,6 +309,8 @@ def gather(ctx: Context, sides: Sides, ranges: list[TimeRange], needed: Needed |
 
 def marked_by_step(ctx: Context, steps: Steps) -> dict[str, DataFrame]:
     """By source under a watermark, all events as `mark_events` marks them, by steps as micro-batches. Lazy."""
+    from twinrun.explain.scope import placed
+
     log = (
         ctx.cut.micro_batches.join(steps.places, "micro_batch")
         .groupBy("place")
@@ -354,7 +360,7 @@ class Statics:
     differ: bool = False
 
 
-def material_of(
+def proof_inputs_of(
     job: Job,
     rules: dict[str, LateRule],
     marked: dict[str, DataFrame],
@@ -362,7 +368,7 @@ def material_of(
     sides: Sides,
     ranges: list[TimeRange],
     passages: Mapping[str, Passage] = MappingProxyType({}),
-) -> Material:
+) -> ProofInputs:
     """Put together what stands on marked events; lazy but for sessions, which are materialised."""
     batch_static = statics.batch
     whole = batch_rows(job, marked, batch_static)
@@ -372,18 +378,18 @@ def material_of(
     if job.shape == "session":
         # Materialised: Spark pushes filters, and even a distinct, below the merging of sessions, which undoes it.
         whole = whole.localCheckpoint()
-    place = place_of(job, fields, whole)
+    matching = matching_of(job, fields, whole)
     evidence = tuple(
-        count_causes(marked[s.name], job, s, rules[s.name], place, passages.get(s.name, EVERY)) for s in job.sources
+        count_causes(marked[s.name], job, s, rules[s.name], matching, passages.get(s.name, EVERY)) for s in job.sources
     )
-    return Material(
+    return ProofInputs(
         marked=marked,
         ranges=ranges,
         stream_static=statics.stream,
         batch_static=batch_static,
         static_differs=statics.differ,
         whole=whole,
-        place=place,
+        matching=matching,
         evidence=evidence,
         sides=sides,
     )

@@ -12,10 +12,9 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TwinrunError
 from twinrun.events.exact import EXACT_TIMES, quoted
-from twinrun.explain.by_replay import Ask, explain_by_replay
 from twinrun.explain.closed_form import as_held, emitted_texts, explain_closed_form, with_emitted
 from twinrun.explain.differing import KEY_ID, ByName, Sides, anything, key_id, split, waits_for_close
-from twinrun.explain.evidence import Material, blamed_events, events_by_cause, events_of, gather, keep
+from twinrun.explain.evidence import ProofInputs, blamed_events, events_by_cause, events_of, gather, keep
 from twinrun.explain.rerun import explain_floats, explain_unstable, rest_of, still_open, with_more, with_verdict
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
@@ -307,29 +306,31 @@ def explain(ctx: Context, sides: Sides, found: Found, say: Say = quiet) -> Expla
         keyed = with_emitted(ctx.job, keyed, sides, emitted.changed)
     notes = []
     judged, left = with_verdict(keyed, "unexplained"), True
-    material: Material | None = None
-    before: tuple[Material | None, DataFrame | None] = (None, None)
+    inputs: ProofInputs | None = None
+    before: tuple[ProofInputs | None, DataFrame | None] = (None, None)
     ranges = _ranges(ctx.job, keyed) if ctx.flow.closed_form else []
     if ctx.flow.closed_form and (ranges or not ctx.job.windowed):
-        material = gather(ctx, sides, ranges)
-        judged = explain_closed_form(ctx.job, material.place.of_rows(keyed, ctx.job), material)
+        inputs = gather(ctx, sides, ranges)
+        judged = explain_closed_form(ctx.job, inputs.matching.of_rows(keyed, ctx.job), inputs)
         left = still_open(judged)
         if left:
-            judged = with_more(judged, explain_floats(ctx.job, rest_of(judged), material))
+            judged = with_more(judged, explain_floats(ctx.job, rest_of(judged), inputs))
             left = still_open(judged)
     if behind and left and still_open(judged):
         notes.append("Rows were not proven by replay: the batch lacks events that the stream has read.")
     # Micro-batches that lack events must not be run again: they would emit what the stream never did.
     if left and ctx.cfg.verify.max_replay_micro_batches != 0 and not part_gone and not behind:
+        from twinrun.explain.by_replay import Ask, explain_by_replay  # most verifies need no replay
+
         rest = rest_of(judged).localCheckpoint()
         ask = Ask(ctx, sides, rest, found.verify_id, say)
-        replayed = explain_by_replay(ask, material if material is not None and not material.ranges else None)
-        before, material = (material, rest.select(KEY_ID).distinct()), replayed.material
+        replayed = explain_by_replay(ask, inputs if inputs is not None and not inputs.ranges else None)
+        before, inputs = (inputs, rest.select(KEY_ID).distinct()), replayed.inputs
         notes += [replayed.note] if replayed.note else []
         judged = with_more(judged, replayed.rows)
         left = still_open(judged)
-    if left and material is not None:
-        judged = with_more(judged, explain_unstable(ctx.job, rest_of(judged), material))
+    if left and inputs is not None:
+        judged = with_more(judged, explain_unstable(ctx.job, rest_of(judged), inputs))
     # Nobody knows which windows the events belong to that the stream read and bronze never got.
     if part_gone and (
         not (ctx.job.windowed and ctx.flow.closed_form) or any(each.lost for each in found.gone.values())
@@ -345,7 +346,7 @@ def explain(ctx: Context, sides: Sides, found: Found, say: Say = quiet) -> Expla
     expired = kept.filter(F.col("verdict") == "evidence_expired").count() if part_gone else 0
     foreign = Foreign(emitted.commits, emitted.touched, emitted_texts(ctx.job, sides.stream, held, emitted.changed))
     return _explained(
-        ctx.job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, material, *before
+        ctx.job, Explained(kept, notes=tuple(notes), expired=expired, foreign=foreign), judged, inputs, *before
     )
 
 
@@ -353,24 +354,24 @@ def _explained(
     job: Job,
     found: Explained,
     judged: DataFrame,
-    material: Material | None,
-    before: Material | None,
+    inputs: ProofInputs | None,
+    before: ProofInputs | None,
     later: DataFrame | None,
 ) -> Explained:
     """With the events of the proven causes, where any were looked at.
 
-    ``later``: the keys (`KEY_ID`) that ``material`` is about; that of all others is ``before``. None where it is one.
+    ``later``: the keys (`KEY_ID`) that ``inputs`` is about; that of all others is ``before``. None where it is one.
     """
-    if material is None:
+    if inputs is None:
         return found
     proven = judged.filter(F.col("verdict") == "explained")
     if before is None or later is None:
-        blamed = blamed_events(proven, material.evidence)
+        blamed = blamed_events(proven, inputs.evidence)
     else:
         first = blamed_events(proven.join(later, KEY_ID, "left_anti"), before.evidence)
-        blamed = blamed_events(proven.join(later, KEY_ID, "left_semi"), material.evidence)
+        blamed = blamed_events(proven.join(later, KEY_ID, "left_semi"), inputs.evidence)
         blamed = first if blamed is None else blamed if first is None else first.unionByName(blamed)
-    return replace(found, events=events_by_cause(blamed), blamed=blamed, events_of=events_of(job, material.evidence))
+    return replace(found, events=events_by_cause(blamed), blamed=blamed, events_of=events_of(job, inputs.evidence))
 
 
 def _expired(spark: SparkSession, cfg: Config, job: Job, verify_id: str, keyed: DataFrame) -> Explained:

@@ -11,7 +11,7 @@ from pyspark.sql.types import DecimalType, DoubleType, FloatType
 from twinrun.comparator.digest import sent
 from twinrun.events.exact import quoted
 from twinrun.explain.differing import KEY_ID, differing, differing_keys, rows_at
-from twinrun.explain.evidence import Material, causes_of
+from twinrun.explain.evidence import ProofInputs, causes_of
 from twinrun.explain.used import batch_rows, stream_rows
 from twinrun.job.job import Job
 from twinrun.tolerance import rel
@@ -53,7 +53,7 @@ _ROUNDING = 1e-9
 """Largest share by which order alone is taken to change the sum of some numbers. Beyond it nothing is claimed."""
 
 
-def explain_floats(job: Job, rows: DataFrame, material: Material) -> DataFrame | None:
+def explain_floats(job: Job, rows: DataFrame, inputs: ProofInputs) -> DataFrame | None:
     """Judge the rows whose differing columns are all floating-point; None where the job has no such exact form. Lazy.
 
     Claimed only if the function, over decimals, gives a decimal column, and both tables lie within `_ROUNDING` of it.
@@ -64,11 +64,11 @@ def explain_floats(job: Job, rows: DataFrame, material: Material) -> DataFrame |
         Differing rows with `KEY_ID`, ``kind``, ``columns`` and ``place``, of a job with a closed form.
     """
     source = job.sources[0]
-    exact = _exact(material.marked[source.name])
+    exact = _exact(inputs.marked[source.name])
     try:
-        of_stream = stream_rows(job, exact, material.stream_static)
-        of_batch = batch_rows(job, {source.name: exact}, material.batch_static)
-        names = _summed(of_batch, material.sides.batch)
+        of_stream = stream_rows(job, exact, inputs.stream_static)
+        of_batch = batch_rows(job, {source.name: exact}, inputs.batch_static)
+        names = _summed(of_batch, inputs.sides.batch)
         if not names:
             return None
         keys = sent(rows.select(KEY_ID).distinct().localCheckpoint())
@@ -78,8 +78,8 @@ def explain_floats(job: Job, rows: DataFrame, material: Material) -> DataFrame |
     except Exception:  # a function that does not take decimals, or sums beyond 38 digits: nothing is claimed
         return None
     loose = _loose(job, names)
-    held_stream, held_batch = (rows_at(job, frame, keys) for frame in (material.sides.stream, material.sides.batch))
-    judged = causes_of(rows, material.evidence)
+    held_stream, held_batch = (rows_at(job, frame, keys) for frame in (inputs.sides.stream, inputs.sides.batch))
+    judged = causes_of(rows, inputs.evidence)
     flags = [
         differing_keys(loose, stream, held_stream, "_far_stream"),
         differing_keys(loose, batch, held_batch, "_far_batch"),
@@ -97,18 +97,18 @@ def explain_floats(job: Job, rows: DataFrame, material: Material) -> DataFrame |
     return _judged(judged, rows.columns, proven, found)
 
 
-def explain_unstable(job: Job, rows: DataFrame, material: Material) -> DataFrame:
+def explain_unstable(job: Job, rows: DataFrame, inputs: ProofInputs) -> DataFrame:
     """Judge the rows whose batch, run twice more over the same events, differs from itself. Lazy.
 
     The second run reads the events in another order and in other partitions.
     """
     mixed = {
         name: frame.repartition(7, F.xxhash64("_offset", "_partition")).sortWithinPartitions(F.xxhash64("_offset"))
-        for name, frame in material.marked.items()
+        for name, frame in inputs.marked.items()
     }
     keys = sent(rows.select(KEY_ID).distinct().localCheckpoint())
-    once = rows_at(job, batch_rows(job, material.marked, material.batch_static).localCheckpoint(), keys)
-    again = rows_at(job, batch_rows(job, mixed, material.batch_static).localCheckpoint(), keys)
+    once = rows_at(job, batch_rows(job, inputs.marked, inputs.batch_static).localCheckpoint(), keys)
+    again = rows_at(job, batch_rows(job, mixed, inputs.batch_static).localCheckpoint(), keys)
     # The last bits of floating-point sums do not count here: they would hide any other change of such a column.
     floats = [field.name for field in once.schema if isinstance(field.dataType, DoubleType | FloatType)]
     found_twice = differing(_loose(job, floats), once, again).groupBy(KEY_ID)

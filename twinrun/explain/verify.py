@@ -22,12 +22,12 @@ from twinrun.explain.arrival import (
     with_steps,
 )
 from twinrun.explain.coverage import (
-    Reach,
+    Coverage,
     audits_of,
+    coverage_of,
     final_until_ms,
-    notes_on_reach,
+    notes_on_coverage,
     notes_on_sources,
-    reach_of,
     records_pinned,
     silent_kafka,
     tables_of,
@@ -151,7 +151,7 @@ def verify(
         ctx = Context(spark, cfg, job, _flow(spark, cfg, job, cut, batch), cut, batch)
         covered = _covered(cut, batch, job)
         facts = Facts() if full else facts_of(spark, cfg, job)
-        reach = reach_of(ctx, silent=silent, facts=facts)
+        coverage = coverage_of(ctx, silent=silent, facts=facts)
         sides = stack.enter_context(_whole_sides(spark, batch, cut))
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
@@ -160,19 +160,19 @@ def verify(
         if comparison.rows_different:
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             final_ms = None if covered else final_until_ms(cfg, job, cut, batch)
-            found = Found(verify_id, differences, reach.gone, final_ms)
+            found = Found(verify_id, differences, coverage.gone, final_ms)
             judged = explain(ctx, ready, found, say)
         say("naming late and duplicate events")
         reads = with_steps(reads_of(ctx))
         # None are named before the batch covers the cut.
-        whole = not anything(reach.gone)
+        whole = not anything(coverage.gone)
         named = write_late_events(ctx, reads, whole) if covered else None
         say("writing the ledger and checking expectations")
         windows = windows_frame(job, sides.batch, sides.stream, cut, judged.rows if judged else None)
         windows = windows.localCheckpoint(eager=False)
         copies = repeated_events(ctx, facts)
-        counted = _count(ctx, reach, copies, windows, judged, named, reads)
-        lease.parting.append(facts_entry(job, _facts(job, reach, counted)))
+        counted = _count(ctx, coverage, copies, windows, judged, named, reads)
+        lease.parting.append(facts_entry(job, _facts(job, coverage, counted)))
         expectations = _expectations(job, ready, comparison)
         # The ledger says up to where late events are named: not without the batch's events, and with a hole in
         # the log only where its rows say so.
@@ -182,11 +182,11 @@ def verify(
                 lease.parting.append(named_up_to(job, cut, counted.late.events))
             expectations += judge_rows(*of_rows(counted.totals), cfg.verify.min_completeness)
         measured = _Measured(comparison, judged, counted, expectations, covered)
-        checks = _checks(ctx, reach, measured)
-        pinned = _pinned(ctx, reach, checks.audits)
-        shown = _shown(ctx, reach, measured, reads, timeline(job, windows, counted.totals))
+        checks = _checks(ctx, coverage, measured)
+        pinned = _pinned(ctx, coverage, checks.audits)
+        shown = _shown(ctx, coverage, measured, reads, timeline(job, windows, counted.totals))
         decision = judge(cfg, job, cut, batch, checks, pinned, strict)
-        notes = notes_of(job, cut, checks, batch, shown) + notes_on_reach(cfg, job, reach)
+        notes = notes_of(job, cut, checks, batch, shown) + notes_on_coverage(cfg, job, coverage)
         notes += judged.notes if judged else ()
         notes += notes_on_sources(ctx, windows, checks)
         return assemble(job, cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000))
@@ -243,7 +243,7 @@ def _covered(cut: StreamCut, batch: BatchState, job: Job) -> bool:
     return all(covers(batch.ends.get(s.name, {}), cut.end.get(s.name, {})) for s in job.sources)
 
 
-def _pinned(ctx: Context, reach: Reach, audits: tuple[Audit, ...]) -> Cut:
+def _pinned(ctx: Context, coverage: Coverage, audits: tuple[Audit, ...]) -> Cut:
     audited = {audit.source: audit for audit in audits}
     sources = tuple(
         SourceCut(
@@ -251,12 +251,12 @@ def _pinned(ctx: Context, reach: Reach, audits: tuple[Audit, ...]) -> Cut:
             topic=ctx.cfg.source(s.name).topic,
             start=ctx.cut.start.get(s.name, {}),
             end=ctx.cut.end.get(s.name, {}),
-            bronze_end=reach.bronze[s.name],
+            bronze_end=coverage.bronze[s.name],
             batch_end=ctx.batch.ends.get(s.name, {}),
-            broker_end=reach.broker[s.name],
+            broker_end=coverage.broker[s.name],
             events_in_cut=audited[s.name].stream_rows,
             events_batch=audited[s.name].bronze_rows,
-            bronze_start=reach.landed[s.name].starts,
+            bronze_start=coverage.landed[s.name].starts,
         )
         for s in ctx.job.sources
     )
@@ -322,7 +322,7 @@ class _Counted:
 
 def _count(
     ctx: Context,
-    reach: Reach,
+    coverage: Coverage,
     copies: Mapping[str, Copies],
     windows: DataFrame,
     judged: Explained | None,
@@ -331,7 +331,7 @@ def _count(
 ) -> _Counted:
     """One Spark job for all of it; a few more where events were late, or stand at several offsets."""
     latest = late_samples(named, ctx.cfg.verify.max_late_samples)
-    seqs = {name: held.known.last_seq for name, held in reach.held.items()}
+    seqs = {name: held.known.last_seq for name, held in coverage.held.items()}
     counts, causes, arrival, samples, ids = ask(
         totals(windows), cause_counts(judged), arrivals(named), latest, repeated_ids(copies, seqs)
     )
@@ -341,11 +341,11 @@ def _count(
     )
 
 
-def _facts(job: Job, reach: Reach, counted: _Counted) -> Facts:
+def _facts(job: Job, coverage: Coverage, counted: _Counted) -> Facts:
     """What the next verify may go by. Pure."""
     known = {}
     for source in job.sources:
-        known[source.name] = replace(reach.held[source.name].known, ids=counted.repeated.get(source.name))
+        known[source.name] = replace(coverage.held[source.name].known, ids=counted.repeated.get(source.name))
     return Facts(known)
 
 
@@ -360,7 +360,7 @@ class _Measured:
     covered: bool
 
 
-def _checks(ctx: Context, reach: Reach, measured: _Measured) -> Checks:
+def _checks(ctx: Context, coverage: Coverage, measured: _Measured) -> Checks:
     """All that is judged. A few small Spark jobs."""
     judged, late, counts = measured.judged, measured.counted.late, measured.counted.totals
     return Checks(
@@ -370,25 +370,29 @@ def _checks(ctx: Context, reach: Reach, measured: _Measured) -> Checks:
         causes=measured.counted.causes,
         late_events=late.events,
         counted=late.counted,
-        late_known=measured.covered and not ctx.cut.missing and not anything(reach.gone),
+        late_known=measured.covered and not ctx.cut.missing and not anything(coverage.gone),
         drops_late=ctx.flow.drops_late,
         unnamed=ctx.flow.unnamed,
         duplicates=measured.counted.duplicates,
-        audits=audits_of(ctx, reach),
+        audits=audits_of(ctx, coverage),
         sink=judged.foreign if judged else NOBODY,
         expectations=measured.expectations,
-        lag_events=unread(ctx.cut, reach, ctx.job),
+        lag_events=unread(ctx.cut, coverage, ctx.job),
         age_ms=ctx.cut.taken_at_ms - ctx.cut.started_at_ms if ctx.cut.started_at_ms else None,
         covered=measured.covered,
         foreign=foreign_commits(ctx.spark, ctx.batch.table, ctx.batch.table_version),
-        broker_seen=all(ends is not None for ends in reach.broker.values()),
+        broker_seen=all(ends is not None for ends in coverage.broker.values()),
         expired=judged.expired if judged else 0,
-        uncounted=uncounted(ctx, reach.gone),
+        uncounted=uncounted(ctx, coverage.gone),
     )
 
 
 def _shown(
-    ctx: Context, reach: Reach, measured: _Measured, reads: Sequence[Read], windows: Question[tuple[WindowPoint, ...]]
+    ctx: Context,
+    coverage: Coverage,
+    measured: _Measured,
+    reads: Sequence[Read],
+    windows: Question[tuple[WindowPoint, ...]],
 ) -> Shown:
     """What the report shows besides the counts. One Spark job, and one more where rows differ."""
     judged, late = measured.judged, measured.counted.late
@@ -400,7 +404,7 @@ def _shown(
         samples=() if judged is None else row_samples(judged, rows, late.frame),
         timeline=points,
         micro_batches=moved,
-        quarantine=reach.refused,
+        quarantine=coverage.refused,
         watermarks=_watermarks(ctx.job, ctx.flow),
         arrival=late.arrival,
         partitions=behind,

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from twinrun.explain.closed_form import BY_OFFSET, explain_closed_form, only_needed
 from twinrun.explain.differing import KEY_ID, differing_keys
-from twinrun.explain.evidence import Material, causes_of
+from twinrun.explain.evidence import ProofInputs, causes_of
 from twinrun.explain.used import USED, batch_rows, dropped_pairs, stream_rows
 from twinrun.external.rules import EngineRule
 from twinrun.job.dataflow import Dataflow, LateRule
@@ -18,24 +18,24 @@ from twinrun.results.cut import TimeRange, window_starts
 
 
 @dataclass(frozen=True)
-class World:
+class Hypothesis:
     """One hypothesis about what the other engine used: marked events, and the function over them."""
 
     job: Job
     closed_form: bool
-    material: Material
+    inputs: ProofInputs
 
     def rows(self, marked: dict[str, DataFrame]) -> DataFrame:
         """What an engine that uses these events must have written. Lazy; sessions are materialised."""
         if self.closed_form:
-            return stream_rows(self.job, marked[self.job.sources[0].name], self.material.stream_static)
+            return stream_rows(self.job, marked[self.job.sources[0].name], self.inputs.stream_static)
         used = {name: frame.filter(F.col(USED)) for name, frame in marked.items()}
-        rows = batch_rows(self.job, used, self.material.stream_static)
+        rows = batch_rows(self.job, used, self.inputs.stream_static)
         # Spark pushes filters below the merging of sessions, which undoes it.
         return rows.localCheckpoint() if self.job.shape == "session" else rows
 
 
-def explain_events(rows: DataFrame, world: World) -> DataFrame:
+def explain_events(rows: DataFrame, hypothesis: Hypothesis) -> DataFrame:
     """Add ``verdict`` and ``causes`` to differing rows; a cause that does not change its row is withdrawn. Lazy.
 
     Parameters
@@ -43,12 +43,12 @@ def explain_events(rows: DataFrame, world: World) -> DataFrame:
     rows : DataFrame
         Differing rows with `KEY_ID` and ``place``.
     """
-    if world.closed_form:
-        return explain_closed_form(world.job, rows, world.material)
-    return only_needed(world.job, _whole(rows, world).localCheckpoint(), world.material, world.rows)
+    if hypothesis.closed_form:
+        return explain_closed_form(hypothesis.job, rows, hypothesis.inputs)
+    return only_needed(hypothesis.job, _whole(rows, hypothesis).localCheckpoint(), hypothesis.inputs, hypothesis.rows)
 
 
-def rule_refuted(world: World, found: DataFrame, ranges: list[TimeRange]) -> int:
+def rule_refuted(hypothesis: Hypothesis, found: DataFrame, ranges: list[TimeRange]) -> int:
     """Rows that are the same on both sides although the declared rule drops events that change them. One Spark job.
 
     Any such row means that the engine does not follow the rule, so that nothing may be put down to it.
@@ -62,8 +62,8 @@ def rule_refuted(world: World, found: DataFrame, ranges: list[TimeRange]) -> int
     """
     if not ranges:
         return 0
-    expected = world.rows(world.material.marked)
-    wrong = differing_keys(world.job, expected, world.material.sides.stream, "_wrong", ranges)
+    expected = hypothesis.rows(hypothesis.inputs.marked)
+    wrong = differing_keys(hypothesis.job, expected, hypothesis.inputs.sides.stream, "_wrong", ranges)
     return wrong.join(found.select(KEY_ID).distinct(), KEY_ID, "left_anti").count()
 
 
@@ -88,22 +88,22 @@ def with_lateness(job: Job, lateness: str | None) -> Job:
     return replace(job, sources=[replace(source, lateness=lateness) for source in job.sources])
 
 
-def explain_copies(rows: DataFrame, world: World) -> DataFrame:
+def explain_copies(rows: DataFrame, hypothesis: Hypothesis) -> DataFrame:
     """Judge surplus rows: ``sink_duplicate`` where the result holds nothing but exact copies of the right row. Lazy.
 
-    Right is the batch's row, or that of an engine that used what ``world`` says.
+    Right is the batch's row, or that of an engine that used what ``hypothesis`` says.
 
     Parameters
     ----------
     rows : DataFrame
         Differing rows of kind ``duplicate_in_stream``, with `KEY_ID`.
     """
-    job, material = world.job, world.material
-    batch, single, ranges = material.sides.batch, material.sides.stream, material.ranges
+    job, inputs = hypothesis.job, hypothesis.inputs
+    batch, single, ranges = inputs.sides.batch, inputs.sides.stream, inputs.ranges
     flags = [
         differing_keys(job, batch, single, "_not_batch", ranges),
-        differing_keys(job, world.rows(material.marked), single, "_not_world", ranges),
-        differing_keys(job, material.whole, batch, "_batch_wrong", ranges),
+        differing_keys(job, hypothesis.rows(inputs.marked), single, "_not_world", ranges),
+        differing_keys(job, inputs.whole, batch, "_batch_wrong", ranges),
     ]
     judged = rows
     for flag in flags:
@@ -113,12 +113,12 @@ def explain_copies(rows: DataFrame, world: World) -> DataFrame:
     return _judged(judged, rows.columns, right, F.create_map(F.lit("sink_duplicate"), F.lit(0).cast("bigint")))
 
 
-def _whole(rows: DataFrame, world: World) -> DataFrame:
+def _whole(rows: DataFrame, hypothesis: Hypothesis) -> DataFrame:
     """For jobs without a closed form: events left out as a whole, in the job's own function over all the others."""
-    job, material = world.job, world.material
-    wrong = differing_keys(job, world.rows(material.marked), material.sides.stream, "_wrong")
-    wrong = wrong.unionByName(differing_keys(job, material.whole, material.sides.batch, "_wrong")).distinct()
-    judged = causes_of(rows, material.evidence).join(wrong, KEY_ID, "left")
+    job, inputs = hypothesis.job, hypothesis.inputs
+    wrong = differing_keys(job, hypothesis.rows(inputs.marked), inputs.sides.stream, "_wrong")
+    wrong = wrong.unionByName(differing_keys(job, inputs.whole, inputs.sides.batch, "_wrong")).distinct()
+    judged = causes_of(rows, inputs.evidence).join(wrong, KEY_ID, "left")
     found = F.map_filter("causes", lambda cause, _: cause.isin(*BY_OFFSET))
     return _judged(judged, rows.columns, F.col("_wrong").isNull() & (F.size(found) > 0), found)
 

@@ -39,6 +39,7 @@ def external_binding(cfg: Config, job: Job) -> ExternalBinding:
         *_wrong_names(binding, job),
         *_wrong_types(binding),
         *_wrong_key(binding, job),
+        *_wrong_format(binding, job),
     ]
     if problems:
         where = f"external.{name} in {cfg.file}"
@@ -49,9 +50,11 @@ def external_binding(cfg: Config, job: Job) -> ExternalBinding:
 
 def keeps_latest(binding: ExternalBinding, job: Job) -> bool:
     """Whether a record of the topic replaces the one with its key."""
-    if binding.topic is None:
+    if binding.topic is None or binding.format == "diff":
         return False
-    return (binding.rows or ("latest" if job.emit == "updates" else "append")) == "latest"
+    return (
+        binding.format == "debezium" or (binding.rows or ("latest" if job.emit == "updates" else "append")) == "latest"
+    )
 
 
 def need_place(binding: ExternalBinding) -> str:
@@ -64,7 +67,8 @@ def declared_texts(binding: ExternalBinding, job: Job) -> tuple[str, ...]:
     texts = []
     if binding.topic is not None:
         kind = "the latest record per key" if keeps_latest(binding, job) else "each record is a row"
-        texts.append(f"rows: {kind}")
+        texts.append("rows: what was written and not taken back" if binding.format == "diff" else f"rows: {kind}")
+        texts += [f"format: {binding.format}"] if binding.format is not None else []
     texts += [
         f"{name}: {value}"
         for name, value in (("ready_until", binding.ready_until), ("lateness", binding.lateness))
@@ -192,16 +196,30 @@ def _wrong_names(binding: ExternalBinding, job: Job) -> list[str]:
 
 
 def _wrong_key(binding: ExternalBinding, job: Job) -> list[str]:
-    """A key of Kafka Streams' windows that does not go with the result's."""
-    if binding.key != "kafka-streams":
+    """A key of bytes that does not go with the result's."""
+    if binding.key_schema is None:
         return []
-    if not job.windowed:
-        return ["key: kafka-streams is for tumbling and sliding windows, and the job has none"]
+    if binding.key == "kafka-streams" and not job.windowed and job.shape != "session":
+        return ["key: kafka-streams is for windows and sessions, and the job has none"]
+    if job.shape == "session" and binding.key == "kafka-streams" and job.window_column not in job.keys:
+        return [f"key: kafka-streams holds the start of a session, and {job.window_column} is no key column"]
     name, _ = binding.key_column
     others = [key for key in job.keys if key != job.window_column]
     if name in others:
         return []
     return [f"key_schema names {name}, which is no key column of the result; it has {listed(others)}"]
+
+
+def _wrong_format(binding: ExternalBinding, job: Job) -> list[str]:
+    """A format of records that a result of this job cannot have."""
+    replaces = binding.format == "diff" or (binding.format == "debezium" and binding.rows == "append")
+    if binding.rows is not None and replaces:
+        return [f"rows is {binding.rows}, and with format: {binding.format} each record says what it replaces"]
+    if binding.format == "quix" and not job.windowed:
+        return ["format: quix is for tumbling and sliding windows, and the job has none"]
+    if binding.format == "debezium" and not job.keys:
+        return ["format: debezium says by its keys which row a change is of, and the job has no keys"]
+    return []
 
 
 def _wrong_types(binding: ExternalBinding) -> list[str]:

@@ -25,7 +25,7 @@ from twinrun.explain.evidence import (
     events_by_cause,
     events_of,
     keep,
-    material_of,
+    proof_inputs_of,
     requeued,
     with_blamed,
 )
@@ -34,7 +34,7 @@ from twinrun.explain.rerun import explain_floats, explain_unstable, rest_of, sti
 from twinrun.explain.tables import late_samples
 from twinrun.explain.used import USED, late_rows
 from twinrun.external.causes import (
-    World,
+    Hypothesis,
     explain_copies,
     explain_events,
     late_windows,
@@ -139,42 +139,42 @@ def explain_external(
     if parts is not None:
         found = parts.others.localCheckpoint()
     refuted = unexpected = 0
-    world, ranges = _world(spark, cfg, case, found, case.rules())
+    hypothesis, ranges = _world(spark, cfg, case, found, case.rules())
     if case.by_rule:
-        refuted = rule_refuted(world, found, ranges)
+        refuted = rule_refuted(hypothesis, found, ranges)
         if refuted:
-            world, _ = _world(spark, cfg, case, found, Rules())
+            hypothesis, _ = _world(spark, cfg, case, found, Rules())
     when, proven = None, []
     if case.by_rule and not refuted and waits_for_close(job):
-        when, unexpected = _when_written(spark, cfg, case, found, world)
+        when, unexpected = _when_written(spark, cfg, case, found, hypothesis)
     if when is not None:
-        proven.append(_named(when, world))
+        proven.append(_named(when, hypothesis))
         found = found.join(when.select(KEY_ID).distinct(), KEY_ID, "left_anti").localCheckpoint()
     copies = F.col("kind") == DUPLICATE_IN_STREAM if case.appended else F.lit(False)
-    judged = explain_events(world.material.place.of_rows(found.filter(~copies), job), world)
-    proven.append(_named(judged, world))
+    judged = explain_events(hypothesis.inputs.matching.of_rows(found.filter(~copies), job), hypothesis)
+    proven.append(_named(judged, hypothesis))
     told = judged if when is None else judged.unionByName(when, allowMissingColumns=True)
-    late = _late(cfg, case, told, world) if case.by_rule and not refuted else ()
+    late = _late(cfg, case, told, hypothesis) if case.by_rule and not refuted else ()
     left = still_open(judged)
     if left and _any_requeued(spark, cfg, job):
         rules = Rules(refuse=True) if refuted else case.rules(refuse=True)
         other, _ = _world(spark, cfg, case, found, rules)
-        again = explain_events(other.material.place.of_rows(rest_of(judged).drop("place"), job), other)
+        again = explain_events(other.inputs.matching.of_rows(rest_of(judged).drop("place"), job), other)
         proven.append(_named(again, other))
         judged = with_more(judged, again)
         left = still_open(judged)
-    if left and world.closed_form:
-        judged = with_more(judged, explain_floats(world.job, rest_of(judged), world.material))
+    if left and hypothesis.closed_form:
+        judged = with_more(judged, explain_floats(hypothesis.job, rest_of(judged), hypothesis.inputs))
         left = still_open(judged)
     if left:
-        judged = with_more(judged, explain_unstable(world.job, rest_of(judged), world.material))
+        judged = with_more(judged, explain_unstable(hypothesis.job, rest_of(judged), hypothesis.inputs))
     if case.appended:
-        surplus = explain_copies(found.filter(copies), world)
+        surplus = explain_copies(found.filter(copies), hypothesis)
         judged = judged.unionByName(surplus, allowMissingColumns=True).localCheckpoint()
     if when is not None:
         judged = judged.unionByName(when, allowMissingColumns=True).localCheckpoint()
     if case.left_out and still_open(judged):
-        judged = not_judged(judged, case, world).localCheckpoint()
+        judged = not_judged(judged, case, hypothesis).localCheckpoint()
     if parts is not None:
         judged = _with_expired(
             judged,
@@ -191,18 +191,24 @@ def explain_external(
     return Explained(kept, late, refuted, unexpected)
 
 
-def not_judged(judged: DataFrame, case: Case, world: World) -> DataFrame:
+def not_judged(judged: DataFrame, case: Case, hypothesis: Hypothesis) -> DataFrame:
     """Call rows ``input_behind`` that nothing explains and to which a left-out event may belong. Lazy.
 
     By window or session and by the keys that are fields of the events, as far as the job has them. The function does
     not see the events: it may fail on them.
     """
     evidence = [
-        count_causes(_as_left_out(frame, source, case.cut), world.job, source, LateRule("none"), world.material.place)
-        for source in world.job.sources
+        count_causes(
+            _as_left_out(frame, source, case.cut), hypothesis.job, source, LateRule("none"), hypothesis.inputs.matching
+        )
+        for source in hypothesis.job.sources
         if (frame := case.left_out.get(source.name)) is not None
     ]
-    placed = world.material.place.of_rows(judged.drop("place"), world.job) if "place" not in judged.columns else judged
+    placed = (
+        hypothesis.inputs.matching.of_rows(judged.drop("place"), hypothesis.job)
+        if "place" not in judged.columns
+        else judged
+    )
     touched = causes_of(placed.drop("causes"), evidence).select(KEY_ID, (F.size("causes") > 0).alias("_touched"))
     marked = judged.join(touched.filter("_touched").distinct(), KEY_ID, "left")
     open_ = (F.col("verdict") == "unexplained") & F.col("_touched").isNotNull()
@@ -224,7 +230,7 @@ def _with_expired(judged: DataFrame, lost: DataFrame, *, by_window: bool) -> Dat
 
 def _world(
     spark: SparkSession, cfg: Config, case: Case, found: DataFrame, rules: Rules
-) -> tuple[World, list[TimeRange]]:
+) -> tuple[Hypothesis, list[TimeRange]]:
     """Mark the events under these rules; the windows that differ, and those in which the rule drops something."""
     job, flow = case.job, case.flow
     by_rule = rules.lateness_ms is not None
@@ -243,8 +249,8 @@ def _world(
     statics = Statics(case.statics, case.statics)
     sides = Sides(case.sides.batch, single)
     rule_by_source = rules_of(job, flow, rules.rule if by_rule else None)
-    material = material_of(twin, rule_by_source, marked, statics, sides, ranges, flow.passages)
-    return World(twin, flow.closed_form, material), ranges
+    inputs = proof_inputs_of(twin, rule_by_source, marked, statics, sides, ranges, flow.passages)
+    return Hypothesis(twin, flow.closed_form, inputs), ranges
 
 
 def _marked(spark: SparkSession, cfg: Config, case: Case, rules: Rules) -> dict[str, DataFrame]:
@@ -255,7 +261,7 @@ def _marked(spark: SparkSession, cfg: Config, case: Case, rules: Rules) -> dict[
 
 
 def _when_written(
-    spark: SparkSession, cfg: Config, case: Case, found: DataFrame, world: World
+    spark: SparkSession, cfg: Config, case: Case, found: DataFrame, hypothesis: Hypothesis
 ) -> tuple[DataFrame | None, int]:
     """Rows that are explained by when the rule has their window written; and rows that contradict what is pending.
 
@@ -275,47 +281,47 @@ def _when_written(
         lateness_ms = (rules.lateness_ms or 0) - rule.ahead_ms
         ends = clock_ends(every, job, lateness_ms, case.binding.retention_ms).localCheckpoint()
     clocks = Clocks(case.appended, len(rules.restarts), ends, case.flow.passage(name))
-    written = writings(world, world.material.marked[name], clocks)
+    written = writings(hypothesis, hypothesis.inputs.marked[name], clocks)
     if written is None:
         return None, 0
     written = written.localCheckpoint()
     unexpected = 0
     if by_record and written.filter((F.size("_lives") == 0) & F.col("_waits")).limit(1).count():
-        of_all = writings(world, every, clocks)
+        of_all = writings(hypothesis, every, clocks)
         assert of_all is not None
-        unexpected = written_unexpectedly(world, of_all, case.sides.stream)
-    rows = world.material.place.of_rows(found, job)
+        unexpected = written_unexpectedly(hypothesis, of_all, case.sides.stream)
+    rows = hypothesis.inputs.matching.of_rows(found, job)
     waiting = by_record and not unexpected
-    return explain_written(rows, world, written, case.sides.stream, clocks, waiting=waiting), unexpected
+    return explain_written(rows, hypothesis, written, case.sides.stream, clocks, waiting=waiting), unexpected
 
 
-def _named(judged: DataFrame, world: World) -> Judged:
+def _named(judged: DataFrame, hypothesis: Hypothesis) -> Judged:
     """The rows that events explain, with counts and names of the events; no micro-batch is known of them."""
-    evidence = world.material.evidence
+    evidence = hypothesis.inputs.evidence
     proven = judged.filter(F.col("verdict") == "explained")
     blamed = blamed_events(proven, evidence)
     counts = events_by_cause(blamed)
     if blamed is not None:
         watermark = F.nullif("_late_ms", F.lit(NOTHING_LATE))
         blamed = blamed.withColumns({"_micro_batch": F.lit(None).cast("bigint"), "_late_ms": watermark})
-    return Judged(proven, counts, blamed=blamed, events_of=events_of(world.job, evidence))
+    return Judged(proven, counts, blamed=blamed, events_of=events_of(hypothesis.job, evidence))
 
 
 def _union(frames: list[DataFrame]) -> DataFrame | None:
     return reduce(DataFrame.unionByName, frames) if frames else None
 
 
-def _late(cfg: Config, case: Case, judged: DataFrame, world: World) -> tuple[LateEvent, ...]:
+def _late(cfg: Config, case: Case, judged: DataFrame, hypothesis: Hypothesis) -> tuple[LateEvent, ...]:
     """The events that the rule drops and that a proven row lacks, at most ``verify.max_late_samples``."""
-    source = world.job.sources[0]
-    material = world.material
+    source = hypothesis.job.sources[0]
+    inputs = hypothesis.inputs
     proven = judged.filter(F.col("verdict") == "explained")
-    blamed = with_blamed(proven, material.evidence[0]).filter(F.col("_why") == "late_dropped")
+    blamed = with_blamed(proven, inputs.evidence[0]).filter(F.col("_why") == "late_dropped")
     by_event = case.rule is not None and case.rule.by_event
     start = F.lit(None).cast("bigint") if by_event else F.unix_millis("place")
     named = blamed.select("_topic", "_partition", "_offset", start.alias("_start")).distinct()
     rule = rules_of(case.job, case.flow, case.rule)[source.name]
-    rows = late_rows(material.marked[source.name], case.job.job_name, source, rule, "")
+    rows = late_rows(inputs.marked[source.name], case.job.job_name, source, rule, "")
     same = (
         (rows["topic"] == named["_topic"])
         & (rows["partition"] == named["_partition"])

@@ -12,7 +12,7 @@ from twinrun.comparator.schema import plan_schema
 from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
-from twinrun.explain.coverage import Reach
+from twinrun.explain.coverage import Coverage
 from twinrun.explain.differing import Sides
 from twinrun.explain.used import declared, seen_names
 from twinrun.external.cut import EVERYTHING_READY, declared_cut, declared_watermark, end_of
@@ -143,7 +143,7 @@ def is_covered(batch: BatchState, binding: ExternalBinding, job: Job) -> bool:
 
 
 def pinned_cut(
-    cfg: Config, case: Case, batch: BatchState, reach: Reach, audits: tuple[Audit, ...], version: int
+    cfg: Config, case: Case, batch: BatchState, coverage: Coverage, audits: tuple[Audit, ...], version: int
 ) -> Cut:
     """Everything that is pinned, for the report."""
     cut = case.cut
@@ -154,12 +154,12 @@ def pinned_cut(
             topic=cfg.source(s.name).topic,
             start=cut.start[s.name],
             end=cut.end[s.name],
-            bronze_end=reach.bronze[s.name],
+            bronze_end=coverage.bronze[s.name],
             batch_end=batch.ends.get(s.name, {}),
-            broker_end=reach.broker[s.name],
+            broker_end=coverage.broker[s.name],
             events_in_cut=audited[s.name].stream_rows,
             events_batch=audited[s.name].bronze_rows,
-            bronze_start=reach.landed[s.name].starts,
+            bronze_start=coverage.landed[s.name].starts,
         )
         for s in case.job.sources
     )

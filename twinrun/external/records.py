@@ -22,13 +22,12 @@ from twinrun.events.exact import (
     wire_type,
 )
 from twinrun.events.json_ import decode_json
+from twinrun.external.formats import CELLS, DELETED, SIGN, Check, format_checks, wire_of, with_cells
 from twinrun.external.windowed import JSON_KEY, WHY_NO_KEY, with_json_key
 from twinrun.job.job import Job
 
 ROW, RULE, REASON, TOMBSTONE = "row", "rule", "reason", "tombstone"
 PLACE = ("topic", "partition", "offset", "timestamp", "record_key")
-Check = tuple[Column, Column, Column]
-"""Condition, rule and reason."""
 
 
 def decode_records(
@@ -51,8 +50,8 @@ def decode_records(
     -------
     DataFrame
         ``topic``, ``partition``, ``offset``, ``timestamp``, ``record_key``, ``value``; ``row`` (struct of the result,
-        null unless it can be read; of a tombstone the key columns alone), ``tombstone``, and ``rule`` and ``reason``,
-        null for good records.
+        null unless it can be read; of a tombstone the key columns alone), ``tombstone``, ``sign`` (-1 of a row that is
+        taken back, else 1), and ``rule`` and ``reason``, null for good records.
     """
     times, keys = _times(binding), job.keys
     wire = StructType([wire_field(f, wire_type(f.dataType, times)) for f in schema])
@@ -60,35 +59,40 @@ def decode_records(
     parts: dict[str, Column] = {}
     checks: list[Check] = []
     raw = raw.withColumn("record_key", F.col("key"))
-    if binding.key == "kafka-streams":
+    if binding.key_schema is not None:
         raw = with_json_key(raw, binding, job)
         place += [F.col(JSON_KEY), F.col(WHY_NO_KEY)]
-        says = F.concat(F.lit("the record's key is not that of a window: "), F.col(WHY_NO_KEY))
+        what = "that of a window" if binding.key == "kafka-streams" else binding.key_schema
+        says = F.concat(F.lit(f"the record's key is not {what}: "), F.col(WHY_NO_KEY))
         checks.append((F.col(WHY_NO_KEY).isNotNull(), F.lit("wrong_key"), says))
     records = raw.select(*place, "value")
     if binding.names_rows:
-        held = JSON_KEY if binding.key == "kafka-streams" else "record_key"
+        held = JSON_KEY if binding.key_schema is not None else "record_key"
         of_keys = StructType([field for field in wire if field.name in keys])
         keyed = records.withColumnRenamed("value", "_value").withColumn("value", F.col(held))
         keyed = decode_json(keyed, of_keys).withColumnsRenamed(
             {"_fields": "_key_fields", "_format_rule": "_key_rule", "_format_reason": "_key_reason"}
         )
         records = keyed.drop("value").withColumnRenamed("_value", "value")
-        parts = {name: F.col("_key_fields")[name] for name in keys}
+        in_key = keys if binding.key != "plain" else [binding.key_column[0]]
+        parts = {name: F.col("_key_fields")[name] for name in in_key}
         says = F.concat(F.lit("the record's key: "), F.col("_key_reason"))
         checks.append((F.col("_key_rule").isNotNull(), F.concat(F.lit("key_"), F.col("_key_rule")), says))
-    decoded = decode_json(records, wire)
-    read = decoded.schema["_fields"].dataType
+    decoded = with_cells(decode_json(records, wire_of(wire, binding, job)), wire.names, binding, job)
+    read = decoded.schema[CELLS].dataType
     assert isinstance(read, StructType)
-    deletes = F.col("value").isNull() & F.col("record_key").isNotNull() if tombstones else F.lit(False)
-    fields = F.col("_fields")
+    empty = F.col("value").isNull() & F.col("record_key").isNotNull() if tombstones else F.lit(False)
+    deletes = empty | F.col(DELETED)
+    fields = F.col(CELLS)
     cells = {f.name: F.coalesce(fields[f.name], parts[f.name]) if f.name in parts else fields[f.name] for f in wire}
-    checks.append((F.col("_format_rule").isNotNull() & ~deletes, F.col("_format_rule"), F.col("_format_reason")))
+    checks.append((F.col("_format_rule").isNotNull() & ~empty, F.col("_format_rule"), F.col("_format_reason")))
+    checks += format_checks(binding, job)
     for name, part in parts.items():
         differs = fields[name].isNotNull() & part.isNotNull() & (fields[name] != part)
         says = F.lit(f"field {name} is not what the record's key says")
         checks.append((differs, F.lit("key_differs"), says))
-    whole = ~deletes | F.lit(binding.names_rows)  # a tombstone has no columns but those of its key
+    # A null value has no columns but those of its key; behind a change of Debezium it says nothing more.
+    whole = ~empty | F.lit(binding.names_rows and binding.key != "plain" and binding.format != "debezium")
     for name in keys:
         says = F.lit(f"key column {name} is missing or null")
         checks.append((whole & cells[name].isNull(), F.lit("missing_field"), says))
@@ -98,12 +102,15 @@ def decode_records(
         *[as_declared(cells[f.name], read[f.name].dataType, f.dataType, times).alias(f.name) for f in schema]
     )
     place = [F.col(name) for name in PLACE]
-    judged = decoded.select(*place, "value", row.alias(ROW), deletes.alias(TOMBSTONE), _first(checks).alias("_wrong"))
+    judged = decoded.select(
+        *place, "value", SIGN, row.alias(ROW), deletes.alias(TOMBSTONE), _first(checks).alias("_wrong")
+    )
     return judged.select(
         *place,
         "value",
         F.when(F.col("_wrong").isNull(), F.col(ROW)).alias(ROW),
         TOMBSTONE,
+        F.col(SIGN).alias("sign"),
         F.col("_wrong.rule").alias(RULE),
         F.col("_wrong.reason").alias(REASON),
     )

@@ -22,7 +22,7 @@ from twinrun.config.model import Config
 from twinrun.config.problems import listed, nearest
 from twinrun.config.sections import ExternalBinding
 from twinrun.errors import TableError
-from twinrun.events.exact import EXACT_TIMES, quoted
+from twinrun.events.exact import EXACT_TIMES, quoted, wider
 from twinrun.external.topic import TopicResult, read_result_topic
 from twinrun.job.job import Job
 from twinrun.results.records import LINEAGE
@@ -31,7 +31,6 @@ from twinrun.tables.folder import need_root
 from twinrun.tables.named import read_named
 from twinrun.tables.parquet import ParquetTable, read_parquet
 from twinrun.tables.stored import without_padding
-from twinrun.tables.types import wider
 from twinrun.wording import plural
 
 NO_VERSION = -1
@@ -73,7 +72,7 @@ def read_external(spark: SparkSession, cfg: Config, job: Job, binding: ExternalB
     version = NO_VERSION
     facts: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
-    if binding.format == "delta":
+    if binding.format in (None, "delta"):
         if is_path(ref):
             need_root(spark, ref)
         version = latest_version(spark, ref)

@@ -14,6 +14,7 @@ from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
 from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.external.declared import keeps_latest
+from twinrun.external.formats import field_names
 from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records
 from twinrun.job.job import Job
 from twinrun.results.verdict import QuarantineCount
@@ -22,7 +23,7 @@ from twinrun.wording import plural, worded
 
 MOST_FIELDS = 200
 _ID = "row_id"
-_UNCLEAR = "unclear_tombstone"
+_UNCLEAR, _OVERDRAWN = "unclear_tombstone", "taken_back"
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,15 @@ def read_result_topic(
         _keep_malformed(spark, cfg, job, topic, None)
         return TopicResult(empty, 0, 0, 0, (), 0, Fields())
     decoded = decode_records(raw, schema, job, binding, tombstones=latest).localCheckpoint()
-    if latest and not binding.names_rows:
+    if latest and not _row_in_record(binding):
         decoded = _without_unclear(decoded, job).localCheckpoint()
+    if binding.format == "diff":
+        decoded = _without_overdrawn(decoded).localCheckpoint()
     malformed = decoded.filter(F.col(RULE).isNotNull())
     good = decoded.filter(F.col(RULE).isNull())
     kept, split_keys = (_latest(good, job, binding), 0) if latest else (good, 0)
+    if binding.format == "diff":
+        kept = _not_taken_back(good)
     rows = kept.select(f"{ROW}.*").localCheckpoint()
     if latest:
         keys = [F.col(quoted(key)) for key in job.keys]
@@ -100,7 +105,7 @@ def read_result_topic(
     return TopicResult(
         rows=rows,
         records=counts[0],
-        superseded=counts[0] - rows.count() if latest else 0,
+        superseded=counts[0] - rows.count() if latest or binding.format == "diff" else 0,
         tombstones=counts[1],
         malformed=by_rule,
         split_keys=split_keys,
@@ -118,6 +123,11 @@ def _records(spark: SparkSession, cfg: Config, topic: str) -> DataFrame | None:
     reader = spark.read.format("kafka").options(**options).option("failOnDataLoss", "true")
     reader = reader.option("startingOffsets", json.dumps({topic: starts}))
     return reader.option("endingOffsets", json.dumps({topic: ends})).load()
+
+
+def _row_in_record(binding: ExternalBinding) -> bool:
+    """Whether a deletion names its row by key columns, in the record's key or in the record itself."""
+    return (binding.names_rows and binding.key != "plain") or binding.format == "debezium"
 
 
 def _row_id(job: Job) -> Column:
@@ -145,7 +155,7 @@ def _latest(good: DataFrame, job: Job, binding: ExternalBinding) -> DataFrame:
 
     A tombstone names its row by the key columns in the record's key, or else by the bytes of the record's key.
     """
-    by_key = binding.names_rows
+    by_key = _row_in_record(binding)
     ranked = good if by_key else good.filter(~F.col(TOMBSTONE))
     newest = Window.partitionBy("partition", _ID).orderBy(F.col("offset").desc())
     ranked = ranked.withColumn(_ID, _row_id(job)).withColumn("_rank", F.row_number().over(newest))
@@ -156,6 +166,31 @@ def _latest(good: DataFrame, job: Job, binding: ExternalBinding) -> DataFrame:
     return kept.join(gone, ["partition", "record_key"], "left").filter(
         F.coalesce(F.col("_gone") < F.col("offset"), F.lit(True))
     )
+
+
+_TEXT = "_row_text"
+
+
+def _with_text(rows: DataFrame) -> DataFrame:
+    """The whole row as a text: two rows have the same one only if every column is the same."""
+    return rows.withColumn(_TEXT, F.to_json(ROW, {**EXACT_TIMES, "ignoreNullFields": "false"}))
+
+
+def _without_overdrawn(decoded: DataFrame) -> DataFrame:
+    """Records of a row that was taken back more often than written become malformed: what they leave is not known."""
+    named = _with_text(decoded)
+    signed = named.filter(F.col(RULE).isNull()).groupBy(_TEXT).agg(F.sum("sign").alias("_left"))
+    joined = named.join(signed.filter(F.col("_left") < 0), _TEXT, "left")
+    over = F.col(RULE).isNull() & F.col("_left").isNotNull()
+    says = F.lit("the row of this record was taken back more often than it was written")
+    marks = {REASON: F.when(over, says).otherwise(F.col(REASON)), RULE: F.when(over, _OVERDRAWN).otherwise(F.col(RULE))}
+    return joined.withColumns(marks).drop("_left", _TEXT)
+
+
+def _not_taken_back(good: DataFrame) -> DataFrame:
+    """Each row as often as it was written and not taken back, whatever the order. Lazy."""
+    left = _with_text(good).groupBy(_TEXT).agg(F.sum("sign").cast("int").alias("_left"), F.any_value(ROW).alias(ROW))
+    return left.filter(F.col("_left") > 0).select(F.explode(F.array_repeat(ROW, F.col("_left"))).alias(ROW))
 
 
 def _by_rule(malformed: DataFrame, topic: str) -> tuple[QuarantineCount, ...]:
@@ -188,15 +223,15 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
 def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding) -> Fields:
     """Fields against the result's columns. One Spark job; at most `MOST_FIELDS` foreign names are collected."""
     valued = good.filter(~F.col(TOMBSTONE))
-    names = valued.select(F.explode(F.json_object_keys(F.col("value").cast("string"))).alias("name"))
     wanted = [field.name for field in schema]
+    names = valued.select(F.explode(field_names(binding, wanted, job)).alias("name"))
     # The result's own columns first: none of them may fall to the limit.
     order = (F.col("name").isin(*wanted).desc(), F.col("count").desc(), "name")
     counted = names.groupBy("name").count().orderBy(*order).limit(len(wanted) + MOST_FIELDS).collect()
     found = {row["name"]: row["count"] for row in counted}
     if not total:
         return Fields()
-    in_key = set(job.keys) if binding.names_rows else set()
+    in_key = {binding.key_column[0]} if binding.key == "plain" else set(job.keys) if binding.names_rows else set()
     absent = [f"no record has the field {name}" for name in wanted if name not in found and name not in in_key]
     known = {*wanted, *binding.ignore}
     foreign = [

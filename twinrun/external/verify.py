@@ -13,7 +13,7 @@ from twinrun.comparator.result import Comparison
 from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
 from twinrun.events.exact import quoted
-from twinrun.explain.coverage import Reach, audits_of, notes_on_reach, reach_of, silent_kafka
+from twinrun.explain.coverage import Coverage, audits_of, coverage_of, notes_on_coverage, silent_kafka
 from twinrun.explain.differing import Sides, closed, compare_sides, uncounted, waits_for_close
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
@@ -91,7 +91,7 @@ def verify_external(
         silent = bool(silent_kafka(cfg))
         case, external, notes = read_case(spark, cfg, job, binding, batch)
         ctx = Context(spark, cfg, case.job, case.flow, case.cut, batch)
-        reach = reach_of(ctx, silent=silent)
+        coverage = coverage_of(ctx, silent=silent)
         empty = case.sides.stream.limit(1).count() == 0
         ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
         say("comparing")
@@ -102,7 +102,7 @@ def verify_external(
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
             untried = "input_behind" if not covered else "unexplained" if empty else ""
             mine = replace(case, sides=ready)
-            judged = explain_external(spark, cfg, mine, verify_id, differences, reach.gone, untried=untried)
+            judged = explain_external(spark, cfg, mine, verify_id, differences, coverage.gone, untried=untried)
         kept = None if judged is None else judged.judged
         windows = windows_frame(job, case.sides.batch, case.sides.stream, case.cut, kept.rows if kept else None)
         windows = windows.localCheckpoint()
@@ -113,21 +113,21 @@ def verify_external(
         expectations = _expectations(case.job, ready, binding)
         expectations += judge_rows(*of_rows(counts), cfg.verify.min_completeness, "windows")
         measured = Measured(comparison, counts, causes, duplicates, kept, expectations, covered)
-        checks = _checks(ctx, reach, measured)
-        pinned = pinned_cut(cfg, case, batch, reach, checks.audits, external.version)
+        checks = _checks(ctx, coverage, measured)
+        pinned = pinned_cut(cfg, case, batch, coverage, checks.audits, external.version)
         points, differing = ask(timeline(job, windows, counts), sample_rows(kept, cfg.verify.sample_rows))
         shown = Shown(
             late=() if judged is None else judged.late,
             samples=() if kept is None else row_samples(kept, differing),
             timeline=points,
             micro_batches=(),
-            quarantine=reach.refused,
+            quarantine=coverage.refused,
         )
         decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
         refuted = 0 if judged is None else judged.refuted
         unexpected = 0 if judged is None else judged.unexpected
         waiting = _waiting(case, kept)
-        notes += notes_on_reach(cfg, job, reach)
+        notes += notes_on_coverage(cfg, job, coverage)
         notes += tuple(notes_of(case, external, refuted, checks.duplicates, waiting, counts["early_rows"]))
         notes += rule_notes(case, unexpected)
         notes += left_out_notes(case, counts["rows_behind"] if covered else 0)
@@ -153,7 +153,7 @@ class Measured:
     covered: bool
 
 
-def _checks(ctx: Context, reach: Reach, measured: Measured) -> Checks:
+def _checks(ctx: Context, coverage: Coverage, measured: Measured) -> Checks:
     """Everything that is judged. The engine's own watermark may be ahead of what is declared: no row is early."""
     kept = measured.kept
     return Checks(
@@ -163,9 +163,9 @@ def _checks(ctx: Context, reach: Reach, measured: Measured) -> Checks:
         causes=proofs(measured.causes),
         late_events=0 if kept is None else kept.events.get("late_dropped", 0),
         duplicates=measured.duplicates,
-        audits=audits_of(ctx, reach),
+        audits=audits_of(ctx, coverage),
         expired=0 if kept is None else kept.expired,
-        uncounted=uncounted(ctx, reach.gone),
+        uncounted=uncounted(ctx, coverage.gone),
         expectations=measured.expectations,
         lag_events=0,
         age_ms=None,

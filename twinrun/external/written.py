@@ -22,7 +22,7 @@ from twinrun.explain.closed_form import only_needed
 from twinrun.explain.differing import KEY_ID, Sides, differing_keys, rows_at
 from twinrun.explain.evidence import Evidence, causes_of, events_of
 from twinrun.explain.used import USED, is_dropped
-from twinrun.external.causes import World
+from twinrun.external.causes import Hypothesis
 from twinrun.external.mark import CLOCK_END, LIFE
 from twinrun.job.job import Job
 from twinrun.job.passing import EVERY, Passage
@@ -64,7 +64,7 @@ def clock_ends(marked: DataFrame, job: Job, lateness_ms: int, retention_ms: int 
     return ends.withColumn("_floor", oldest - F.pmod(oldest, F.lit(segment_ms)))
 
 
-def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | None:
+def writings(hypothesis: Hypothesis, marked: DataFrame, clocks: Clocks) -> DataFrame | None:
     """By key and window of the result, in which lives it is written, and whether something waits. Lazy.
 
     Returns
@@ -75,7 +75,7 @@ def writings(world: World, marked: DataFrame, clocks: Clocks) -> DataFrame | Non
         has not been written since). None where the keys of the result
         are no fields of the events. Windows with events of a key in several partitions are left out: each has a clock.
     """
-    job, evidence = world.job, world.material.evidence
+    job, evidence = hypothesis.job, hypothesis.inputs.evidence
     if len(evidence) != 1 or events_of(job, evidence) != "row":
         return None
     keys = [name for name in evidence[0].on if name != "_place"]
@@ -123,17 +123,17 @@ def _with_since(found: DataFrame, clocks: Clocks) -> DataFrame:
     return joined.withColumn(_SINCE, F.transform(_LIVES, since)).drop("_floors")
 
 
-def written_unexpectedly(world: World, written: DataFrame, stream: DataFrame) -> int:
+def written_unexpectedly(hypothesis: Hypothesis, written: DataFrame, stream: DataFrame) -> int:
     """Rows of the result in windows that, by the rule, have never been written. One Spark job.
 
     Any such row means that windows come out by more than the rule says, so that no missing one is known to wait.
     """
     never = written.filter(F.size(_LIVES) == 0)
-    return stream.join(never, _of_result(world, world.material.evidence[0]), "left_semi").count()
+    return stream.join(never, _of_result(hypothesis, hypothesis.inputs.evidence[0]), "left_semi").count()
 
 
 def explain_written(
-    rows: DataFrame, world: World, written: DataFrame, stream: DataFrame, clocks: Clocks, *, waiting: bool
+    rows: DataFrame, hypothesis: Hypothesis, written: DataFrame, stream: DataFrame, clocks: Clocks, *, waiting: bool
 ) -> DataFrame | None:
     """Rows that are explained by when their window was written, with ``verdict`` and ``causes``; None without any.
 
@@ -151,7 +151,7 @@ def explain_written(
     waiting : bool
         Whether a window that was never written may be called pending.
     """
-    job, material, evidence = world.job, world.material, world.material.evidence[0]
+    job, inputs, evidence = hypothesis.job, hypothesis.inputs, hypothesis.inputs.evidence[0]
     waits = F.col(_WAITS) & (F.lit(waiting) | (F.size(_LIVES) > 0))
     twice = F.size(_LIVES) > 1
     again = twice if clocks.appended else twice & (F.element_at(_SINCE, -1) > 0)
@@ -163,19 +163,21 @@ def explain_written(
     name = job.sources[0].name
     parts = []
     for life, since in _spans(written, clocks):
-        upto = material.marked[name].filter(F.col(LIFE).between(since, life))
+        upto = inputs.marked[name].filter(F.col(LIFE).between(since, life))
         at = F.array_position(_LIVES, F.lit(life)).cast("int")
         mine = written.filter((at > 0) & (F.get(_SINCE, at - 1) == F.lit(since)))
         mine = mine.withColumn("_last", F.array_max(_LIVES) == F.lit(life))
-        given = world.rows({name: upto})
-        parts.append(given.join(mine, _of_result(world, evidence)).select(*[quoted(c) for c in given.columns], "_last"))
+        given = hypothesis.rows({name: upto})
+        parts.append(
+            given.join(mine, _of_result(hypothesis, evidence)).select(*[quoted(c) for c in given.columns], "_last")
+        )
     emitted = rows_at(job, reduce(DataFrame.unionByName, parts), keys).localCheckpoint()
     must_hold = (emitted if clocks.appended else emitted.filter("_last")).drop("_last")
-    counted = rows_at(job, world.rows(material.marked), keys).localCheckpoint()
-    batch = rows_at(job, material.sides.batch, keys)
+    counted = rows_at(job, hypothesis.rows(inputs.marked), keys).localCheckpoint()
+    batch = rows_at(job, inputs.sides.batch, keys)
     flags = [
         differing_keys(job, must_hold, rows_at(job, stream, keys), "_not_written"),
-        differing_keys(job, material.whole, material.sides.batch, "_batch_wrong", material.ranges),
+        differing_keys(job, inputs.whole, inputs.sides.batch, "_batch_wrong", inputs.ranges),
         differing_keys(job, counted, batch, "_lost"),
     ]
     judged = causes_of(placed.drop("causes"), [evidence])
@@ -193,8 +195,8 @@ def explain_written(
     kept = [F.col(quoted(column)) for column in rows.columns if column != "causes"]
     done = proven.select(*kept, F.lit("explained").alias("verdict"), F.col("_found").alias("causes")).localCheckpoint()
     # Held against what the engine had counted, not against its table, which has several rows of the key.
-    as_counted = replace(material, sides=Sides(material.sides.batch, counted))
-    return only_needed(job, done, as_counted, world.rows)
+    as_counted = replace(inputs, sides=Sides(inputs.sides.batch, counted))
+    return only_needed(job, done, as_counted, hypothesis.rows)
 
 
 def _spans(written: DataFrame, clocks: Clocks) -> list[tuple[int, int]]:
@@ -221,9 +223,9 @@ def _of_difference(evidence: Evidence) -> Column:
     return _same(evidence, F.col("place"), lambda name: F.col("key")[name])
 
 
-def _of_result(world: World, evidence: Evidence) -> Column:
+def _of_result(hypothesis: Hypothesis, evidence: Evidence) -> Column:
     """Condition: the row of a result is of this key and window."""
-    place = F.col(quoted(world.job.window_column)).cast("timestamp")
+    place = F.col(quoted(hypothesis.job.window_column)).cast("timestamp")
     return _same(evidence, place, lambda name: F.col(quoted(name)))
 
 

@@ -13,7 +13,7 @@ from twinrun.config.model import Config
 from twinrun.errors import QueryError
 from twinrun.explain.explain import around, healed_keys, rows_by_key
 from twinrun.heal.plan import Healed, HealPlan, plan_on
-from twinrun.heal.preconditions import find_ground, refuse_moved, refuse_unhealable
+from twinrun.heal.preconditions import find_seen_states, refuse_moved, refuse_unhealable
 from twinrun.heal.write import merge_keys, one_per_key
 from twinrun.job.job import Job
 from twinrun.results.records import APPLIED, METADATA, STARTED, HealRecord, commit_of, save_heal
@@ -46,14 +46,14 @@ def apply_heal(spark: SparkSession, cfg: Config, job: Job) -> tuple[HealPlan, He
     refuse_unhealable(job)
     name = job.job_name
     with held_lease(spark, cfg, f"verify:{name}", f"twinrun heal {name}"), plain_errors(f"the heal of {name}"):
-        ground = find_ground(spark, cfg, job)
-        plan = plan_on(spark, cfg, job, ground)
+        seen = find_seen_states(spark, cfg, job)
+        plan = plan_on(spark, cfg, job, seen)
         if plan.rows == 0:
             return plan, None
         record = HealRecord(
             id=uuid.uuid4().hex[:12],
             verify_id=plan.verify_id,
-            query_id=ground.verify.query_id,
+            query_id=seen.verify.query_id,
             table=plan.stream_table,
             watermark_ms=plan.watermark_ms,
             stream_version=plan.stream_version,
@@ -66,7 +66,7 @@ def apply_heal(spark: SparkSession, cfg: Config, job: Job) -> tuple[HealPlan, He
         rows = one_per_key(_rows(spark, cfg, job, record, plan), job, plan.rows, "the plan")
         save_heal(spark, cfg, name, record)
         # A last look, as late as it can be: what was planned is right for these versions only.
-        refuse_moved(spark, cfg, job, ground)
+        refuse_moved(spark, cfg, job, seen)
         merge_keys(rows, job, plan.stream_table, {METADATA: _metadata(record)})
         version = commit_of(spark, plan.stream_table, METADATA, record.id)
         if version is None:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from twinrun.config.model import Config
 from twinrun.errors import TableError
 from twinrun.explain.explain import HEALABLE_KINDS, healable
-from twinrun.heal.preconditions import Ground, find_ground, refuse_unhealable
+from twinrun.heal.preconditions import SeenStates, find_seen_states, refuse_unhealable
 from twinrun.history.history import difference_rows
 from twinrun.job.job import Job
 from twinrun.session.plain import plain_errors
@@ -128,24 +128,24 @@ def plan_heal(spark: SparkSession, cfg: Config, job: Job) -> HealPlan:
         The job's rows are never final, or its shape cannot be healed.
     TableError, CheckpointError
         A table has moved since the last verify, or the ledger does not tell; see
-        `twinrun.heal.preconditions.find_ground`.
+        `twinrun.heal.preconditions.find_seen_states`.
     """
     refuse_unhealable(job)
     with plain_errors(f"planning the heal of {job.job_name}"):
-        return plan_on(spark, cfg, job, find_ground(spark, cfg, job))
+        return plan_on(spark, cfg, job, find_seen_states(spark, cfg, job))
 
 
-def plan_on(spark: SparkSession, cfg: Config, job: Job, ground: Ground) -> HealPlan:
+def plan_on(spark: SparkSession, cfg: Config, job: Job, seen: SeenStates) -> HealPlan:
     """The plan on ground that was checked. Three small Spark jobs."""
-    verify = ground.verify
+    verify = seen.verify
     nothing = HealPlan(
         job=job.job_name,
         verify_id=verify.verify_id,
         micro_batch=verify.micro_batch,
         watermark_ms=verify.watermark_ms,
-        stream_table=ground.stream.table,
+        stream_table=seen.stream.table,
         stream_version=verify.stream_version,
-        batch_table=ground.batch.table,
+        batch_table=seen.batch.table,
         batch_version=verify.batch_version,
     )
     if verify.rows_explained + verify.rows_unexplained == 0:

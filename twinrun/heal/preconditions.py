@@ -34,7 +34,7 @@ class LastVerify:
 
 
 @dataclass(frozen=True)
-class Ground:
+class SeenStates:
     """Both states and the verify that saw exactly them."""
 
     stream: StreamState
@@ -66,7 +66,7 @@ def refuse_unhealable(job: Job) -> None:
         )
 
 
-def find_ground(spark: SparkSession, cfg: Config, job: Job) -> Ground:
+def find_seen_states(spark: SparkSession, cfg: Config, job: Job) -> SeenStates:
     """Check that both tables are what the last verify saw. About eight small Spark jobs; changes nothing.
 
     Raises
@@ -92,12 +92,12 @@ def find_ground(spark: SparkSession, cfg: Config, job: Job) -> Ground:
             expected="both modes run with one definition",
             fix=f"run: twinrun batch {job.job_name} --full, then {again}",
         )
-    ground = Ground(stream, batch, verify)
-    refuse_moved(spark, cfg, job, ground)
-    return ground
+    seen = SeenStates(stream, batch, verify)
+    refuse_moved(spark, cfg, job, seen)
+    return seen
 
 
-def refuse_moved(spark: SparkSession, cfg: Config, job: Job, ground: Ground) -> None:
+def refuse_moved(spark: SparkSession, cfg: Config, job: Job, seen: SeenStates) -> None:
     """Refuse a heal when the rows of either table have changed since the verify. Four small Spark jobs.
 
     A compaction makes a new version of the same rows, and is no reason to refuse.
@@ -107,7 +107,7 @@ def refuse_moved(spark: SparkSession, cfg: Config, job: Job, ground: Ground) -> 
     TableError
         The table, both versions, and what to do.
     """
-    stream, batch, verify = ground.stream, ground.batch, ground.verify
+    stream, batch, verify = seen.stream, seen.batch, seen.verify
     now = last_change(spark, stream.table, verify.stream_version)
     if now is not None:
         raise _moved("stream", stream.table, now, verify.stream_version, _mover(spark, cfg, job, stream, now), job)

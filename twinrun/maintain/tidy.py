@@ -15,7 +15,7 @@ from twinrun.durations import human
 from twinrun.errors import TwinrunError
 from twinrun.maintain.files import Detail, compact, detail_of, inventory, stored, vacuum, without_kept
 from twinrun.maintain.result import Pin, TableTidy, Tidied
-from twinrun.maintain.warehouse import Pins, Place, known, pins_of, places
+from twinrun.maintain.warehouse import KeptTable, Pins, known, pins_of, places
 from twinrun.results.records import Say, quiet
 from twinrun.session.plain import plain_errors
 from twinrun.tables.control import add_record
@@ -59,15 +59,15 @@ def tidy(
         if apply:
             held.enter_context(held_lease(spark, cfg, LEASE, "twinrun maintain tidy --apply"))
         found = known(spark, cfg)
-        wanted = [place for place in places(cfg, found) if not only or place.table in only]
+        wanted = [kept for kept in places(cfg, found) if not only or kept.table in only]
         pins = pins_of(spark, cfg, found)
         done = []
-        for place in wanted:
-            if table_exists(spark, place.ref):
-                on_table(f"{place.table} at {place.ref}")
-                done.append(_one(spark, cfg, place, pins, apply))
+        for kept in wanted:
+            if table_exists(spark, kept.ref):
+                on_table(f"{kept.table} at {kept.ref}")
+                done.append(_one(spark, cfg, kept, pins, apply))
                 if apply:
-                    on_table(f"{place.table} at {place.ref}: {_done(done[-1])}")
+                    on_table(f"{kept.table} at {kept.ref}: {_done(done[-1])}")
         if apply:
             counts = {t.ref: {"compacted": t.compacted, "removed": t.removed, "left_alone": t.left_alone} for t in done}
             add_record(spark, cfg, KIND, "tidy", {"tables": counts})
@@ -80,12 +80,12 @@ def _done(table: TableTidy) -> str:
     return f"{plural(table.compacted or 0, 'file')} compacted, {table.removed or 0:,} removed"
 
 
-def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool) -> TableTidy:
-    detail = detail_of(spark, place.ref)
+def _one(spark: SparkSession, cfg: Config, kept: KeptTable, pins: Pins, apply: bool) -> TableTidy:
+    detail = detail_of(spark, kept.ref)
     seen = stored(inventory(spark, detail.location))
     found = TableTidy(
-        table=place.table,
-        ref=place.ref,
+        table=kept.table,
+        ref=kept.ref,
         files=detail.files,
         bytes_used=detail.bytes_used,
         stored=seen.files,
@@ -94,66 +94,66 @@ def _one(spark: SparkSession, cfg: Config, place: Place, pins: Pins, apply: bool
         pins=(),
     )
     try:
-        with ExitStack() as leases, plain_errors(f"the maintenance of {place.ref}"):
+        with ExitStack() as leases, plain_errors(f"the maintenance of {kept.ref}"):
             if apply:
-                wanted = needed_leases(place, detail)
+                wanted = needed_leases(kept, detail)
                 if wanted:
                     leases.enter_context(held_lease(spark, cfg, wanted, "twinrun maintain tidy --apply"))
             if apply and detail.deleted_files_ms < _DAY_MS:
                 # A run that ended before the lease was ours has pinned versions that no retention protects.
                 pins = pins_of(spark, cfg, known(spark, cfg))
-            return _held(spark, place, detail, found, pins.get(place.ref, ()), apply)
+            return _held(spark, kept, detail, found, pins.get(kept.ref, ()), apply)
     except TwinrunError as error:  # held by a run, a pinned version that cannot be read, a writer that came first
         return replace(found, left_alone=error.found)
 
 
-def needed_leases(place: Place, detail: Detail) -> tuple[str, ...]:
+def needed_leases(kept: KeptTable, detail: Detail) -> tuple[str, ...]:
     """Whose work a change of this table's files could meet. Pure.
 
     Appending meets nothing, unless the table keeps removed files for less than a day: then a file that was written
     and not yet committed could be taken for one that nobody needs.
     """
     short = detail.deleted_files_ms < _DAY_MS
-    return (*place.rewriters, *(place.writers if short else ()))
+    return (*kept.rewriters, *(kept.writers if short else ()))
 
 
 def _held(
-    spark: SparkSession, place: Place, detail: Detail, found: TableTidy, pins: tuple[Pin, ...], apply: bool
+    spark: SparkSession, kept: KeptTable, detail: Detail, found: TableTidy, pins: tuple[Pin, ...], apply: bool
 ) -> TableTidy:
-    newest = latest_version(spark, place.ref)
-    first = delta_table(spark, place.ref).history().agg(F.min("version")).collect()[0][0]
+    newest = latest_version(spark, kept.ref)
+    first = delta_table(spark, kept.ref).history().agg(F.min("version")).collect()[0][0]
     lost = tuple(pin for pin in pins if pin.version < first)
     older = tuple(pin for pin in pins if first <= pin.version < newest)
-    note = "its versions are what runs go by" if not place.compact else _ends_log(spark, place, detail, older)
+    note = "its versions are what runs go by" if not kept.compact else _ends_log(spark, kept, detail, older)
     rewritten = 0
     if apply and not note:
-        rewritten = compact(spark, place.ref)
+        rewritten = compact(spark, kept.ref)
     # After a compaction the version before it is an older one too: the pins reach up to it.
-    keep = [pin.version for pin in pins if first <= pin.version < latest_version(spark, place.ref)]
-    candidates = without_kept(spark, inventory(spark, detail.location), place.ref, keep)
+    keep = [pin.version for pin in pins if first <= pin.version < latest_version(spark, kept.ref)]
+    candidates = without_kept(spark, inventory(spark, detail.location), kept.ref, keep)
     found = replace(found, pins=older, lost=lost, note=note)
     if not apply:
-        current = without_kept(spark, candidates, place.ref, [newest])
+        current = without_kept(spark, candidates, kept.ref, [newest])
         old = F.col("modificationTime") < F.lit(int(time.time() * 1000) - detail.deleted_files_ms)
         return replace(found, removable=stored(current.filter(old)).files)
     before = stored(inventory(spark, detail.location))
-    vacuum(spark, place.ref, candidates)
+    vacuum(spark, kept.ref, candidates)
     after = stored(inventory(spark, detail.location))
     return replace(
         found, compacted=rewritten, removed=before.files - after.files, removed_bytes=before.size - after.size
     )
 
 
-def _ends_log(spark: SparkSession, place: Place, detail: Detail, older: Iterable[Pin]) -> str:
+def _ends_log(spark: SparkSession, kept: KeptTable, detail: Detail, older: Iterable[Pin]) -> str:
     """Why a further commit could take a needed version out of the log; empty where it could not. One small Spark job.
 
     Delta cleans its log when a commit makes a checkpoint. What is needed of it: each pinned version, and in a stream's
     table the newest commit of the sink, which says what the table holds.
     """
     needed = [pin.version for pin in older]
-    history = delta_table(spark, place.ref).history()
+    history = delta_table(spark, kept.ref).history()
     ours = F.col("version").isin(*needed) if needed else F.lit(False)
-    if place.table == "stream_results":
+    if kept.table == "stream_results":
         sink = (F.col("operation") == "STREAMING UPDATE") | F.get_json_object(
             "userMetadata", "$.micro_batch"
         ).isNotNull()

@@ -26,7 +26,7 @@ _KINDS = (STREAM, BATCH, "decode", "ingest")
 
 
 @dataclass(frozen=True)
-class Place:
+class KeptTable:
     """One table.
 
     Attributes
@@ -120,30 +120,30 @@ def known(spark: SparkSession, cfg: Config) -> Known:
     )
 
 
-def places(cfg: Config, found: Known) -> tuple[Place, ...]:
+def places(cfg: Config, found: Known) -> tuple[KeptTable, ...]:
     """Every table of twinrun's own, in the order of the data; whether it is there is not looked at. No Spark job."""
     verifies = tuple(f"verify:{job}" for job in found.jobs)
     runs = tuple(f"{mode}:{job}" for job in found.jobs for mode in ("batch", "stream"))
-    made = [Place("bronze", cfg.table("bronze", topic=topic), (f"ingest:{topic}",)) for topic in found.topics]
+    made = [KeptTable("bronze", cfg.table("bronze", topic=topic), (f"ingest:{topic}",)) for topic in found.topics]
     for source in found.sources:
         made += [
-            Place(kind, cfg.table(kind, source=source), rewriters=(f"decode:{source}",))
+            KeptTable(kind, cfg.table(kind, source=source), rewriters=(f"decode:{source}",))
             for kind in ("events", "quarantine")
         ]
     for job, state in found.batches.items():
-        made.append(Place("batch_results", state["table"], rewriters=(f"batch:{job}", f"verify:{job}")))
+        made.append(KeptTable("batch_results", state["table"], rewriters=(f"batch:{job}", f"verify:{job}")))
     for job, tables in found.stream_tables.items():
         lease, verify = (f"stream:{job}",), (f"verify:{job}",)  # a heal holds the lease of verify
         for table in tables:
             replaces = table == found.streams[job]["table"] and _merges(found.streams[job])
             made.append(
-                Place("stream_results", table, () if replaces else lease, (*lease, *verify) if replaces else verify)
+                KeptTable("stream_results", table, () if replaces else lease, (*lease, *verify) if replaces else verify)
             )
     own_static = [name for name in found.static if name in cfg.tables and cfg.tables[name].format != "delta"]
-    made += [Place("static", cfg.table("static", table=name), runs, compact=False) for name in own_static]
-    made += [Place("control", cfg.table("control")), Place("micro_batches", cfg.table("micro_batches"), runs)]
-    made += [Place(name, cfg.table(name), verifies) for name in ("ledger", "differences", "erased")]
-    made += [Place(name, cfg.table(name), rewriters=verifies) for name in ("late_events", "duplicate_events")]
+    made += [KeptTable("static", cfg.table("static", table=name), runs, compact=False) for name in own_static]
+    made += [KeptTable("control", cfg.table("control")), KeptTable("micro_batches", cfg.table("micro_batches"), runs)]
+    made += [KeptTable(name, cfg.table(name), verifies) for name in ("ledger", "differences", "erased")]
+    made += [KeptTable(name, cfg.table(name), rewriters=verifies) for name in ("late_events", "duplicate_events")]
     return tuple(made)
 
 

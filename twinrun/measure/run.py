@@ -73,7 +73,7 @@ class Bench:
     tables: dict[str, TableBinding] = field(default_factory=dict)
     primer: Sequence[Record] = ()
 
-    def place(self, name: str) -> Place:
+    def tables_of(self, name: str) -> ArmTables:
         """A fresh topic and folder."""
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -81,11 +81,11 @@ class Bench:
         create_topic(self.broker.bootstrap_servers, topic, self.partitions)
         if self.primer:
             produce(self.primer, topic, {"bootstrap.servers": self.broker.bootstrap_servers})
-        return Place(self, folder, topic)
+        return ArmTables(self, folder, topic)
 
 
 @dataclass(frozen=True)
-class Place:
+class ArmTables:
     """The topic, tables and checkpoints of one arm."""
 
     bench: Bench
@@ -164,15 +164,15 @@ def prepare(bench: Bench) -> None:
 
 def warm_up(bench: Bench) -> None:
     """Run both modes once over a few records, so that the first arm does not pay for what Java learns."""
-    place = bench.place("warm-up")
+    of_arm = bench.tables_of("warm-up")
     records = (each.record for each in bench.dues[:_WARM_UP])
-    produce(records, place.topic, {"bootstrap.servers": bench.broker.bootstrap_servers})
-    place.drain()
-    place.ingest()
-    place.batch()
+    produce(records, of_arm.topic, {"bootstrap.servers": bench.broker.bootstrap_servers})
+    of_arm.drain()
+    of_arm.ingest()
+    of_arm.batch()
     with suppress(InputError):
-        verify(bench.spark, place.cfg(), bench.job)
-    shutil.rmtree(place.folder)
+        verify(bench.spark, of_arm.cfg(), bench.job)
+    shutil.rmtree(of_arm.folder)
 
 
 def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
@@ -183,27 +183,27 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
     Result
         With figures only where the verify agreed; see `Result.agreed`.
     """
-    place = bench.place(f"{arm.name.replace(' ', '-')}-{repeat}")
+    of_arm = bench.tables_of(f"{arm.name.replace(' ', '-')}-{repeat}")
     say(f"{arm.name}: under load")
     with peak_memory(bench.broker.pid) as peak:
-        did = _stream(place, arm, peak) if arm.mode == "stream" else _again_and_again(place, arm, peak)
+        did = _stream(of_arm, arm, peak) if arm.mode == "stream" else _again_and_again(of_arm, arm, peak)
     if bench.stop.is_set():
         raise KeyboardInterrupt
-    sizes = _sizes(place, arm, did)
+    sizes = _sizes(of_arm, arm, did)
     say(f"{arm.name}: verifying")
     if arm.mode == "batch":
-        place.drain()
+        of_arm.drain()
     else:
-        place.ingest()
-        place.batch()
-    verdict = verify(bench.spark, place.cfg(), bench.job)
-    result = _result(bench, place, arm, repeat, did, verdict, sizes)
-    shutil.rmtree(place.folder, ignore_errors=True)
+        of_arm.ingest()
+        of_arm.batch()
+    verdict = verify(bench.spark, of_arm.cfg(), bench.job)
+    result = _result(bench, of_arm, arm, repeat, did, verdict, sizes)
+    shutil.rmtree(of_arm.folder, ignore_errors=True)
     return result
 
 
 def _result(
-    bench: Bench, place: Place, arm: Arm, repeat: int, did: _Did, verdict: Verdict, sizes: dict[str, int]
+    bench: Bench, of_arm: ArmTables, arm: Arm, repeat: int, did: _Did, verdict: Verdict, sizes: dict[str, int]
 ) -> Result:
     agreed = verdict.outcome in ("agree", "explained") and verdict.exit_code == 0 and did.kept_up
     return Result(
@@ -227,7 +227,7 @@ def _result(
         peak_memory_bytes=did.peak.memory_bytes,
         others_share=others_share(did.used, did.sent.cpu_s, bench.cores),
         units=tuple(did.units),
-        micro_batches=_micro_batches(place, did) if agreed and did.watch else None,
+        micro_batches=_micro_batches(of_arm, did) if agreed and did.watch else None,
         overran=did.overran,
         sizes=sizes,
     )
@@ -237,7 +237,7 @@ def _result(
 class _Watch:
     """Follows a stream that stays up: starts the load when it runs, and ends it when all was read."""
 
-    place: Place
+    of_arm: ArmTables
     arm: Arm
     stop: threading.Event
     load: Load | None = None
@@ -253,9 +253,9 @@ class _Watch:
 
     def __call__(self, so_far: Progress) -> None:
         """Called twice a second by the run."""
-        now, bench = time.monotonic(), self.place.bench
+        now, bench = time.monotonic(), self.of_arm.bench
         if self.load is None:
-            self.load, self.start_s = self.place.load()
+            self.load, self.start_s = self.of_arm.load()
             return
         if self.began is None and time.time() >= self.start_s:
             self.began = cpu(bench.broker.pid)
@@ -281,8 +281,8 @@ class _Watch:
     def _look(self) -> None:
         """What Spark still says of its recent micro-batches: how long each phase took, and the state's size."""
         with suppress(Exception):  # the query may end meanwhile
-            for query in self.place.bench.spark.streams.active:
-                if query.name != self.place.bench.job.job_name:
+            for query in self.of_arm.bench.spark.streams.active:
+                if query.name != self.of_arm.bench.job.job_name:
                     continue
                 for entry in query.recentProgress:
                     if entry.numInputRows:
@@ -293,13 +293,13 @@ class _Watch:
                     self.state["state_bytes"] = max(self.state.get("state_bytes", 0), held)
 
 
-def _stream(place: Place, arm: Arm, peak: Peak) -> _Did:
+def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
     """A stream that stays up, from the first record until all is read and nothing more comes out."""
-    bench, stop = place.bench, threading.Event()
-    watch = _Watch(place, arm, stop)
+    bench, stop = of_arm.bench, threading.Event()
+    watch = _Watch(of_arm, arm, stop)
     try:
         run = _run("streaming.runner")
-        run(bench.spark, place.cfg("processing-time", arm.every_ms), bench.job, None, stop, watch)
+        run(bench.spark, of_arm.cfg("processing-time", arm.every_ms), bench.job, None, stop, watch)
         ended = watch.ended or cpu(bench.broker.pid)
         if watch.load is None or watch.began is None:
             raise KeyboardInterrupt
@@ -309,18 +309,18 @@ def _stream(place: Place, arm: Arm, peak: Peak) -> _Did:
             watch.load.stop()
 
     def fresh() -> Freshness:
-        return stream_freshness(bench.spark, place.cfg(), bench.job, place.cut(), place.batch_state(), watch.start_s)
+        return stream_freshness(bench.spark, of_arm.cfg(), bench.job, of_arm.cut(), of_arm.batch_state(), watch.start_s)
 
     kept_up = watch.kept_up and sent.kept_pace
     return _Did(watch.start_s, sent, ended.since(watch.began), peak, kept_up, fresh, watch=watch)
 
 
-def _again_and_again(place: Place, arm: Arm, peak: Peak) -> _Did:
+def _again_and_again(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
     """Runs that end, each begun on time or, where the one before was not over, late; the last one after the load."""
-    bench, every_s = place.bench, arm.every_ms / 1000
+    bench, every_s = of_arm.bench, arm.every_ms / 1000
     if bench.primer:
-        _once(place, arm)
-    load, start_s = place.load()
+        _once(of_arm, arm)
+    load, start_s = of_arm.load()
     units: list[Unit] = []
     runs: list[BatchRun] = []
     number = overran = 0
@@ -334,11 +334,11 @@ def _again_and_again(place: Place, arm: Arm, peak: Peak) -> _Did:
             overran, number = overran + (behind > 0), number + max(behind, 0)
             last = load.over
             at_s, before = time.time(), cpu(bench.broker.pid)
-            done = _once(place, arm)
+            done = _once(of_arm, arm)
             used = cpu(bench.broker.pid).since(before)
             units.append(Unit(done.events, done.rows or 0, time.time() - at_s, used.jvm_s + used.python_s))
             if arm.mode == "batch":
-                ends = place.batch_state().ends[bench.job.sources[0].name]
+                ends = of_arm.batch_state().ends[bench.job.sources[0].name]
                 runs.append(BatchRun(int(at_s * 1000), ends, commit_ms(bench.spark, done.table, done.version)))
             if last:
                 break
@@ -349,17 +349,17 @@ def _again_and_again(place: Place, arm: Arm, peak: Peak) -> _Did:
 
     def fresh() -> Freshness:
         if arm.mode == "batch":
-            return batch_freshness(bench.spark, place.cfg(), bench.job, runs, place.batch_state(), start_s)
-        return stream_freshness(bench.spark, place.cfg(), bench.job, place.cut(), place.batch_state(), start_s)
+            return batch_freshness(bench.spark, of_arm.cfg(), bench.job, runs, of_arm.batch_state(), start_s)
+        return stream_freshness(bench.spark, of_arm.cfg(), bench.job, of_arm.cut(), of_arm.batch_state(), start_s)
 
     return _Did(start_s, sent, used, peak, sent.kept_pace, fresh, units, overran)
 
 
-def _once(place: Place, arm: Arm) -> Any:
+def _once(of_arm: ArmTables, arm: Arm) -> Any:
     if arm.mode == "available-now":
-        return place.drain()
-    place.ingest()
-    return place.batch()
+        return of_arm.drain()
+    of_arm.ingest()
+    return of_arm.batch()
 
 
 def _sleep_until(at_s: float, stop: threading.Event) -> None:
@@ -367,13 +367,13 @@ def _sleep_until(at_s: float, stop: threading.Event) -> None:
         stop.wait(min(left, 0.5))
 
 
-def _micro_batches(place: Place, did: _Did) -> MicroBatches:
+def _micro_batches(of_arm: ArmTables, did: _Did) -> MicroBatches:
     """A line through the durations of all micro-batches with data over their events. One Spark job."""
-    bench, watch = place.bench, did.watch
+    bench, watch = of_arm.bench, did.watch
     assert watch is not None
-    cut, source = place.cut(), bench.job.sources[0].name
-    events = read_events(bench.spark, place.cfg(), source, place.batch_state())
-    read = with_micro_batch(events, cut, place.topic, cut.start[source]).groupBy("_micro_batch").count()
+    cut, source = of_arm.cut(), bench.job.sources[0].name
+    events = read_events(bench.spark, of_arm.cfg(), source, of_arm.batch_state())
+    read = with_micro_batch(events, cut, of_arm.topic, cut.start[source]).groupBy("_micro_batch").count()
     log = cut.micro_batches.select(F.col("micro_batch").alias("_micro_batch"), "duration_ms")
     held = log.filter(F.col("duration_ms") > 0).join(read, "_micro_batch")
     row = held.agg(
@@ -391,10 +391,10 @@ def _micro_batches(place: Place, did: _Did) -> MicroBatches:
     return MicroBatches(row["number"], fixed_ms / 1000, slope / 1000, phases, len(watch.phases))
 
 
-def _sizes(place: Place, arm: Arm, did: _Did) -> dict[str, int]:
+def _sizes(of_arm: ArmTables, arm: Arm, did: _Did) -> dict[str, int]:
     """Files and bytes that the arm alone has left, before the other mode runs."""
-    root = place.folder
-    table = root / "warehouse" / "results" / place.bench.job.job_name
+    root = of_arm.folder
+    table = root / "warehouse" / "results" / of_arm.bench.job.job_name
     found: dict[str, int] = {}
     for name, folder in (("table", table), ("checkpoint", root / "checkpoints"), ("all", root / "warehouse")):
         files, size = folder_size(folder)

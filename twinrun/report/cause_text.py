@@ -14,14 +14,14 @@ from twinrun.report.cells import apart, duration, instant, plural
 from twinrun.report.names import name_of, such_as
 from twinrun.report.neutral import shorten
 from twinrun.report.words import clock as watermark_of
-from twinrun.results.causes import Told
+from twinrun.results.causes import CauseText
 from twinrun.results.verdict import BlamedEvent, MicroBatchPoint, RowSample, Verdict
 
 _WINDOWED = ("tumbling", "sliding")
 _HEALS = (*_WINDOWED, "stateless")
 
 
-def tell(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+def tell(verdict: Verdict, sample: RowSample, cause: str) -> CauseText:
     """The texts of a cause; one that is not known here says so. Names of events are shortened, not yet escaped."""
     if verdict.external is not None:
         return tell_external(verdict, sample, cause)
@@ -36,10 +36,10 @@ def tell(verdict: Verdict, sample: RowSample, cause: str) -> Told:
             happened = f"{found.happened} Delta's log has what may have done it: {_commits(sample)}."
             found = replace(found, happened=happened)
         return found
-    return Told(f"The cause is {shorten(cause, 60)}.", "", "", "")
+    return CauseText(f"The cause is {shorten(cause, 60)}.", "", "", "")
 
 
-def _lost(verdict: Verdict) -> Told:
+def _lost(verdict: Verdict) -> CauseText:
     """Events that the stream read and bronze never got."""
     lost = [
         f"{plural(audit.lost_offsets, 'offset')} of {shorten(audit.source, 60)}"
@@ -84,7 +84,7 @@ def _lacks(sample: RowSample, what: str) -> str:
     return f"The stream's row lacks {what}" if not row else f"The stream has {row}it lacks {what}"
 
 
-def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> CauseText:
     events = _events(sample, cause)
     # Where another operator comes first, the row's window may have been open still.
     own = not events or events[0].end_ms == _window_end_ms(verdict, sample)
@@ -95,7 +95,7 @@ def _late_dropped(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     if not events:
         happened.append(f"{_count(sample, cause)} of this row came too late for the stream: dropped.")
     complete = "The batch's row is complete. " if sample.batch is not None else ""
-    return Told(
+    return CauseText(
         " ".join(filter(None, happened)),
         _both_sides(sample, cause),
         f"{complete}{_lacks(sample, _count(sample, cause))}. That will not change by itself: the stream is done with "
@@ -243,14 +243,14 @@ def _heal(verdict: Verdict) -> tuple[str, ...]:
 
 def _outside(
     why: str, means: str, prevent: str, command: str = "", heals: bool = True, verbs: tuple[str, str] = ("is", "are")
-) -> Callable[..., Told]:
+) -> Callable[..., CauseText]:
     """A cause about events that only the batch used."""
 
-    def say(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+    def say(verdict: Verdict, sample: RowSample, cause: str) -> CauseText:
         of_row = f"{_count(sample, cause)} of this row {_verb(sample, cause, *verbs)}"
         happened = f"{of_row} {why}{such_as(sample, cause)}"
         commands = (command.replace("{job}", verdict.job),) if command else ()
-        return Told(
+        return CauseText(
             happened,
             _both_sides(sample, cause),
             means.replace("{lacks}", _lacks(sample, _count(sample, cause))),
@@ -261,7 +261,7 @@ def _outside(
     return say
 
 
-def _static(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+def _static(verdict: Verdict, sample: RowSample, cause: str) -> CauseText:
     cut = verdict.cut
     names = [name for name in cut.batch_static if cut.batch_static[name] != cut.stream_static.get(name)]
     said = [
@@ -269,7 +269,7 @@ def _static(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         for name in names[:5]
     ]
     which = f": {', '.join(said)}" if said else ""
-    return Told(
+    return CauseText(
         f"The two modes joined different versions of a static table{which}.",
         of_sides(
             "The job's own function with the version that the stream saw gives {stream}; with the batch's version, "
@@ -292,7 +292,7 @@ def _commits(sample: RowSample) -> str:
     )
 
 
-def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+def _changed(verdict: Verdict, sample: RowSample, cause: str) -> CauseText:
     which = _commits(sample) or "a commit that is not the stream's"
     before = "exactly the row that a recomputation of what the stream emitted gives"
     if sample.emitted is None:
@@ -307,7 +307,7 @@ def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
             for there, then, _ in [apart(held[name], sample.emitted.get(name), 40)]
         ]
         was = f"The stream emitted another row: {'; '.join(cells)}." if cells else "The stream emitted another row."
-    return Told(
+    return CauseText(
         f"Somebody else changed this row in the stream's table: {which}. {was}",
         f"Delta's log has that commit, and it is not the stream's. Before it the table held {before}.",
         "The stream's logic is not at fault; whoever reads the stream's table sees a row that it never computed.",
@@ -316,7 +316,7 @@ def _changed(verdict: Verdict, sample: RowSample, cause: str) -> Told:
     )
 
 
-_TELLERS: dict[str, Callable[[Verdict, RowSample, str], Told]] = {
+_TELLERS: dict[str, Callable[[Verdict, RowSample, str], CauseText]] = {
     "late_dropped": _late_dropped,
     "static_version": _static,
     "sink_changed": _changed,

@@ -8,7 +8,7 @@ from twinrun.external.rules import RULES, EngineRule, rule_named
 from twinrun.report.cause_text_fixed import FIXED, told_of
 from twinrun.report.cells import duration, instant, plural
 from twinrun.report.names import name_of, such_as
-from twinrun.results.causes import Told
+from twinrun.results.causes import CauseText
 from twinrun.results.verdict import RowSample, Verdict
 
 UNEXPLAINED = (
@@ -51,7 +51,7 @@ _OFFSETS = {
 }
 
 
-def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
+def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> CauseText:
     """The texts of one cause of one row, for a stream side that another engine wrote."""
     count = sample.causes.get(cause, 0)
     events, be, them = plural(count, "event"), "is" if count == 1 else "are", "it" if count == 1 else "them"
@@ -63,16 +63,16 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
         why, prevent = _OFFSETS[cause]
         verb = ("was" if count == 1 else "were") if cause == "quarantined" else be
         happened = f"{events} of this row {verb} {why.replace('{them}', them)}{such_as(sample, cause)}"
-        return Told(happened, _both(sample), f"The batch has {them}. {_lacks(sample, events)}.", prevent)
+        return CauseText(happened, _both(sample), f"The batch has {them}. {_lacks(sample, events)}.", prevent)
     if cause == "sink_duplicate":
-        return Told(
+        return CauseText(
             "The external result holds this row several times: it was written more than once.",
             "All copies are exactly the row that the job's own function gives.",
             "Whoever adds up the external result counts this row too often.",
             "Make the other engine's writes idempotent or transactional, and remove the copies.",
         )
     if cause == "input_behind" and verdict.outcome != "input_behind":
-        return Told(
+        return CauseText(
             "It is not known: the job leaves out a record that may belong to this row (rule refused_by_logic), and the "
             "other engine may have counted it.",
             "None: nothing is claimed of a row of which the batch lacks an event on purpose.",
@@ -81,14 +81,14 @@ def tell_external(verdict: Verdict, sample: RowSample, cause: str) -> Told:
             (f"twinrun quarantine {verdict.job} --list", f"twinrun verify {verdict.job} --external"),
         )
     if cause == "input_behind":
-        return Told(
+        return CauseText(
             "It is not known yet: the declared end of the other engine lies beyond what the batch has read.",
             "None: nothing is claimed before the batch has read as far.",
             "Nothing is called wrong. The batch's result may change when it has caught up.",
             "Let the batch catch up, then verify again.",
             (f"twinrun batch {verdict.job}", f"twinrun verify {verdict.job} --external"),
         )
-    found = told_of(FIXED.get(cause, Told(f"The cause is {cause}.", "", "", "")), verdict, sample)
+    found = told_of(FIXED.get(cause, CauseText(f"The cause is {cause}.", "", "", "")), verdict, sample)
     return replace(found, commands=tuple(f"{each} --external" if "verify" in each else each for each in found.commands))
 
 
@@ -98,14 +98,14 @@ def declared_rule(verdict: Verdict) -> EngineRule:
     return rule_named(name) or RULES["partition-order"]
 
 
-def _waits(verdict: Verdict, sample: RowSample) -> Told:
+def _waits(verdict: Verdict, sample: RowSample) -> CauseText:
     """A row that the engine, by its rule, has not written yet."""
     rule = declared_rule(verdict)
     if sample.window_start_ms is None or verdict.window_ms is None:
         ends = ""
     else:
         ends = f" Its window ends at {instant(sample.window_start_ms + verdict.window_ms)}."
-    return Told(
+    return CauseText(
         f"By the declared rule, {rule.engine} writes a window {rule.handed_on}.{ends} Up to the end of what was read "
         f"({_read(verdict)}) no such record has come since the last event of this row.",
         "The clock of the declared rule, recomputed from the events within the declared offsets, has not got there; no "
@@ -125,11 +125,11 @@ def _read(verdict: Verdict) -> str:
     return ", ".join([*ends[:3], *(["and so on"] if len(ends) > 3 else [])])
 
 
-def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> Told:
+def _late(verdict: Verdict, sample: RowSample, events: str, were: str) -> CauseText:
     lateness = "" if verdict.lateness_ms is None else f" of {duration(verdict.lateness_ms)}"
     rule = declared_rule(verdict)
     after = "behind the other engine's clock, whether the window was open or not" if rule.by_event else _CLOSED
-    return Told(
+    return CauseText(
         f"By the declared rule and lateness{lateness}, {events} of this row came {after}, and {were} dropped."
         f"{_how_late(sample, rule)}",
         f"{_both(sample)} That is as good as the declared rule; no row of the result contradicts it.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twinrun.results.causes import CAUSES, Told
+from twinrun.results.causes import CAUSES, CauseText
 from twinrun.results.verdict import RowSample, Verdict
 
 
@@ -13,9 +13,9 @@ def of_sides(text: str, sample: RowSample) -> str:
     return text.replace("{stream}", _side("stream", sample.stream)).replace("{batch}", _side("batch", sample.batch))
 
 
-def told_of(found: Told, verdict: Verdict, sample: RowSample) -> Told:
+def told_of(found: CauseText, verdict: Verdict, sample: RowSample) -> CauseText:
     """The texts of a cause that says the same of every row, for this row and job."""
-    return Told(
+    return CauseText(
         happened=of_sides(found.happened, sample),
         proof=of_sides(found.proof, sample),
         means=of_sides(found.means, sample),
@@ -28,7 +28,7 @@ def _side(name: str, held: dict[str, Any] | None) -> str:
     return f"exactly the {name}'s row" if held is not None else f"no row, as the {name} has none"
 
 
-INPUT_BEHIND = Told(
+INPUT_BEHIND = CauseText(
     "It is not known yet: the stream has read events that the batch lacks, and they may belong to this row.",
     "None: nothing is claimed before both modes have read the same events.",
     "Nothing is called wrong. The batch's result may change when it has caught up.",
@@ -39,7 +39,7 @@ INPUT_BEHIND = Told(
 FIXED = {cause.name: cause.told for cause in CAUSES if cause.told is not None} | {"input_behind": INPUT_BEHIND}
 """By cause; ``{job}`` in a command stands for the job's name."""
 
-LOST = Told(
+LOST = CauseText(
     "Kafka had removed records before they were landed, and the stream had read them: {spans}. The batch has never "
     "seen these events, and which rows they belong to is not known.",
     "None: the row is neither proven equal nor explained.",

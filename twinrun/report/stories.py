@@ -24,7 +24,7 @@ from twinrun.report.names import name_of
 from twinrun.report.neutral import shorten
 from twinrun.report.sections import Cell, Grid, Paragraph, Section, Story, row
 from twinrun.report.words import other
-from twinrun.results.causes import EXPECTED_CAUSES, Told
+from twinrun.results.causes import EXPECTED_CAUSES, CauseText
 from twinrun.results.verdict import BlamedEvent, RowSample, Verdict
 
 MAX_STORIES = 20
@@ -240,7 +240,7 @@ def _told(verdict: Verdict, sample: RowSample, causes: list[str]) -> tuple[Parag
     )
 
 
-def _joined(found: list[Told], part: str) -> str:
+def _joined(found: list[CauseText], part: str) -> str:
     return " ".join(dict.fromkeys(text for each in found if (text := getattr(each, part))))
 
 

@@ -12,7 +12,7 @@ _AGAIN = "The recorded micro-batches, run again with the same watermarks, give {
 
 
 @dataclass(frozen=True)
-class Told:
+class CauseText:
     """One cause of one row in four short texts, and the commands that help.
 
     ``{stream}`` and ``{batch}`` stand for the row of that side, ``{job}`` in a command for the job's name.
@@ -44,7 +44,7 @@ class Cause:
         It takes the stream's micro-batches, run again: out of reach for the result of another engine.
     external_proof : str
         The proof where another engine wrote the result; empty where it is the same.
-    told : Told or None
+    told : CauseText or None
         The story of one row, where it is the same for every row.
     """
 
@@ -56,7 +56,7 @@ class Cause:
     batch_is_right: bool = False
     replayed: bool = False
     external_proof: str = ""
-    told: Told | None = None
+    told: CauseText | None = None
 
 
 CAUSES = (
@@ -115,7 +115,7 @@ CAUSES = (
         sentence="The stream's watermark has not passed these windows yet.",
         proof="the recorded micro-batches, run again, emit the row once the watermark is pushed beyond all events",
         external_proof=("by the declared rule no record has come yet with which the engine writes these windows"),
-        told=Told(
+        told=CauseText(
             "The stream has the events of this row and holds the row back until its watermark has passed.",
             "The recorded micro-batches, run again, emit the batch's row once the watermark is pushed beyond "
             "all events.",
@@ -133,7 +133,7 @@ CAUSES = (
         ),
         proof="the recorded micro-batches, run again, give these sessions; in order of event time, the batch's",
         replayed=True,
-        told=Told(
+        told=CauseText(
             "An event of this session came after the stream had closed the session and given it out. The stream "
             "began a "
             "second session with it; the batch, which sees all events at once, has one.",
@@ -152,7 +152,7 @@ CAUSES = (
         ),
         proof="the micro-batches, run again, give the stream's row; in order of event time, the batch's",
         replayed=True,
-        told=Told(
+        told=CauseText(
             "The function depends on which event comes first, and the events did not arrive in order of event time.",
             _AGAIN + "the same events in order of event time give {batch}. Lateness alone does not explain it.",
             "Both results follow from the same events. Neither is more right than the function's rule for ties.",
@@ -169,7 +169,7 @@ CAUSES = (
         proof="the micro-batches, run again, give the stream's row with the copies that it took",
         batch_is_right=True,
         replayed=True,
-        told=Told(
+        told=CauseText(
             "An event came again after the stream had forgotten its id (it keeps ids only as long as the "
             "lateness), so the "
             "stream took the copy too. The batch looks at all ids at once and drops it.",
@@ -185,7 +185,7 @@ CAUSES = (
         sentence="The sums are equal when added exactly; only the order differs.",
         proof="in exact decimals, the function gives both rows to within rounding",
         batch_is_right=True,
-        told=Told(
+        told=CauseText(
             "Both modes added the same floating-point numbers in another order, and rounded differently.",
             "In exact decimals, the job's function gives both rows to within 1e-9 of their size.",
             "The numbers agree for every practical purpose.",
@@ -199,7 +199,7 @@ CAUSES = (
         title="The job is not deterministic",
         sentence="The batch, run twice over the same events, differs from itself.",
         proof="the batch, run twice more over the same events, differs from itself",
-        told=Told(
+        told=CauseText(
             "The function does not repeat itself: it gives another row each time, over the same events.",
             "The batch, run twice more over the same events in another order, differs from itself in this row.",
             "Neither row can be trusted: a rerun of the batch may give a third one.",
@@ -215,7 +215,7 @@ CAUSES = (
         proof="the recorded micro-batches, run again, emit the row that the stream's table lacks",
         batch_is_right=True,
         replayed=True,
-        told=Told(
+        told=CauseText(
             "The stream gave this row out, and its table does not hold it: it was deleted, or the write was lost.",
             "The recorded micro-batches, run again with the same watermarks, emit the row.",
             "The stream's logic is not at fault; whoever reads the stream's table misses this row.",
@@ -230,7 +230,7 @@ CAUSES = (
         sentence="The stream's table holds rows more often than they were emitted: the sink is wrong, not the logic.",
         proof="the recorded micro-batches, run again, emit once the row that the stream's table repeats",
         external_proof="the external result holds nothing but exact copies of the one right row",
-        told=Told(
+        told=CauseText(
             "The stream gave this row out once, and its table holds it several times: a write was repeated.",
             "The recorded micro-batches, run again with the same watermarks, emit the row once; the table holds "
             "copies of "
@@ -251,7 +251,7 @@ CAUSES = (
             "by the declared rule and restarts, the batch's function over the events that its store had at each "
             "writing gives exactly these rows, one for each"
         ),
-        told=Told(
+        told=CauseText(
             "The other engine keeps its clock in memory, and a declared restart set it back: the window, which it had "
             "written, took late events again and was written once more.",
             "By the declared rule and restarts, the job's own function over the events that its store had at each "
@@ -279,7 +279,7 @@ CAUSES = (
         sentence="The job computes something else as a stream than as a batch.",
         proof="run again, the micro-batches give the stream's row, and not the batch's in any order",
         replayed=True,
-        told=Told(
+        told=CauseText(
             "The function computes something else per micro-batch than over all events at once: an operation in pandas "
             "sees one micro-batch at a time, and an outer join of streams loses rows where a part of its "
             "condition looks "
@@ -296,7 +296,7 @@ CAUSES = (
         title="Evidence is gone",
         sentence="The log, events or table versions that a proof needs are no longer kept.",
         proof="",
-        told=Told(
+        told=CauseText(
             "What a proof of this row needs is gone: the log of micro-batches has a hole, or events that may "
             "belong to the "
             "row expired or were erased (the notes say which).",

@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twinrun.errors import MachineError, TwinrunError
@@ -26,7 +26,9 @@ _SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit for the Python that i
 _watches: dict[int, JvmWatch] = {}
 
 
-def build_session(app_name: str, conf: Mapping[str, str], *, master: str | None = "local[2]") -> SparkSession:
+def build_session(
+    app_name: str, conf: Mapping[str, str], *, master: str | None = "local[2]", drivers: Sequence[str] = ()
+) -> SparkSession:
     """Start a session that has Delta and the Kafka source, or take the one of spark-submit.
 
     Parameters
@@ -38,6 +40,9 @@ def build_session(app_name: str, conf: Mapping[str, str], *, master: str | None 
         command line wins over both.
     master : str, optional
         A Spark master; ``spark.master`` in ``conf`` wins over it. Not used under spark-submit.
+
+    drivers : sequence of str
+        Sets of jars besides Spark's, as `twinrun.session.jars` knows them; not where the user says which jars to take.
 
     Returns
     -------
@@ -56,11 +61,16 @@ def build_session(app_name: str, conf: Mapping[str, str], *, master: str | None 
     chosen = conf.get("spark.master", master)
     _prepare_environment(chosen, conf)
     export_java(quiet_java(find_java()))
-    has_jars = "spark.jars" in conf or "spark.jars.packages" in conf
-    settings = session_conf(conf, master=chosen, jars=() if has_jars else jar_paths("spark"))
+    jars = [] if has_own_jars(conf) else [path for name in ("spark", *drivers) for path in jar_paths(name)]
+    settings = session_conf(conf, master=chosen, jars=jars)
     if chosen is not None:
         settings["spark.master"] = chosen
     return _start(app_name, settings)
+
+
+def has_own_jars(conf: Mapping[str, str]) -> bool:
+    """Whether somebody else says which jars a session has: its settings, or spark-submit."""
+    return "spark.jars" in conf or "spark.jars.packages" in conf or _SUBMITTED in os.environ
 
 
 def stop_session(spark: SparkSession) -> None:

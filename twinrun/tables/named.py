@@ -15,12 +15,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from twinrun.errors import TableError
+from twinrun.events.exact import wider
 from twinrun.session.plain import plain_errors
 from twinrun.tables.files import at
 from twinrun.tables.folder import LITERAL, Folder, one_form, survey
 from twinrun.tables.parquet import Held, columns_of, file_names, need_whole_microseconds, strict_session
 from twinrun.tables.stored import Stored, bare, merged
-from twinrun.tables.types import wider
 from twinrun.wording import plural
 
 _LOSSY = ("csv", "json", "xml")

@@ -17,11 +17,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from twinrun.errors import TableError
-from twinrun.events.exact import quoted
+from twinrun.events.exact import quoted, wider
 from twinrun.session.plain import plain_errors
 from twinrun.tables.folder import LITERAL, NULL_FOLDER, Folder, one_form, survey
 from twinrun.tables.stored import Stored, exact_value, merged, stored_columns, sub_microsecond
-from twinrun.tables.types import wider
 from twinrun.wording import plural
 
 _STRICT_CONF = {

@@ -72,7 +72,7 @@ class FakeSpark:
 def spark(monkeypatch: pytest.MonkeyPatch) -> FakeSpark:
     fake = FakeSpark()
 
-    def build_session(name: str, conf: dict[str, str], *, master: str | None) -> FakeSpark:
+    def build_session(name: str, conf: dict[str, str], *, master: str | None, drivers: Any = ()) -> FakeSpark:
         fake.started.append({"name": name, "master": str(master), **conf})
         return fake
 

@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from tests.unit.explain.explain_log import T0_MS
 from twinrun import Job, Source
-from twinrun.explain.differing import Place, Sides, differing
-from twinrun.explain.evidence import Material, count_causes
+from twinrun.explain.differing import Matching, Sides, differing
+from twinrun.explain.evidence import ProofInputs, count_causes
 from twinrun.explain.rerun import explain_floats, explain_unstable
 from twinrun.explain.used import USED
 from twinrun.job.dataflow import LateRule
@@ -27,7 +27,7 @@ def drawn(clicks: DataFrame) -> DataFrame:
     return clicks.groupBy("id").agg(F.sum("weight").alias("weight")).withColumn("n", F.rand() * 1_000_000)
 
 
-def material(spark: SparkSession, job: Job, batch: DataFrame, stream: DataFrame) -> Material:
+def inputs(spark: SparkSession, job: Job, batch: DataFrame, stream: DataFrame) -> ProofInputs:
     rows = [("a", T0_MS, weight, "t", 0, offset, T0_MS) for offset, weight in enumerate(WEIGHTS)]
     schema = (
         "id STRING, at BIGINT, weight DOUBLE, _topic STRING, _partition INT, _offset BIGINT, _kafka_timestamp BIGINT"
@@ -37,10 +37,10 @@ def material(spark: SparkSession, job: Job, batch: DataFrame, stream: DataFrame)
     nothing = {"_cause": F.lit(None).cast("string"), "_late_ms": F.lit(0).cast("bigint"), "_copy": F.lit(False)}
     nothing["_micro_batch"] = F.lit(0).cast("bigint")
     marked = events.withColumns({**times, **nothing, USED: F.lit(True)}).localCheckpoint()
-    place = Place({"clicks": frozenset({"id"})})
-    evidence = (count_causes(marked, job, SOURCE, LateRule("none"), place),)
+    matching = Matching({"clicks": frozenset({"id"})})
+    evidence = (count_causes(marked, job, SOURCE, LateRule("none"), matching),)
     sides = Sides(batch, stream)
-    return Material({"clicks": marked}, [], {}, {}, False, batch, place, evidence, sides)
+    return ProofInputs({"clicks": marked}, [], {}, {}, False, batch, matching, evidence, sides)
 
 
 def judged(spark: SparkSession, logic: str, batch: tuple[float, float], stream: tuple[float, float]) -> dict[str, str]:
@@ -48,8 +48,8 @@ def judged(spark: SparkSession, logic: str, batch: tuple[float, float], stream: 
     job = Job(totals if logic == "totals" else drawn, sources=[SOURCE], keys=["id"], emit="updates")
     kinds = "id STRING, weight DOUBLE, n " + ("BIGINT" if logic == "totals" else "DOUBLE")
     sides = [spark.createDataFrame([("a", *values)], kinds) for values in (batch, stream)]
-    given = material(spark, job, *sides)
-    rows = given.place.of_rows(differing(job, *sides), job)
+    given = inputs(spark, job, *sides)
+    rows = given.matching.of_rows(differing(job, *sides), job)
     floats = explain_floats(job, rows, given)
     found = {"floats": floats, "unstable": explain_unstable(job, rows, given)}
     return {name: ",".join(frame.collect()[0]["causes"]) if frame else "" for name, frame in found.items()}

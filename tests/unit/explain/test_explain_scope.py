@@ -63,7 +63,7 @@ def test_a_late_click_is_proven_by_the_few_micro_batches_of_its_page(late: LongL
         ("only_batch", 70.0): ("explained", {"pending": 1}),
     }
     assert found.note == ""
-    blamed = blamed_events(found.rows.filter("verdict = 'explained'"), found.material.evidence)
+    blamed = blamed_events(found.rows.filter("verdict = 'explained'"), found.inputs.evidence)
     assert events_by_cause(blamed) == {"late_dropped": 1}
 
 
@@ -92,7 +92,7 @@ def test_only_what_lies_between_two_empty_states_is_looked_at(late: LongLog) -> 
     assert isinstance(narrow.steps, Steps)
     # The visit at 70 s began when nothing was left of the one before, so that it is not run again.
     assert [step.number for step in narrow.steps.each] == [None, 10, 13, 59, 60, 79]
-    assert narrow.material.marked["clicks"].count() == 3
+    assert narrow.inputs.marked["clicks"].count() == 3
     both = needed(late).steps
     assert isinstance(both, Steps)
     assert [step.number for step in both.each] == [None, 10, 13, 59, 60, 69, 70, 79]

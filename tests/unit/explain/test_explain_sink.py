@@ -7,7 +7,7 @@ import json
 from pyspark.sql import DataFrame, SparkSession
 
 from twinrun import Job, Source
-from twinrun.explain.closed_form import Worlds, _sink_fault
+from twinrun.explain.closed_form import Recomputed, _sink_fault
 from twinrun.explain.differing import KEY_ID, key_id
 from twinrun.explain.used import event_id
 
@@ -35,8 +35,8 @@ def test_only_true_copies_of_what_was_emitted_are_called_copies(spark_session: S
         ("right", at, "x,y"),
     ]
     replayed, sink = rows(spark_session, *emitted), rows(spark_session, *held)
-    worlds = Worlds(sink, sink, replayed, replayed, None, replayed, sink, sink, sink, sink)
-    found = {json.loads(row[KEY_ID])["k"]: row["_sink"] for row in _sink_fault(JOB, worlds).collect()}
+    recomputed = Recomputed(sink, sink, replayed, replayed, None, replayed, sink, sink, sink, sink)
+    found = {json.loads(row[KEY_ID])["k"]: row["_sink"] for row in _sink_fault(JOB, recomputed).collect()}
     assert found == {"copied": "sink_duplicate", "moved": "", "turned": "", "lost": "sink_missing"}
 
 

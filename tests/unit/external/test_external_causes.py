@@ -17,8 +17,8 @@ from twinrun.errors import TableError
 from twinrun.events.decode import DECODER_VERSION
 from twinrun.events.exact import EXACT_TIMES
 from twinrun.explain.differing import KEY_ID, Sides
-from twinrun.explain.evidence import Statics, material_of
-from twinrun.external.causes import World, explain_copies, explain_events, rule_refuted, rules_of, with_lateness
+from twinrun.explain.evidence import Statics, proof_inputs_of
+from twinrun.external.causes import Hypothesis, explain_copies, explain_events, rule_refuted, rules_of, with_lateness
 from twinrun.external.explain import Case, not_judged
 from twinrun.external.mark import Rules, mark_declared
 from twinrun.external.read import _of_engine
@@ -83,16 +83,16 @@ def logged(spark: SparkSession) -> DataFrame:
     )  # fmt: skip
 
 
-def world(
+def hypothesis(
     spark: SparkSession, external: list[Row], rule: bool = True, left_out: str = "", held: list[Row] | None = None
-) -> tuple[World, DataFrame]:
-    """The world by the rule, and the differing rows; without the event of the id ``left_out``."""
+) -> tuple[Hypothesis, DataFrame]:
+    """The hypothesis by the rule, and the differing rows; without the event of the id ``left_out``."""
     events = logged(spark).filter(F.col("id") != left_out)
     marked = mark_declared(events, None, SOURCE, CUT, Rules(20_000 if rule else None)).localCheckpoint()
     batch, stream = frame(spark, BATCH if held is None else held), frame(spark, external)
     job = with_lateness(JOB, "20 seconds" if rule else None)
     sides = Sides(batch, without_copies(job, stream))
-    material = material_of(
+    inputs = proof_inputs_of(
         job,
         rules_of(JOB, FLOW, RULES["partition-order"] if rule else None),
         {"clicks": marked},
@@ -102,14 +102,14 @@ def world(
     )
     _, differences = compare_frames(batch, stream, keys=JOB.keys, window_column="window_start")
     found = differences.withColumn(KEY_ID, F.to_json("key", EXACT_TIMES)).localCheckpoint()
-    return World(job, True, material), found
+    return Hypothesis(job, True, inputs), found
 
 
 def judged(spark: SparkSession, external: list[Row], rule: bool = True) -> dict[tuple[str, str], dict[str, int]]:
     """Causes by page and kind; none for an unexplained row."""
-    made, found = world(spark, external, rule)
+    made, found = hypothesis(spark, external, rule)
     copies = F.col("kind") == "duplicate_in_stream"
-    rows = explain_events(made.material.place.of_rows(found.filter(~copies), JOB), made)
+    rows = explain_events(made.inputs.matching.of_rows(found.filter(~copies), JOB), made)
     rows = rows.unionByName(explain_copies(found.filter(copies), made), allowMissingColumns=True)
     collected = rows.select("key.page", "kind", "verdict", "causes").collect()
     assert all((row["verdict"] == "explained") == bool(row["causes"]) for row in collected)
@@ -161,7 +161,7 @@ def test_copies_of_the_right_row_are_a_fault_of_the_sink_and_others_are_not(spar
 def test_rows_that_agree_although_the_rule_drops_their_events_refute_it(
     spark_session: SparkSession, rows: list[Row], refuted: int
 ) -> None:
-    made, found = world(spark_session, rows)
+    made, found = hypothesis(spark_session, rows)
     assert rule_refuted(made, found, RANGES) == refuted
 
 
@@ -182,9 +182,9 @@ def test_what_the_job_leaves_out_is_not_told_as_a_difference_of_the_engine(spark
     """x2 of page b is in quarantine for this job; the engine has counted it. Page c is wrong besides."""
     held: list[Row] = [("a", 0, 2), ("b", 0, 1), ("c", 0, 4), ("a", 3, 1)]
     external: list[Row] = [("a", 0, 1), ("b", 0, 2), ("c", 0, 7), ("a", 3, 1)]
-    made, found = world(spark_session, external, rule=False, left_out="x2", held=held)
-    rows = explain_events(made.material.place.of_rows(found, JOB), made)
-    sides = made.material.sides
+    made, found = hypothesis(spark_session, external, rule=False, left_out="x2", held=held)
+    rows = explain_events(made.inputs.matching.of_rows(found, JOB), made)
+    sides = made.inputs.sides
 
     def verdicts(left_out: dict[str, DataFrame]) -> dict[str, str]:
         case = Case(JOB, FLOW, UNKNOWN, CUT, {}, {}, sides, 0, True, left_out)

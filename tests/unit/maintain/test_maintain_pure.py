@@ -16,7 +16,7 @@ from twinrun.maintain.expire import DAY_MS, next_steps, why_not
 from twinrun.maintain.files import Detail
 from twinrun.maintain.result import Erased, Expired, Pin, Removal, TableTidy, Tidied
 from twinrun.maintain.tidy import needed_leases
-from twinrun.maintain.warehouse import Known, Place, gathered, of_heals, places, still_allowed
+from twinrun.maintain.warehouse import KeptTable, Known, gathered, of_heals, places, still_allowed
 from twinrun.results.records import APPLIED, UNDONE, HealRecord
 from twinrun.tables.kafka import Gone
 
@@ -65,7 +65,7 @@ def test_no_pin_keeps_a_version_that_still_holds_what_was_erased() -> None:
 def test_appending_is_no_reason_to_wait_unless_removed_files_go_at_once(
     retention_ms: int, needed: tuple[str, ...]
 ) -> None:
-    place = Place("events", "/t", writers=("ingest:y",), rewriters=("decode:x",))
+    place = KeptTable("events", "/t", writers=("ingest:y",), rewriters=("decode:x",))
     assert needed_leases(place, replace(DETAIL, deleted_files_ms=retention_ms)) == needed
 
 

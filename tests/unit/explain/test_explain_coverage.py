@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from twinrun.explain.coverage import Reached, held_back, sentence
+from twinrun.explain.coverage import SourceProgress, held_back, sentence
 
-CLICKS, ORDERS = Reached("clicks", 190_000, 10_000), Reached("orders", 75_000, 20_000)
-SILENT = Reached("orders", None, 20_000)
+CLICKS, ORDERS = SourceProgress("clicks", 190_000, 10_000), SourceProgress("orders", 75_000, 20_000)
+SILENT = SourceProgress("orders", None, 20_000)
 
 
 def test_the_source_that_is_furthest_behind_holds_the_others_back() -> None:
@@ -25,14 +25,14 @@ def test_nothing_is_said_where_the_recorded_watermark_is_not_the_slowest_ones(re
 
 
 def test_nothing_is_said_where_no_source_is_behind() -> None:
-    assert held_back([CLICKS, Reached("orders", 200_000, 20_000)], 180_000) is None
+    assert held_back([CLICKS, SourceProgress("orders", 200_000, 20_000)], 180_000) is None
 
 
 def test_of_three_sources_both_slow_ones_are_named_and_the_next_one_counts() -> None:
-    third = Reached("views", 65_000, 10_000)
+    third = SourceProgress("views", 65_000, 10_000)
     found = held_back([CLICKS, ORDERS, third], 55_000)
     assert found == ([ORDERS, third], 180_000)
-    assert held_back([CLICKS, ORDERS, Reached("views", 95_000, 10_000)], 55_000) == ([ORDERS], 85_000)
+    assert held_back([CLICKS, ORDERS, SourceProgress("views", 95_000, 10_000)], 55_000) == ([ORDERS], 85_000)
 
 
 def test_the_sentence_names_the_source_its_newest_event_and_what_waits() -> None:

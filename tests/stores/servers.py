@@ -1,0 +1,139 @@
+"""PostgreSQL and MariaDB of this machine, each started in a folder and on a port of its own, and stopped again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+USER, PASSWORD = "twin", "kept-secret-5291"
+_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers, and its client: ``run`` gives it statements and returns what it prints."""
+
+    kind: str
+    port: int
+    client: tuple[str, ...]
+
+    def run(self, sql: str, **env: str) -> str:
+        done = subprocess.run(
+            [*self.client], input=sql, env={**os.environ, **env}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def table(self, name: str) -> str:
+        """The reference of a table."""
+        return f"jdbc:{self.kind}://127.0.0.1:{self.port}/shop#{name}"
+
+
+def program(*names: str) -> str | None:
+    """The first of these programs that this machine has; Debian keeps a server's own beside its version."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    folders = os.pathsep.join([*(str(folder) for folder in reversed(versions)), os.environ["PATH"], "/usr/sbin"])
+    return next((found for name in names if (found := shutil.which(name, path=folders))), None)
+
+
+@contextmanager
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL with a database ``shop``, whose user needs a password."""
+    initdb, server, psql = program("initdb"), program("postgres"), program("psql")
+    assert initdb is not None
+    assert server is not None
+    assert psql is not None
+    # It refuses to run as root, and its own user cannot read the folders of root's tests.
+    owner = "postgres" if os.geteuid() == 0 else None
+    with _folder(owner) as folder:
+        port, data = _free_port(), folder / "data"
+        (folder / "password").write_text(PASSWORD, encoding="utf-8")
+        if owner:
+            shutil.chown(folder / "password", owner)
+        made = [initdb, "-D", str(data), "-U", USER, f"--pwfile={folder / 'password'}", "-A", "scram-sha-256"]
+        subprocess.run(
+            [*made, "-E", "UTF8", "--locale=C"], user=owner, cwd=folder, check=True, capture_output=True, text=True
+        )
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
+        command = [server, "-D", str(data), "-p", str(port)]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        client = (psql, "-h", "127.0.0.1", "-p", str(port), "-U", USER, "-v", "ON_ERROR_STOP=1", "-qAt")
+        os.environ["PGPASSWORD"] = PASSWORD
+        with _running(command, folder, port, owner):
+            Server("postgresql", port, (*client, "-d", "postgres")).run("CREATE DATABASE shop")
+            yield Server("postgresql", port, (*client, "-d", "shop"))
+
+
+@contextmanager
+def mariadb() -> Iterator[Server]:
+    """A MariaDB with a database ``shop``, whose user needs a password."""
+    install, server = program("mariadb-install-db", "mysql_install_db"), program("mariadbd", "mysqld")
+    client = program("mariadb", "mysql")
+    assert install is not None
+    assert server is not None
+    assert client is not None
+    who = [f"--user={'root' if os.geteuid() == 0 else os.environ.get('USER', '')}"]
+    with _folder(None) as folder:
+        port, data = _free_port(), folder / "data"
+        made = [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *who]
+        subprocess.run(made, check=True, capture_output=True, text=True)
+        places = [f"--datadir={data}", f"--socket={folder / 's'}", f"--pid-file={folder / 'pid'}"]
+        address = [f"--port={port}", "--bind-address=127.0.0.1", "--default-time-zone=+05:45"]
+        base = (client, "--no-defaults", f"--socket={folder / 's'}", "-N", "-B", "--default-character-set=utf8mb4")
+        with _running([server, "--no-defaults", *places, *address, *who], folder, port, None):
+            Server("mariadb", port, (*base, "-u", "root")).run(
+                "CREATE DATABASE shop CHARACTER SET utf8mb4;"
+                f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';"
+                f"GRANT ALL ON shop.* TO {USER}@'127.0.0.1'"
+            )
+            yield Server("mariadb", port, (*base, "-u", "root", "shop"))
+
+
+@contextmanager
+def _folder(owner: str | None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="twinrun-store-"))
+    try:
+        if owner:
+            shutil.chown(folder, owner)
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(command: list[str], folder: Path, port: int, owner: str | None) -> Iterator[None]:
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, user=owner, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + _WAIT_S
+            while not _answers(port):
+                assert process.poll() is None, (folder / "server.log").read_text(encoding="utf-8")
+                assert time.monotonic() < deadline, "it does not answer"
+                time.sleep(0.2)
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

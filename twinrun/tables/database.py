@@ -1,0 +1,305 @@
+"""Read a table of a database through Spark's JDBC source, so that no value becomes another one on the way.
+
+Spark's own mapping rounds a numeric of more digits than its decimal, makes the year 1 of an infinite time, moves days
+before 1582, makes a boolean of a small number and text of bits. So whatever has a type that Spark does not hold value
+for value comes as the text that the server makes of it, and is read here strictly, or refused with the column's name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import functions as F
+
+from twinrun.config.problems import listed
+from twinrun.errors import InputError, MachineError, TableError
+from twinrun.events.exact import quoted
+from twinrun.session.plain import plain_errors
+from twinrun.wording import plural
+
+USER, PASSWORD = "TWINRUN_JDBC_USER", "TWINRUN_JDBC_PASSWORD"
+_FORM = re.compile(
+    r"jdbc:(?P<kind>[a-z]+)://(?P<address>[^/?#]+)/(?P<database>[^/?#;]+)(?P<more>\?[^#]*)?#(?P<table>.+)"
+)
+_SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
+_KINDS = {"postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
+_PORTS = {"postgresql": 5432, "mariadb": 3306}
+_WAIT_S = 5.0
+_FETCH_ROWS = 10_000
+_MOST_DIGITS = 38
+_DAY, _HOUR = r"^\d{4}-\d\d-\d\d", r" \d\d:\d\d:\d\d(\.\d{1,6})?$"
+_TIMES = {"date": f"{_DAY}$", "timestamp": _DAY + _HOUR, "timestamp_ntz": _DAY + _HOUR}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A table of a database, as a reference names it: ``jdbc:postgresql://HOST[:PORT]/DATABASE#[SCHEMA.]TABLE``."""
+
+    kind: str
+    host: str
+    port: int
+    database: str
+    schema: str
+    table: str
+    options: str
+
+    @property
+    def url(self) -> str:
+        """What the driver is given; it holds no user and no password."""
+        return f"jdbc:{self.kind}://{self.host}:{self.port}/{self.database}{self.options}"
+
+
+def is_database(ref: str) -> bool:
+    """Whether a reference names a table of a database."""
+    return ref.startswith("jdbc:")
+
+
+def database_of(ref: str) -> Database:
+    """The parts of a reference. Nothing is opened.
+
+    Raises
+    ------
+    InputError
+        It is none, names a kind of database that is not read, or holds a user or a password, which are not shown.
+    """
+    expected = "jdbc:postgresql://HOST:PORT/DATABASE#SCHEMA.TABLE, or jdbc:mariadb://HOST:PORT/DATABASE#TABLE"
+    if _SECRET.search(ref):
+        raise InputError(
+            "the reference of a database table holds a user or a password.",
+            expected=expected,
+            fix=f"leave them out, and set the environment variables {USER} and {PASSWORD}",
+        )
+    match = _FORM.fullmatch(ref)
+    if match is None:
+        raise InputError(f"{ref} names no table of a database.", expected=expected)
+    kind = _KINDS.get(match["kind"])
+    if kind is None:
+        fix = "write its rows to a Delta or Parquet table, and compare that"
+        raise InputError(f"tables of {match['kind']} are not read.", expected=listed(_KINDS), fix=fix)
+    host, _, port = match["address"].partition(":")
+    if port and not port.isdecimal():
+        raise InputError(f"{ref} has the port {port!r}, which is none.", expected=expected)
+    schema, _, table = match["table"].rpartition(".")
+    usual = "public" if kind == "postgresql" else match["database"]
+    return Database(
+        kind, host, int(port or _PORTS[kind]), match["database"], schema or usual, table, match["more"] or ""
+    )
+
+
+def need_database(ref: str) -> None:
+    """Refuse a table of a server that does not answer, before Spark starts. Waits for at most five seconds.
+
+    Raises
+    ------
+    InputError, MachineError
+        The reference is none, or nobody answers there.
+    """
+    found = database_of(ref)
+    try:
+        socket.create_connection((found.host, found.port), _WAIT_S).close()
+    except OSError as error:
+        raise MachineError(
+            f"no database answers at {found.host}:{found.port} ({error.strerror or error}).",
+            expected=f"a {found.kind} server",
+            fix="start it, or correct host and port",
+        ) from None
+
+
+def read_database(
+    spark: SparkSession, ref: str, *, as_text: Collection[str] = (), leave: Collection[str] = ()
+) -> tuple[DataFrame, str, tuple[str, ...]]:
+    """Read a whole table once, in one statement, and keep what was read. Three Spark jobs.
+
+    Parameters
+    ----------
+    as_text : collection of str
+        Columns that stay the text that the server makes of them.
+    leave : collection of str
+        Columns that are not looked at.
+
+    Returns
+    -------
+    DataFrame
+        Its columns in their order, materialised: whatever the server does meanwhile, every look sees the same rows.
+    str
+        What was read.
+    tuple of str
+        What one should know about it: columns that are text here, and are none there.
+
+    Raises
+    ------
+    TableError
+        There is no such table, or a column holds a value that its type here cannot hold.
+    QueryError
+        The server refuses, or the table cannot be read.
+    """
+    found = database_of(ref)
+    with plain_errors(f"reading {ref}"):
+        columns = _columns(spark, found, as_text)
+        if not columns:
+            raise TableError(
+                f"there is no table {found.schema}.{found.table} in {found.database} at {found.host}:{found.port}.",
+                expected="a table or view that the user may read, its name as the database holds it",
+                fix="correct the part behind #, upper and lower case too",
+            )
+        asked = ", ".join(f"{each.asked} AS {found_name(found, each.name)}" for each in columns)
+        table = f"{found_name(found, found.schema)}.{found_name(found, found.table)}"
+        raw = _reader(spark, found).option("query", f"SELECT {asked} FROM {table}").load().localCheckpoint()
+    _need_values(raw, [each for each in columns if each.name not in leave], ref)
+    rows = raw.select(*[each.read(F.col(quoted(each.name))).alias(each.name) for each in columns])
+    texts = [f"{each.name} ({each.stored})" for each in columns if each.told]
+    facts = (f"read as text: {', '.join(texts)}",) if texts else ()
+    return rows, f"{found.kind}, {plural(raw.count(), 'row')} in one statement", facts
+
+
+def found_name(found: Database, name: str) -> str:
+    """A name in the quotes of the database."""
+    return '"' + name.replace('"', '""') + '"' if found.kind == "postgresql" else "`" + name.replace("`", "``") + "`"
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One column: what the server is asked for, and the type that it is read as where it comes as text."""
+
+    name: str
+    stored: str
+    asked: str
+    cast: str | None = None
+    zone: str = ""
+    told: bool = False
+
+    def read(self, text: Column) -> Column:
+        if self.cast is None:
+            return text
+        whole = F.concat(text, F.lit(self.zone)) if self.zone else text
+        if self.cast in _TIMES:
+            # Spark takes what stands behind a date for nothing: 0044-03-15 BC would be one of our era.
+            whole = F.when(text.rlike(_TIMES[self.cast]), whole)
+        return whole.try_cast(self.cast)
+
+
+def _reader(spark: SparkSession, found: Database) -> DataFrameReader:
+    settings = {
+        "postgresql": {"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
+        # Of every connection: Spark puts names in the quotes that are a text's without ANSI_QUOTES.
+        "mariadb": {"sessionVariables": "time_zone='+00:00',sql_mode=CONCAT(@@sql_mode,',ANSI_QUOTES')"},
+    }
+    drivers = {"postgresql": "org.postgresql.Driver", "mariadb": "org.mariadb.jdbc.Driver"}
+    reader = spark.read.format("jdbc").option("url", found.url).option("driver", drivers[found.kind])
+    reader = reader.options(fetchsize=_FETCH_ROWS, **settings[found.kind])
+    for name, variable in (("user", USER), ("password", PASSWORD)):
+        if variable in os.environ:
+            reader = reader.option(name, os.environ[variable])
+    return reader
+
+
+def _columns(spark: SparkSession, found: Database, as_text: Collection[str]) -> list[_Stored]:
+    """What the database says of a table's columns, in their order; one row each is collected."""
+    details = "numeric_precision AS digits, numeric_scale AS scale, ordinal_position AS place"
+    full = "udt_name" if found.kind == "postgresql" else "column_type"
+    where = f"table_schema = {_text(found, found.schema)} AND table_name = {_text(found, found.table)}"
+    query = (
+        f"SELECT column_name AS name, data_type AS kind, {full} AS whole, {details} "
+        f"FROM information_schema.columns WHERE {where}"
+    )
+    rows = _reader(spark, found).option("query", query).load().orderBy("place").collect()
+    of = _of_postgresql if found.kind == "postgresql" else _of_mariadb
+    made = []
+    for row in rows:
+        name, kind, whole = str(row["name"]), str(row["kind"]).lower(), str(row["whole"]).lower()
+        size = (row["digits"], row["scale"])
+        digits, scale = (None if each is None else int(each) for each in size)
+        if name in as_text:
+            made.append(_Stored(name, whole, _as_text(found, name), told=True))
+        else:
+            made.append(of(found, name, kind, whole, digits, scale))
+    return made
+
+
+def _text(found: Database, value: str) -> str:
+    """A text in the database's own quotes; only MariaDB takes a backslash for more than itself."""
+    known = value.replace("\\", "\\\\") if found.kind == "mariadb" else value
+    return "'" + known.replace("'", "''") + "'"
+
+
+def _as_text(found: Database, name: str) -> str:
+    column = found_name(found, name)
+    return f"{column}::text" if found.kind == "postgresql" else f"CAST({column} AS CHAR)"
+
+
+def _decimal(digits: int | None, scale: int | None) -> str | None:
+    """The decimal that holds every number of so many digits; None where none does, or nobody says how many."""
+    if digits is None or scale is None or digits > _MOST_DIGITS or not 0 <= scale <= digits:
+        return None
+    return f"decimal({digits},{scale})"
+
+
+def _of_postgresql(found: Database, name: str, kind: str, whole: str, digits: int | None, scale: int | None) -> _Stored:
+    column, text = found_name(found, name), _as_text(found, name)
+    if kind in ("smallint", "integer", "bigint", "boolean", "real", "double precision", "bytea"):
+        return _Stored(name, kind, column)
+    if kind in ("text", "character varying", "character", "name"):
+        return _Stored(name, kind, text)
+    if kind == "date":
+        return _Stored(name, kind, text, "date")
+    if kind == "timestamp without time zone":
+        return _Stored(name, kind, text, "timestamp_ntz")
+    if kind == "timestamp with time zone":
+        return _Stored(name, kind, f"({column} AT TIME ZONE 'UTC')::text", "timestamp", zone="Z")
+    number = _decimal(digits, scale) if kind == "numeric" else None
+    if number is not None:
+        return _Stored(name, f"numeric({digits},{scale})", text, number)
+    return _Stored(name, whole if kind in ("user-defined", "array") else kind, text, told=True)
+
+
+def _of_mariadb(found: Database, name: str, kind: str, whole: str, digits: int | None, scale: int | None) -> _Stored:
+    column, text = found_name(found, name), _as_text(found, name)
+    if kind in ("tinyint", "smallint", "mediumint", "int", "bigint", "year"):
+        wide = kind == "bigint" and "unsigned" in whole
+        return _Stored(name, whole, text, "decimal(20,0)" if wide else "bigint")
+    if kind == "bit":
+        return _Stored(name, whole, f"CAST({column} + 0 AS CHAR)", "decimal(20,0)")
+    if kind in ("double", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"):
+        return _Stored(name, whole, column)
+    if kind == "float":
+        # As text the server rounds it to six digits.
+        return _Stored(name, whole, f"CAST({column} AS DOUBLE)", "float")
+    if kind in ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json"):
+        return _Stored(name, whole, text)
+    if kind == "date":
+        return _Stored(name, whole, text, "date")
+    if kind == "datetime":
+        return _Stored(name, whole, text, "timestamp_ntz")
+    if kind == "timestamp":
+        return _Stored(name, whole, text, "timestamp", zone="Z")
+    number = _decimal(digits, scale) if kind == "decimal" else None
+    if number is not None:
+        return _Stored(name, whole, text, number)
+    return _Stored(name, whole, text, told=True)
+
+
+def _need_values(raw: DataFrame, columns: list[_Stored], ref: str) -> None:
+    """Refuse columns with values that their type here does not hold; all in one Spark job."""
+    cast = [each for each in columns if each.cast is not None]
+    if not cast:
+        return
+    asked = []
+    for number, each in enumerate(cast):
+        value = F.col(quoted(each.name))
+        lost = value.isNotNull() & each.read(value).isNull()
+        asked.append(F.count_if(lost).alias(f"n{number}"))
+        asked.append(F.min(F.when(lost, value.cast("string"))).alias(f"v{number}"))
+    told = raw.agg(*asked).collect()[0]
+    for number, each in enumerate(cast):
+        if told[f"n{number}"]:
+            raise TableError(
+                f"{plural(told[f'n{number}'], 'value')} of {each.name} in {ref}, stored as {each.stored}, "
+                f"cannot be read as {each.cast}, such as {told[f'v{number}'][:60]}.",
+                expected=f"values that {each.cast} holds",
+                fix=f"compare it as text on both sides, --as {each.name}=string, or leave it out, --ignore {each.name}",
+            )
