@@ -207,13 +207,14 @@ rows = spark.sql('''SELECT concat('k', id % 7) AS shop, timestamp_seconds(170406
     id AS orders, CAST(id * 1.25 AS decimal(12,2)) AS total FROM range(500)''')
 rows.write.format("delta").save({str(tmp_path / "batch")!r})
 login = {{"user": {USER!r}, "password": {PASSWORD!r}}}
-rows.write.jdbc("jdbc:postgresql://127.0.0.1:{pg.port}/shop", "sales", properties=login)
+rows.write.jdbc("jdbc:postgresql://127.0.0.1:{pg.port}/shop", "sales", properties=login | {{"driver": "org.postgresql.Driver"}})
 # Spark puts names in double quotes, which are a text's there.
-mode = {{"sessionVariables": "sql_mode=ANSI_QUOTES"}}
+mode = {{"sessionVariables": "sql_mode=ANSI_QUOTES", "driver": "org.mariadb.jdbc.Driver"}}
 rows.write.jdbc("jdbc:mariadb://127.0.0.1:{maria.port}/shop", "sales", properties=login | mode)
 stop_session(spark)
 """
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd="/")
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
     batch = str(tmp_path / "batch")
     same = compared(batch, pg.table("sales"), "--naive-time-zone", "UTC", keys="shop,window_start")
     assert (same["verdict"], same["rows"]) == ("equal", 500)
