@@ -61,7 +61,7 @@ faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 	$(BIN)/python -m pytest tests/faults
 
 .PHONY: stores
-stores: setup ## Tables of a real PostgreSQL and MariaDB against Delta and Parquet (skipped where one is not installed).
+stores: setup $(DONE)/engine-queues ## Databases and queues, really run: PostgreSQL, MariaDB, RabbitMQ (each skipped where it is not installed).
 	$(BIN)/python -m pytest -m slow tests/stores -rs
 
 .PHONY: soak
@@ -125,7 +125,7 @@ lock: ## Resolve requirements/*.in again, with hashes (needs uv).
 		--generate-hashes requirements/$$each.in -o requirements/$$each.txt; done
 	$(UV) pip compile --quiet --no-deps --python-version 3.11 --generate-hashes requirements/bench.in \
 		-o requirements/bench.txt
-	for each in $(ENGINES); do $(UV) pip compile --quiet --universal --python-version 3.11 \
+	for each in $(ENGINES) queues; do $(UV) pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes requirements/engine-$$each.in -o requirements/engine-$$each.txt; done
 
 .PHONY: clean

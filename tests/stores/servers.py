@@ -1,4 +1,4 @@
-"""PostgreSQL and MariaDB of this machine, each started in a folder and on a port of its own, and stopped again."""
+"""Servers of this machine, each started in a folder and on a port of its own, and stopped again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,12 @@ def postgres() -> Iterator[Server]:
         subprocess.run(
             [*made, "-E", "UTF8", "--locale=C"], user=owner, cwd=folder, check=True, capture_output=True, text=True
         )
-        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(folder),
+            "fsync": "off",
+            "wal_level": "logical",
+        }
         command = [server, "-D", str(data), "-p", str(port)]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         client = (psql, "-h", "127.0.0.1", "-p", str(port), "-U", USER, "-v", "ON_ERROR_STOP=1", "-qAt")
@@ -110,9 +115,14 @@ def _folder(owner: str | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _running(command: list[str], folder: Path, port: int, owner: str | None) -> Iterator[None]:
+def _running(
+    command: list[str], folder: Path, port: int, owner: str | None, more: dict[str, str] | None = None
+) -> Iterator[None]:
+    env = {**os.environ, **(more or {})}
     with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, user=owner, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, user=owner, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
         try:
             deadline = time.monotonic() + _WAIT_S
             while not _answers(port):
@@ -137,3 +147,35 @@ def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+@contextmanager
+def rabbitmq() -> Iterator[int]:
+    """A RabbitMQ without users; its port."""
+    installed = sorted(Path("/usr/lib/rabbitmq").glob("bin/rabbitmq-server"))
+    server = str(installed[0]) if installed else program("rabbitmq-server")
+    assert server is not None
+    with _folder(None) as folder:
+        port, dist = _free_port(), _free_port()
+        (folder / "plugins").write_text("[].\n", encoding="utf-8")
+        env = {
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": f"twinrun-{port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(port),
+            "RABBITMQ_DIST_PORT": str(dist),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "none"),
+            "ERL_EPMD_PORT": str(_free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+        try:
+            with _running([server], folder, port, None, env):
+                yield port
+        finally:
+            # Erlang's name server outlives the node that started it.
+            names = program("epmd")
+            if names:
+                subprocess.run([names, "-port", env["ERL_EPMD_PORT"], "-kill"], check=False, capture_output=True)

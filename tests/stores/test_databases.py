@@ -207,7 +207,8 @@ rows = spark.sql('''SELECT concat('k', id % 7) AS shop, timestamp_seconds(170406
     id AS orders, CAST(id * 1.25 AS decimal(12,2)) AS total FROM range(500)''')
 rows.write.format("delta").save({str(tmp_path / "batch")!r})
 login = {{"user": {USER!r}, "password": {PASSWORD!r}}}
-rows.write.jdbc("jdbc:postgresql://127.0.0.1:{pg.port}/shop", "sales", properties=login | {{"driver": "org.postgresql.Driver"}})
+driver = {{"driver": "org.postgresql.Driver"}}
+rows.write.jdbc("jdbc:postgresql://127.0.0.1:{pg.port}/shop", "sales", properties=login | driver)
 # Spark puts names in double quotes, which are a text's there.
 mode = {{"sessionVariables": "sql_mode=ANSI_QUOTES", "driver": "org.mariadb.jdbc.Driver"}}
 rows.write.jdbc("jdbc:mariadb://127.0.0.1:{maria.port}/shop", "sales", properties=login | mode)
