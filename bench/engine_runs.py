@@ -54,6 +54,8 @@ class Engine:
         Stopped after half of the log, and started again.
     version : str
         What ran.
+    so_far : bool
+        It hands on each row as often as it changes.
     own_form : dict
         How the first of ``more_topics`` is declared, which holds the same rows as the engine itself writes them.
     """
@@ -71,6 +73,7 @@ class Engine:
     more_topics: tuple[str, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)
     own_form: dict[str, Any] = field(default_factory=dict)
+    so_far: bool = False
 
 
 _JAVA_KS, _JAVA_FLINK = "KafkaStreamsOrders", "FlinkOrders"
@@ -139,6 +142,7 @@ ENGINES: tuple[Engine, ...] = (
         ends="quiet",
         group="-app",
     ),
+    Engine("Samza, a task of our own, rows so far", "none", "samza", "SamzaOrders", "Samza 1.8.0", so_far=True),
 )
 
 

@@ -415,6 +415,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(each.failed for each in found) else 0
 
 
+def doc_table(result: dict[str, Any]) -> str:
+    """The table of docs/measure.md, in Markdown."""
+    lines = [
+        "| engine | writes | orders/s | p50 ms | p99 ms | kept up | rows missing | CPU s per million |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in result["figures"]:
+        delay = [f"{each[name]:,.0f}" for name in ("p50_ms", "p99_ms")]
+        kept = "yes" if each["sustained"] else "no"
+        counts = [f"{each[name]:,.0f}" for name in ("missing", "cpu_s_per_million")]
+        cells = [each["engine"], each["out"], f"{each['rate_per_s']:,.0f}", *delay, kept, *counts]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rates", type=float, nargs="+", help="orders per second (1000 10000 50000; quick: 1000)")

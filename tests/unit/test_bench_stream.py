@@ -13,10 +13,13 @@ from deltalake import write_deltalake
 
 from bench.engine_log import T0_MS
 from bench.stream import (
+    RESULTS,
+    ROOT,
     SPEED,
     Load,
     closing_s,
     delays,
+    doc_table,
     is_sustained,
     last_due_s,
     quantile_ms,
@@ -35,6 +38,13 @@ def rows_read(after_s: float) -> dict[tuple[str, int], float]:
     return {
         (f"shop-{shop}", start): LOAD.start_s + closing_s(start) + after_s for start in starts for shop in range(SHOPS)
     }
+
+
+def test_the_table_of_the_page_is_that_of_the_run() -> None:
+    result = json.loads(RESULTS.read_text(encoding="utf-8"))
+    text = (ROOT / "docs/measure.md").read_text(encoding="utf-8")
+    assert text.split("<!-- stream -->")[1].strip() == doc_table(result)
+    assert {each["missing"] for each in result["figures"]} == {0}
 
 
 def test_a_row_is_late_from_when_its_window_could_close_and_a_missing_one_is_told() -> None:
