@@ -270,7 +270,8 @@ def _of_mariadb(found: Database, name: str, kind: str, whole: str, digits: int |
         # As text the server rounds it to six digits.
         return _Stored(name, whole, f"CAST({column} AS DOUBLE)", "float")
     if kind in ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json"):
-        return _Stored(name, whole, text)
+        # Not cast: of a text beyond max_allowed_packet a cast makes null, where the column itself is an error.
+        return _Stored(name, whole, column)
     if kind == "date":
         return _Stored(name, whole, text, "date")
     if kind == "datetime":
