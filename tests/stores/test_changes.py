@@ -6,15 +6,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.stores.servers import PASSWORD, USER, Server, postgres, program
+from tests.stores.command import make_project, twinrun
+from tests.stores.servers import PASSWORD, USER, Server
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.session.jars import fetch_set, read_lock
@@ -22,16 +21,7 @@ from twinrun.session.java import find_java
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-TWINRUN = Path(sys.executable).parent / "twinrun"
 _QUIET_S = 4.0
-
-
-@pytest.fixture(scope="module")
-def pg() -> Iterator[Server]:
-    if not all(program(name) for name in ("initdb", "postgres", "psql")):
-        pytest.skip("PostgreSQL is not on this machine: apt-get install postgresql, or as your system has it")
-    with postgres() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -110,32 +100,17 @@ def test_the_table_its_changes_in_batch_and_in_a_stream_are_one(
     finally:
         engine.stop(signal.SIGTERM)
 
-    conf = tmp_path / "conf/local.yaml"
-    conf.parent.mkdir()
-    conf.write_text(
-        f"kafka: {{bootstrap_servers: '{broker.bootstrap_servers}'}}\nwarehouse: ./wh\nreport: {{folder: ./reports}}\n"
-        "spark: {master: 'local[2]'}\n"
-        f"sources: {{changes: {{topic: {topic}}}}}\njobs: {{customers_now: {{path: job.py}}}}\n",
-        encoding="utf-8",
-    )
-    (tmp_path / "job.py").write_text((Path(__file__).parent / "jobs/customers_now.py").read_text(), encoding="utf-8")
-    said = twinrun("run", "customers_now", folder=tmp_path)
+    make_project(tmp_path, broker, "customers_now", "changes", topic)
+    code, said = twinrun("run", "customers_now", folder=tmp_path)
+    assert code == 0, said
     assert "customers_now: AGREE (exit code 0)" in said, said
     kept = int(pg.run("SELECT count(*) FROM customers").strip())
     assert f"rows compared          {kept:,}" in said
     for mode in ("batch_v1", "stream_v1"):
         path = str(tmp_path / "wh/results/customers_now" / mode)
-        same = twinrun("compare", path, pg.table("customers"), "--keys", "id", "--ignore", "gone", folder=tmp_path)
+        asked = ("compare", path, pg.table("customers"), "--keys", "id", "--ignore", "gone")
+        code, same = twinrun(*asked, folder=tmp_path)
+        assert code == 0, same
         assert "equal" in same.lower(), same
     pg.run("UPDATE customers SET name = 'somebody else' WHERE id = 3001")
-    twinrun("compare", path, pg.table("customers"), "--keys", "id", "--ignore", "gone", folder=tmp_path, code=1)
-
-
-def twinrun(*arguments: str, folder: Path, code: int = 0) -> str:
-    env = {**os.environ, "TWINRUN_JDBC_USER": USER, "TWINRUN_JDBC_PASSWORD": PASSWORD}
-    done = subprocess.run(
-        [str(TWINRUN), *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=400
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
-    return done.stdout
+    assert twinrun(*asked, folder=tmp_path)[0] == 1

@@ -4,7 +4,6 @@ reading would make another value of what is stored."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +15,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.stores.servers import PASSWORD, USER, Server, mariadb, postgres, program
+from tests.stores.command import LOGIN, twinrun
+from tests.stores.servers import PASSWORD, USER, Server, mariadb, program
 
 pytestmark = pytest.mark.slow
-TWINRUN = Path(sys.executable).parent / "twinrun"
-ENV = {"TWINRUN_JDBC_USER": USER, "TWINRUN_JDBC_PASSWORD": PASSWORD}
 ORDERS = """
 CREATE TABLE orders (id int PRIMARY KEY, shop varchar(20), cents bigint, price decimal(10,2), share double precision,
     day date, placed timestamp, blob_ {blob}, ok boolean);
@@ -45,14 +43,6 @@ SCHEMA = {"price": pl.Decimal(10, 2)}
 
 
 @pytest.fixture(scope="module")
-def pg() -> Iterator[Server]:
-    if not all(program(name) for name in ("initdb", "postgres", "psql")):
-        pytest.skip("PostgreSQL is not on this machine: apt-get install postgresql, or as your system has it")
-    with postgres() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def maria() -> Iterator[Server]:
     if not all(program(*names) for names in (("mariadbd", "mysqld"), ("mariadb-install-db",), ("mariadb",))):
         pytest.skip("MariaDB is not on this machine: apt-get install mariadb-server, or as your system has it")
@@ -64,22 +54,6 @@ def parquet(folder: Path, rows: dict[str, Any], **schema: Any) -> str:
     path = folder / "rows.parquet"
     pl.DataFrame(rows, schema_overrides=schema).write_parquet(path)
     return str(path)
-
-
-def twinrun(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
-    """Exit code, and all that was printed; no password is ever in it."""
-    done = subprocess.run(
-        [str(TWINRUN), *arguments],
-        env={**os.environ, **(ENV if env is None else env)},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
-    said = done.stdout + done.stderr
-    assert PASSWORD not in said
-    assert "\tat " not in said, said
-    return done.returncode, said
 
 
 def compared(left: str, right: str, *more: str, keys: str = "id") -> dict[str, Any]:
@@ -228,12 +202,12 @@ def test_a_server_that_is_down_refuses_or_lacks_the_table_is_told_in_a_sentence(
     path = parquet(tmp_path, {"id": [1]})
     down = pg.table("orders").replace(str(pg.port), "1")
     for ref, env, says in (
-        (down, ENV, "no database answers at 127.0.0.1:1"),
-        (pg.table("orders"), {**ENV, "TWINRUN_JDBC_PASSWORD": "wrong"}, "password authentication failed"),
-        (pg.table("nowhere"), ENV, "there is no table public.nowhere in shop at 127.0.0.1"),
-        (f"{pg.table('orders')}".replace("127", f"{USER}:{PASSWORD}@127"), ENV, "holds a user or a password"),
-        ("jdbc:oracle://h/d#t", ENV, "tables of oracle are not read"),
-        ("jdbc:postgresql://h/d", ENV, "names no table of a database"),
+        (down, LOGIN, "no database answers at 127.0.0.1:1"),
+        (pg.table("orders"), {**LOGIN, "TWINRUN_JDBC_PASSWORD": "wrong"}, "password authentication failed"),
+        (pg.table("nowhere"), LOGIN, "there is no table public.nowhere in shop at 127.0.0.1"),
+        (f"{pg.table('orders')}".replace("127", f"{USER}:{PASSWORD}@127"), LOGIN, "holds a user or a password"),
+        ("jdbc:oracle://h/d#t", LOGIN, "tables of oracle are not read"),
+        ("jdbc:postgresql://h/d", LOGIN, "names no table of a database"),
     ):
         code, said = twinrun("compare", path, ref, "--keys", "id", env=env)
         assert code == 2, said

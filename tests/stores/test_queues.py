@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.stores.command import make_project, twinrun
 from tests.stores.servers import program, rabbitmq
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.records import stored_records
@@ -23,7 +24,6 @@ from twinrun.broker.topics import create_topic, offset_ranges
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.prefix) / "engines" / "queues" / "bin" / "python"
-TWINRUN = Path(sys.executable).parent / "twinrun"
 T0_MS = 1_704_067_200_000
 MESSAGES = 900
 
@@ -94,22 +94,11 @@ def test_each_message_counts_once_in_both_modes_though_the_bridge_was_killed(
         assert twice
         assert twice <= set(again), "whatever came twice is marked"
 
-    conf = tmp_path / "conf/local.yaml"
-    conf.parent.mkdir()
-    conf.write_text(
-        f"kafka: {{bootstrap_servers: '{broker.bootstrap_servers}'}}\nwarehouse: ./wh\nreport: {{folder: ./reports}}\n"
-        "spark: {master: 'local[2]'}\n"
-        f"sources: {{messages: {{topic: {topic}}}}}\njobs: {{messages_per_minute: {{path: job.py}}}}\n",
-        encoding="utf-8",
-    )
-    job = (Path(__file__).parent / "jobs/messages_per_minute.py").read_text(encoding="utf-8")
-    (tmp_path / "job.py").write_text(job, encoding="utf-8")
-    done = subprocess.run(
-        [str(TWINRUN), "run", "messages_per_minute"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "messages_per_minute: AGREE" in done.stdout
-    shown = ["show", "messages_per_minute", "--limit", "100", "--json"]
-    said = subprocess.run([str(TWINRUN), *shown], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    rows = json.loads(said)["rows"]
+    make_project(tmp_path, broker, "messages_per_minute", "messages", topic)
+    code, said = twinrun("run", "messages_per_minute", folder=tmp_path)
+    assert code == 0, said
+    assert "messages_per_minute: AGREE" in said
+    code, said = twinrun("show", "messages_per_minute", "--limit", "100", "--json", folder=tmp_path)
+    assert code == 0, said
+    rows = json.loads(said[said.index("{") :])["rows"]
     assert [row["messages"] for row in rows] == [60] * (MESSAGES // 60)

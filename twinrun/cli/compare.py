@@ -109,14 +109,15 @@ def compare(
 
 def _need(cfg: Config | None, refs: tuple[str, str]) -> tuple[str, ...]:
     """Refuse tables that are surely absent; the drivers of those that a database has."""
-    from twinrun.tables.database import database_of, is_database, need_database
+    from twinrun.tables.database import is_database, need_database
 
+    drivers = []
     for ref in refs:
         if is_database(ref):
-            need_database(ref)
+            drivers.append(need_database(ref).kind)
         else:
             need_table(cfg, ref, fix="correct the path, or give a catalog name such as main.flights.hourly")
-    return tuple(dict.fromkeys(database_of(ref).kind for ref in refs if is_database(ref)))
+    return tuple(dict.fromkeys(drivers))
 
 
 def _reference(text: str) -> str:

@@ -21,7 +21,7 @@ from twinrun.cli.verify import report_folder
 from twinrun.cli.workplace import broker_folder
 from twinrun.config.model import Config
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, InputError, TwinrunError
-from twinrun.gallery.entries import ENTRIES, Entry, Make
+from twinrun.gallery.entries import ENTRIES, Entry, Make, absent
 from twinrun.job.job import Job
 from twinrun.results.verdict import Verdict
 from twinrun.wording import plural
@@ -93,7 +93,7 @@ def _send(stage: Stage, sources: dict[str, str]) -> None:
     from twinrun.produce.producer import produce
 
     options = stage.cfg.kafka.confluent_options()
-    unmade = {name for entry in ENTRIES if entry.made_with and entry.lacking() for name in entry.logs}
+    unmade = {name for entry in ENTRIES if absent(entry.made_with) for name in entry.logs}
     makers: dict[str, Make] = {name: make for entry in ENTRIES for name, make in entry.logs.items()}
     for topic in [*sources.values(), *(sink.topic for sink in stage.cfg.sinks.values())]:
         create_topic(stage.cfg.kafka.bootstrap_servers, topic, PARTITIONS, options)

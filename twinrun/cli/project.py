@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +19,7 @@ from twinrun.cli.call import Call, command
 from twinrun.cli.live import step
 from twinrun.config.problems import listed
 from twinrun.errors import EXIT_OK, InputError, MachineError
-from twinrun.gallery.entries import Entry, entry_of, static_file
+from twinrun.gallery.entries import Entry, absent, entry_of, static_file
 from twinrun.job.check import check_definition
 from twinrun.job.job import Job
 from twinrun.job.loader import load_job
@@ -191,7 +190,7 @@ def start_from(file: Path, entry: Entry) -> Start:
 
 
 def _with_logs(job: Job, entry: Entry, files: dict[str, str | bytes]) -> Start:
-    if entry.made_with and find_spec(entry.made_with) is None:
+    if absent(entry.made_with):
         raise InputError(
             f"the log of {entry.job} is made with the package {entry.made_with}, and it is not installed.",
             fix="install it: pip install 'twinrun[gallery]'; in the checkout make setup does",

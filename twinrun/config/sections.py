@@ -320,7 +320,7 @@ class ExternalBinding(BaseModel):
     @property
     def names_rows(self) -> bool:
         """Whether the records' keys hold key columns of the result, so that a deletion names its row by them."""
-        return self.key != "none"
+        return self.key in ("json", "kafka-streams")
 
     @property
     def lateness_ms(self) -> int | None:

@@ -57,6 +57,13 @@ def keeps_latest(binding: ExternalBinding, job: Job) -> bool:
     )
 
 
+def key_columns(binding: ExternalBinding, job: Job) -> list[str]:
+    """The key columns of the result that a record's key holds."""
+    if binding.key == "plain":
+        return [binding.key_column[0]]
+    return list(job.keys) if binding.names_rows else []
+
+
 def need_place(binding: ExternalBinding) -> str:
     """Where the rows come from, in words."""
     return f"topic {binding.topic}" if binding.topic is not None else f"table {binding.table}"

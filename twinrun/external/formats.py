@@ -19,8 +19,8 @@ Check = tuple[Column, Column, Column]
 _QUIX_START, _QUIX_END, _QUIX_VALUE = "start", "end", "value"
 _DIFF, _TIME = "diff", "time"
 _BEFORE, _AFTER, _OP, _PAYLOAD = "before", "after", "op", "payload"
-_WRITES = ("c", "r", "u")
-"""Operations of Debezium that leave a row: created, read in a snapshot, updated. ``d`` takes one away."""
+_WRITES, _DELETES = ("c", "r", "u"), "d"
+"""Operations of Debezium that leave a row: created, read in a snapshot, updated; and the one that takes it away."""
 
 
 def wire_of(row: StructType, binding: ExternalBinding, job: Job) -> StructType:
@@ -52,9 +52,8 @@ def with_cells(decoded: DataFrame, names: list[str], binding: ExternalBinding, j
         if alone:
             cells[alone] = F.coalesce(fields[alone], fields[_QUIX_VALUE])
     elif binding.format == "debezium":
-        deleted = F.coalesce(_of_change(_OP) == "d", F.lit(False))
-        image = F.when(deleted, _of_change(_BEFORE)).otherwise(_of_change(_AFTER))
-        cells = {name: image[name] for name in names}
+        deleted = F.coalesce(_of_change(_OP) == _DELETES, F.lit(False))
+        cells = {name: _image()[name] for name in names}
     else:
         cells = {name: fields[name] for name in names}
         if binding.format == "diff":
@@ -75,15 +74,14 @@ def format_checks(binding: ExternalBinding, job: Job) -> list[Check]:
         ]
     if binding.format == "debezium":
         op = _of_change(_OP)
-        known = op.isin(*_WRITES, "d")
-        side = F.when(op == "d", F.lit(_BEFORE)).otherwise(F.lit(_AFTER))
-        image = F.when(op == "d", _of_change(_BEFORE)).otherwise(_of_change(_AFTER))
+        known = op.isin(*_WRITES, _DELETES)
+        side = F.when(op == _DELETES, F.lit(_BEFORE)).otherwise(F.lit(_AFTER))
         shown = F.concat(F.lit("field op is "), F.substring(op, 1, 40), F.lit(", and not c, r, u or d"))
         lacks = F.concat(F.lit("a change with op "), op, F.lit(" has no "), side)
         return [
             (there & op.isNull(), F.lit("missing_field"), F.lit("field op is missing or null")),
             (there & ~known, F.lit("wrong_op"), shown),
-            (there & known & image.isNull(), F.lit("missing_image"), lacks),
+            (there & known & _image().isNull(), F.lit("missing_image"), lacks),
         ]
     if binding.format == "diff":
         diff = fields[_DIFF]
@@ -128,6 +126,11 @@ def _alone(names: list[str], binding: ExternalBinding, job: Job) -> str | None:
     of_key = binding.key_column[0] if binding.key_schema else ""
     rest = [name for name in names if name not in (job.window_column, of_key)]
     return rest[0] if len(rest) == 1 and rest[0] != _QUIX_VALUE else None
+
+
+def _image() -> Column:
+    """The row that a change is about: what a deletion took away, else what it left."""
+    return F.when(_of_change(_OP) == _DELETES, _of_change(_BEFORE)).otherwise(_of_change(_AFTER))
 
 
 def _of_change(part: str) -> Column:

@@ -22,6 +22,7 @@ from twinrun.events.exact import (
     wire_type,
 )
 from twinrun.events.json_ import decode_json
+from twinrun.external.declared import key_columns
 from twinrun.external.formats import CELLS, DELETED, SIGN, Check, format_checks, wire_of, with_cells
 from twinrun.external.windowed import JSON_KEY, WHY_NO_KEY, with_json_key
 from twinrun.job.job import Job
@@ -66,7 +67,7 @@ def decode_records(
         says = F.concat(F.lit(f"the record's key is not {what}: "), F.col(WHY_NO_KEY))
         checks.append((F.col(WHY_NO_KEY).isNotNull(), F.lit("wrong_key"), says))
     records = raw.select(*place, "value")
-    if binding.names_rows:
+    if binding.key != "none":
         held = JSON_KEY if binding.key_schema is not None else "record_key"
         of_keys = StructType([field for field in wire if field.name in keys])
         keyed = records.withColumnRenamed("value", "_value").withColumn("value", F.col(held))
@@ -74,8 +75,7 @@ def decode_records(
             {"_fields": "_key_fields", "_format_rule": "_key_rule", "_format_reason": "_key_reason"}
         )
         records = keyed.drop("value").withColumnRenamed("_value", "value")
-        in_key = keys if binding.key != "plain" else [binding.key_column[0]]
-        parts = {name: F.col("_key_fields")[name] for name in in_key}
+        parts = {name: F.col("_key_fields")[name] for name in key_columns(binding, job)}
         says = F.concat(F.lit("the record's key: "), F.col("_key_reason"))
         checks.append((F.col("_key_rule").isNotNull(), F.concat(F.lit("key_"), F.col("_key_rule")), says))
     decoded = with_cells(decode_json(records, wire_of(wire, binding, job)), wire.names, binding, job)
@@ -92,7 +92,7 @@ def decode_records(
         says = F.lit(f"field {name} is not what the record's key says")
         checks.append((differs, F.lit("key_differs"), says))
     # A null value has no columns but those of its key; behind a change of Debezium it says nothing more.
-    whole = ~empty | F.lit(binding.names_rows and binding.key != "plain" and binding.format != "debezium")
+    whole = ~empty | F.lit(binding.names_rows and binding.format != "debezium")
     for name in keys:
         says = F.lit(f"key column {name} is missing or null")
         checks.append((whole & cells[name].isNull(), F.lit("missing_field"), says))

@@ -13,7 +13,7 @@ from twinrun.broker.topics import offset_ranges
 from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
 from twinrun.events.exact import EXACT_TIMES, quoted
-from twinrun.external.declared import keeps_latest
+from twinrun.external.declared import keeps_latest, key_columns
 from twinrun.external.formats import field_names
 from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_records
 from twinrun.job.job import Job
@@ -79,7 +79,7 @@ def read_result_topic(
     """
     topic = binding.topic or ""
     raw = _records(spark, cfg, topic)
-    latest = keeps_latest(binding, job)
+    latest, signed = keeps_latest(binding, job), binding.format == "diff"
     if raw is None:
         empty = spark.createDataFrame([], schema)
         _keep_malformed(spark, cfg, job, topic, None)
@@ -87,14 +87,13 @@ def read_result_topic(
     decoded = decode_records(raw, schema, job, binding, tombstones=latest).localCheckpoint()
     if latest and not _row_in_record(binding):
         decoded = _without_unclear(decoded, job).localCheckpoint()
-    if binding.format == "diff":
+    if signed:
         decoded = _without_overdrawn(decoded).localCheckpoint()
     malformed = decoded.filter(F.col(RULE).isNotNull())
     good = decoded.filter(F.col(RULE).isNull())
-    kept, split_keys = (_latest(good, job, binding), 0) if latest else (good, 0)
-    if binding.format == "diff":
-        kept = _not_taken_back(good)
+    kept = _latest(good, job, binding) if latest else _not_taken_back(good) if signed else good
     rows = kept.select(f"{ROW}.*").localCheckpoint()
+    split_keys = 0
     if latest:
         keys = [F.col(quoted(key)) for key in job.keys]
         split_keys = rows.groupBy(*keys).count().filter(F.col("count") > 1).count()
@@ -105,7 +104,7 @@ def read_result_topic(
     return TopicResult(
         rows=rows,
         records=counts[0],
-        superseded=counts[0] - rows.count() if latest or binding.format == "diff" else 0,
+        superseded=counts[0] - rows.count() if latest or signed else 0,
         tombstones=counts[1],
         malformed=by_rule,
         split_keys=split_keys,
@@ -127,7 +126,7 @@ def _records(spark: SparkSession, cfg: Config, topic: str) -> DataFrame | None:
 
 def _row_in_record(binding: ExternalBinding) -> bool:
     """Whether a deletion names its row by key columns, in the record's key or in the record itself."""
-    return (binding.names_rows and binding.key != "plain") or binding.format == "debezium"
+    return binding.names_rows or binding.format == "debezium"
 
 
 def _row_id(job: Job) -> Column:
@@ -231,7 +230,7 @@ def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: 
     found = {row["name"]: row["count"] for row in counted}
     if not total:
         return Fields()
-    in_key = {binding.key_column[0]} if binding.key == "plain" else set(job.keys) if binding.names_rows else set()
+    in_key = key_columns(binding, job)
     absent = [f"no record has the field {name}" for name in wanted if name not in found and name not in in_key]
     known = {*wanted, *binding.ignore}
     foreign = [

@@ -76,7 +76,12 @@ class Entry:
 
     def lacking(self) -> str | None:
         """A package that it needs to be shown here, and that is not installed; None where all are."""
-        return next((name for name in (self.needs, self.made_with) if name and find_spec(name) is None), None)
+        return next((name for name in (self.needs, self.made_with) if absent(name)), None)
+
+
+def absent(package: str | None) -> bool:
+    """Whether a package is asked for and not installed."""
+    return package is not None and find_spec(package) is None
 
 
 def _made(room: str, name: str) -> Make:

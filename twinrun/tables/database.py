@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
@@ -28,7 +28,6 @@ _FORM = re.compile(
 )
 _SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
 _KINDS = {"postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
-_PORTS = {"postgresql": 5432, "mariadb": 3306}
 _WAIT_S = 5.0
 _FETCH_ROWS = 10_000
 _MOST_DIGITS = 38
@@ -87,12 +86,12 @@ def database_of(ref: str) -> Database:
     schema, _, table = match["table"].rpartition(".")
     usual = "public" if kind == "postgresql" else match["database"]
     return Database(
-        kind, host, int(port or _PORTS[kind]), match["database"], schema or usual, table, match["more"] or ""
+        kind, host, int(port or _DIALECTS[kind].port), match["database"], schema or usual, table, match["more"] or ""
     )
 
 
-def need_database(ref: str) -> None:
-    """Refuse a table of a server that does not answer, before Spark starts. Waits for at most five seconds.
+def need_database(ref: str) -> Database:
+    """The parts of a reference whose server answers; before Spark starts. Waits for at most five seconds.
 
     Raises
     ------
@@ -108,6 +107,7 @@ def need_database(ref: str) -> None:
             expected=f"a {found.kind} server",
             fix="start it, or correct host and port",
         ) from None
+    return found
 
 
 def read_database(
@@ -147,51 +147,132 @@ def read_database(
                 expected="a table or view that the user may read, its name as the database holds it",
                 fix="correct the part behind #, upper and lower case too",
             )
-        asked = ", ".join(f"{each.asked} AS {found_name(found, each.name)}" for each in columns)
-        table = f"{found_name(found, found.schema)}.{found_name(found, found.table)}"
+        dialect = _DIALECTS[found.kind]
+        asked = ", ".join(f"{each.how.asked} AS {dialect.quoted(each.name)}" for each in columns)
+        table = f"{dialect.quoted(found.schema)}.{dialect.quoted(found.table)}"
         raw = _reader(spark, found).option("query", f"SELECT {asked} FROM {table}").load().localCheckpoint()
-    _need_values(raw, [each for each in columns if each.name not in leave], ref)
+        count = _sound_rows(raw, [each for each in columns if each.name not in leave], ref)
     rows = raw.select(*[each.read(F.col(quoted(each.name))).alias(each.name) for each in columns])
     texts = [f"{each.name} ({each.stored})" for each in columns if each.told]
     facts = (f"read as text: {', '.join(texts)}",) if texts else ()
-    return rows, f"{found.kind}, {plural(raw.count(), 'row')} in one statement", facts
+    return rows, f"{found.kind}, {plural(count, 'row')} in one statement", facts
 
 
-def found_name(found: Database, name: str) -> str:
-    """A name in the quotes of the database."""
-    return '"' + name.replace('"', '""') + '"' if found.kind == "postgresql" else "`" + name.replace("`", "``") + "`"
+@dataclass(frozen=True)
+class _Read:
+    """How a kind of column is read: what the server is asked for, ``{}`` being the column, and the type of its text."""
+
+    asked: str = "{}"
+    cast: str | None = None
+    zone: str = ""
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """What is particular to a database.
+
+    Attributes
+    ----------
+    settings : dict
+        Options of Spark's reader by which the server writes times in UTC.
+    quote : str
+        What stands around a name.
+    text : str
+        A column as text.
+    whole : str
+        The column of ``information_schema.columns`` that says most of a type.
+    decimal : str
+        Its kind for decimals; how many digits they have decides how they are read.
+    kinds : dict
+        How each kind is read; all others come as text, and that is told.
+    """
+
+    port: int
+    driver: str
+    settings: dict[str, str]
+    quote: str
+    text: str
+    whole: str
+    decimal: str
+    kinds: dict[str, _Read]
+
+    def quoted(self, name: str) -> str:
+        """A name in the quotes of the database."""
+        return self.quote + name.replace(self.quote, 2 * self.quote) + self.quote
+
+
+_PG_TEXT, _MARIA_TEXT = "{}::text", "CAST({} AS CHAR)"
+_MARIA_STRINGS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
+_DIALECTS = {
+    "postgresql": _Dialect(
+        port=5432,
+        driver="org.postgresql.Driver",
+        settings={"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
+        quote='"',
+        text=_PG_TEXT,
+        whole="udt_name",
+        decimal="numeric",
+        kinds={
+            **dict.fromkeys(("smallint", "integer", "bigint", "boolean", "real", "double precision", "bytea"), _Read()),
+            **dict.fromkeys(("text", "character varying", "character", "name"), _Read(_PG_TEXT)),
+            "date": _Read(_PG_TEXT, "date"),
+            "timestamp without time zone": _Read(_PG_TEXT, "timestamp_ntz"),
+            "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::text", "timestamp", "Z"),
+        },
+    ),
+    "mariadb": _Dialect(
+        port=3306,
+        driver="org.mariadb.jdbc.Driver",
+        # Of every connection: Spark puts names in the quotes that are a text's without ANSI_QUOTES.
+        settings={"sessionVariables": "time_zone='+00:00',sql_mode=CONCAT(@@sql_mode,',ANSI_QUOTES')"},
+        quote="`",
+        text=_MARIA_TEXT,
+        whole="column_type",
+        decimal="decimal",
+        kinds={
+            **dict.fromkeys(
+                ("tinyint", "smallint", "mediumint", "int", "bigint", "year"), _Read(_MARIA_TEXT, "bigint")
+            ),
+            "bigint unsigned": _Read(_MARIA_TEXT, "decimal(20,0)"),
+            "bit": _Read("CAST({} + 0 AS CHAR)", "decimal(20,0)"),
+            **dict.fromkeys(("double", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), _Read()),
+            # As text the server rounds it to six digits.
+            "float": _Read("CAST({} AS DOUBLE)", "float"),
+            # Not cast: of a text beyond max_allowed_packet a cast makes null, where the column itself is an error.
+            **dict.fromkeys(_MARIA_STRINGS, _Read()),
+            "date": _Read(_MARIA_TEXT, "date"),
+            "datetime": _Read(_MARIA_TEXT, "timestamp_ntz"),
+            "timestamp": _Read(_MARIA_TEXT, "timestamp", "Z"),
+        },
+    ),
+}
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """One column: what the server is asked for, and the type that it is read as where it comes as text."""
+    """One column, with its name in ``how``, and whether a reader has to be told that it is text here."""
 
     name: str
     stored: str
-    asked: str
-    cast: str | None = None
-    zone: str = ""
+    how: _Read
     told: bool = False
 
     def read(self, text: Column) -> Column:
-        if self.cast is None:
+        """The column in its type, from what the server gave."""
+        cast = self.how.cast
+        if cast is None:
             return text
-        whole = F.concat(text, F.lit(self.zone)) if self.zone else text
-        if self.cast in _TIMES:
+        whole = F.concat(text, F.lit(self.how.zone)) if self.how.zone else text
+        if cast in _TIMES:
             # Spark takes what stands behind a date for nothing: 0044-03-15 BC would be one of our era.
-            whole = F.when(text.rlike(_TIMES[self.cast]), whole)
-        return whole.try_cast(self.cast)
+            whole = F.when(text.rlike(_TIMES[cast]), whole)
+        return whole.try_cast(cast)
 
 
 def _reader(spark: SparkSession, found: Database) -> DataFrameReader:
-    settings = {
-        "postgresql": {"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
-        # Of every connection: Spark puts names in the quotes that are a text's without ANSI_QUOTES.
-        "mariadb": {"sessionVariables": "time_zone='+00:00',sql_mode=CONCAT(@@sql_mode,',ANSI_QUOTES')"},
-    }
-    drivers = {"postgresql": "org.postgresql.Driver", "mariadb": "org.mariadb.jdbc.Driver"}
-    reader = spark.read.format("jdbc").option("url", found.url).option("driver", drivers[found.kind])
-    reader = reader.options(fetchsize=_FETCH_ROWS, **settings[found.kind])
+    dialect = _DIALECTS[found.kind]
+    reader = spark.read.format("jdbc").option("url", found.url).option("driver", dialect.driver)
+    reader = reader.options(fetchsize=_FETCH_ROWS, **dialect.settings)
     for name, variable in (("user", USER), ("password", PASSWORD)):
         if variable in os.environ:
             reader = reader.option(name, os.environ[variable])
@@ -201,35 +282,41 @@ def _reader(spark: SparkSession, found: Database) -> DataFrameReader:
 def _columns(spark: SparkSession, found: Database, as_text: Collection[str]) -> list[_Stored]:
     """What the database says of a table's columns, in their order; one row each is collected."""
     details = "numeric_precision AS digits, numeric_scale AS scale, ordinal_position AS place"
-    full = "udt_name" if found.kind == "postgresql" else "column_type"
+    dialect = _DIALECTS[found.kind]
     where = f"table_schema = {_text(found, found.schema)} AND table_name = {_text(found, found.table)}"
     query = (
-        f"SELECT column_name AS name, data_type AS kind, {full} AS whole, {details} "
+        f"SELECT column_name AS name, data_type AS kind, {dialect.whole} AS whole, {details} "
         f"FROM information_schema.columns WHERE {where}"
     )
     rows = _reader(spark, found).option("query", query).load().orderBy("place").collect()
-    of = _of_postgresql if found.kind == "postgresql" else _of_mariadb
     made = []
     for row in rows:
         name, kind, whole = str(row["name"]), str(row["kind"]).lower(), str(row["whole"]).lower()
-        size = (row["digits"], row["scale"])
-        digits, scale = (None if each is None else int(each) for each in size)
+        digits, scale = (None if row[size] is None else int(row[size]) for size in ("digits", "scale"))
         if name in as_text:
-            made.append(_Stored(name, whole, _as_text(found, name), told=True))
+            made.append(_Stored(name, whole, _Read(dialect.text.format(dialect.quoted(name))), told=True))
         else:
-            made.append(of(found, name, kind, whole, digits, scale))
+            made.append(_stored(dialect, name, kind, whole, _decimal(digits, scale)))
     return made
+
+
+def _stored(dialect: _Dialect, name: str, kind: str, whole: str, number: str | None) -> _Stored:
+    """A column by its kind; ``number``: the decimal that holds its digits."""
+    stored = whole
+    if dialect.whole == "udt_name" and kind not in ("user-defined", "array"):
+        stored = kind  # its standard name, where udt_name is the internal one
+    read = dialect.kinds.get("bigint unsigned" if kind == "bigint" and "unsigned" in whole else kind)
+    if kind == dialect.decimal and number is not None:
+        read, stored = _Read(dialect.text, number), number.replace("decimal", kind)
+    told = read is None
+    read = read or _Read(dialect.text)
+    return _Stored(name, stored, replace(read, asked=read.asked.format(dialect.quoted(name))), told)
 
 
 def _text(found: Database, value: str) -> str:
     """A text in the database's own quotes; only MariaDB takes a backslash for more than itself."""
     known = value.replace("\\", "\\\\") if found.kind == "mariadb" else value
     return "'" + known.replace("'", "''") + "'"
-
-
-def _as_text(found: Database, name: str) -> str:
-    column = found_name(found, name)
-    return f"{column}::text" if found.kind == "postgresql" else f"CAST({column} AS CHAR)"
 
 
 def _decimal(digits: int | None, scale: int | None) -> str | None:
@@ -239,57 +326,10 @@ def _decimal(digits: int | None, scale: int | None) -> str | None:
     return f"decimal({digits},{scale})"
 
 
-def _of_postgresql(found: Database, name: str, kind: str, whole: str, digits: int | None, scale: int | None) -> _Stored:
-    column, text = found_name(found, name), _as_text(found, name)
-    if kind in ("smallint", "integer", "bigint", "boolean", "real", "double precision", "bytea"):
-        return _Stored(name, kind, column)
-    if kind in ("text", "character varying", "character", "name"):
-        return _Stored(name, kind, text)
-    if kind == "date":
-        return _Stored(name, kind, text, "date")
-    if kind == "timestamp without time zone":
-        return _Stored(name, kind, text, "timestamp_ntz")
-    if kind == "timestamp with time zone":
-        return _Stored(name, kind, f"({column} AT TIME ZONE 'UTC')::text", "timestamp", zone="Z")
-    number = _decimal(digits, scale) if kind == "numeric" else None
-    if number is not None:
-        return _Stored(name, f"numeric({digits},{scale})", text, number)
-    return _Stored(name, whole if kind in ("user-defined", "array") else kind, text, told=True)
-
-
-def _of_mariadb(found: Database, name: str, kind: str, whole: str, digits: int | None, scale: int | None) -> _Stored:
-    column, text = found_name(found, name), _as_text(found, name)
-    if kind in ("tinyint", "smallint", "mediumint", "int", "bigint", "year"):
-        wide = kind == "bigint" and "unsigned" in whole
-        return _Stored(name, whole, text, "decimal(20,0)" if wide else "bigint")
-    if kind == "bit":
-        return _Stored(name, whole, f"CAST({column} + 0 AS CHAR)", "decimal(20,0)")
-    if kind in ("double", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"):
-        return _Stored(name, whole, column)
-    if kind == "float":
-        # As text the server rounds it to six digits.
-        return _Stored(name, whole, f"CAST({column} AS DOUBLE)", "float")
-    if kind in ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json"):
-        # Not cast: of a text beyond max_allowed_packet a cast makes null, where the column itself is an error.
-        return _Stored(name, whole, column)
-    if kind == "date":
-        return _Stored(name, whole, text, "date")
-    if kind == "datetime":
-        return _Stored(name, whole, text, "timestamp_ntz")
-    if kind == "timestamp":
-        return _Stored(name, whole, text, "timestamp", zone="Z")
-    number = _decimal(digits, scale) if kind == "decimal" else None
-    if number is not None:
-        return _Stored(name, whole, text, number)
-    return _Stored(name, whole, text, told=True)
-
-
-def _need_values(raw: DataFrame, columns: list[_Stored], ref: str) -> None:
-    """Refuse columns with values that their type here does not hold; all in one Spark job."""
-    cast = [each for each in columns if each.cast is not None]
-    if not cast:
-        return
-    asked = []
+def _sound_rows(raw: DataFrame, columns: list[_Stored], ref: str) -> int:
+    """How many rows there are; refuses columns with values that their type here does not hold. One Spark job."""
+    cast = [each for each in columns if each.how.cast is not None]
+    asked = [F.count(F.lit(1)).alias("rows")]
     for number, each in enumerate(cast):
         value = F.col(quoted(each.name))
         lost = value.isNotNull() & each.read(value).isNull()
@@ -300,7 +340,8 @@ def _need_values(raw: DataFrame, columns: list[_Stored], ref: str) -> None:
         if told[f"n{number}"]:
             raise TableError(
                 f"{plural(told[f'n{number}'], 'value')} of {each.name} in {ref}, stored as {each.stored}, "
-                f"cannot be read as {each.cast}, such as {told[f'v{number}'][:60]}.",
-                expected=f"values that {each.cast} holds",
+                f"cannot be read as {each.how.cast}, such as {told[f'v{number}'][:60]}.",
+                expected=f"values that {each.how.cast} holds",
                 fix=f"compare it as text on both sides, --as {each.name}=string, or leave it out, --ignore {each.name}",
             )
+    return int(told["rows"])
