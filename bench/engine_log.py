@@ -62,15 +62,15 @@ class Log:
         return counts
 
 
-def planned(size: int = 20_000, seed: int = 7) -> Log:
-    """Orders over `MINUTES`, some of them late by up to three minutes, some exactly on, before and after an edge.
+def planned(size: int = 20_000, minutes: int = MINUTES, seed: int = 7) -> Log:
+    """Orders over so many minutes, some of them late by up to three minutes, some exactly on, before and after an edge.
 
     An edge: an event brings the clock of its shop (and partition) to a window's end and the grace, or up to two
     milliseconds from it, and an event of that window comes right behind; or one whose own time lies there. After half
     of the log come orders of windows that were closed before, the oldest first: a clock that begins anew counts them.
     """
     dice = random.Random(seed)
-    span = MINUTES * WINDOW_MS
+    span = minutes * WINDOW_MS
     drawn: list[tuple[float, str, int]] = []
     for _ in range(size - 2 * _EDGES - _AGAIN):
         at = dice.randrange(span)
@@ -78,7 +78,7 @@ def planned(size: int = 20_000, seed: int = 7) -> Log:
         delay = dice.randrange(3_000) if late > 0.02 else dice.randrange(3_000, 180_000)
         drawn.append((at + delay, dice.choice(SHOPS), T0_MS + at))
     for number in range(_EDGES):
-        end = dice.randrange(1, MINUTES - 1) * WINDOW_MS
+        end = dice.randrange(1, minutes - 1) * WINDOW_MS
         mover = end + GRACE_MS + number // 2 % 4 - 2
         shop = SHOPS[number % len(SHOPS)]
         place = mover + number / (10 * _EDGES)  # nobody comes between the two, nor is newer

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,6 +57,10 @@ class Engine:
         What ran.
     so_far : bool
         It hands on each row as often as it changes.
+    live : tuple of str
+        More arguments by which it does not end at the end of the topic, but waits for more.
+    at_a_pace : bool
+        The log alone decides what it drops, however slowly the records come.
     own_form : dict
         How the first of ``more_topics`` is declared, which holds the same rows as the engine itself writes them.
     """
@@ -74,15 +79,18 @@ class Engine:
     declared: dict[str, Any] = field(default_factory=dict)
     own_form: dict[str, Any] = field(default_factory=dict)
     so_far: bool = False
+    live: tuple[str, ...] = ()
+    at_a_pace: bool = True
 
 
 _JAVA_KS, _JAVA_FLINK = "KafkaStreamsOrders", "FlinkOrders"
-_FLINK: dict[str, Any] = {"needs": "flink", "program": _JAVA_FLINK, "one_partition": True}
+_FLINK: dict[str, Any] = {"needs": "flink", "program": _JAVA_FLINK, "one_partition": True, "live": ("forever",)}
 _QUIX: dict[str, Any] = {
     "needs": "quix",
     "program": "quix_orders.py",
     "version": "quixstreams 3.28.1",
     "more_topics": ("-raw",),
+    "live": ("LONG_S",),
     "own_form": {"format": "quix", "key": "plain", "key_schema": "shop STRING"},
 }
 ENGINES: tuple[Engine, ...] = (
@@ -131,7 +139,16 @@ ENGINES: tuple[Engine, ...] = (
         restarted=True,
         **_QUIX,
     ),
-    Engine("bytewax, EventClock", "bytewax", "bytewax", "bytewax_orders.py", "bytewax 0.21.1", ("GRACE_MS",)),
+    Engine(
+        "bytewax, EventClock",
+        "bytewax",
+        "bytewax",
+        "bytewax_orders.py",
+        "bytewax 0.21.1",
+        ("GRACE_MS",),
+        live=("forever",),
+        at_a_pace=False,
+    ),
     Engine(
         "Faust",
         "none",
@@ -142,7 +159,15 @@ ENGINES: tuple[Engine, ...] = (
         ends="quiet",
         group="-app",
     ),
-    Engine("Samza, a task of our own, rows so far", "none", "samza", "SamzaOrders", "Samza 1.8.0", so_far=True),
+    Engine(
+        "Samza, a task of our own, rows so far",
+        "none",
+        "samza",
+        "SamzaOrders",
+        "Samza 1.8.0",
+        so_far=True,
+        live=("LONG_S",),
+    ),
 )
 
 
@@ -158,6 +183,14 @@ class Ran:
     cpu_s: float = 0.0
     rss_bytes: int = 0
     said: str = ""
+
+
+@dataclass
+class Live:
+    """A run while records still come: ``ready`` once the program can read, ``laid`` once the last record stands."""
+
+    laid: threading.Event
+    ready: threading.Event = field(default_factory=threading.Event)
 
 
 class Engines:
@@ -192,16 +225,21 @@ class Engines:
         for name in (out, *(out + more for more in engine.more_topics)):
             create_topic(self.bootstrap, name, 1 if engine.one_partition else PARTITIONS)
 
-    def run(self, engine: Engine, topic: str, out: str, ran: Ran, rows_before: int = 0) -> Ran:
-        """Run it once to the end of the topic as it is now."""
+    def run(self, engine: Engine, topic: str, out: str, ran: Ran, live: Live | None = None) -> Ran:
+        """Run it once: to the end of the topic as it is, or, where records still come, until it has read the last."""
         log = self.root / f"{out}.log"
         began, base = time.monotonic(), self._size(out)
         with log.open("ab") as file:
             start = file.tell()
             process = subprocess.Popen(
-                self.command(engine, topic, out), stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=self.root
+                self.command(engine, topic, out, live is not None),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=self.root,
             )
         watch = psutil.Process(process.pid)
+        ends = "quiet" if live is not None and engine.ends == "exit" else engine.ends
         ready_cpu: float | None = None
         first: float | None = None
         quiet_since, size = time.monotonic(), base
@@ -216,15 +254,19 @@ class Engines:
             if ready_cpu is None and b"READY" in log.read_bytes()[start:]:
                 times = watch.cpu_times()
                 ready_cpu = times.user + times.system
+                if live is not None:
+                    live.ready.set()
             grown = self._size(out)
-            if grown > size:
+            if grown > size or (live is not None and not live.laid.is_set()):
+                first = now - began if first is None and grown > size else first
                 size, quiet_since = grown, now
-                first = now - began if first is None else first
-            if engine.ends != "exit" and not stopped and self._has_read(engine, topic, out):
-                stopped = engine.ends == "group" or now - quiet_since > _QUIET_S
+            elif ends != "exit" and not stopped and (ends == "quiet" or self._has_read(engine, topic, out)):
+                stopped = ends == "group" or now - quiet_since > _QUIET_S
                 if stopped:
                     process.send_signal(signal.SIGTERM)
             time.sleep(_POLL_S)
+        if live is not None:
+            live.ready.set()
         process.returncode = os.waitstatus_to_exitcode(status)
         said = log.read_bytes()[start:].decode(errors="replace")
         ended_well = process.returncode in ((0, 143, -15) if stopped else (0,))
@@ -239,7 +281,7 @@ class Engines:
         ran.said += said
         return ran
 
-    def command(self, engine: Engine, topic: str, out: str) -> list[str]:
+    def command(self, engine: Engine, topic: str, out: str, live: bool = False) -> list[str]:
         """How its program is started."""
         put = {
             "GRACE_MS": str(GRACE_MS),
@@ -247,8 +289,10 @@ class Engines:
             "STATE": str(self.root / f"{out}.state"),
             "BINARY": f"{out}-binary",
             "PARTITIONS": str(PARTITIONS),
+            "LONG_S": str(round(LIMIT_S)),
         }
-        arguments = [self.bootstrap, topic, out, *(put.get(each, each) for each in engine.arguments)]
+        more = (*engine.arguments, *(engine.live if live else ()))
+        arguments = [self.bootstrap, topic, out, *(put.get(each, each) for each in more)]
         if engine.program.endswith(".py"):
             return [
                 str(ENVIRONMENTS / engine.needs / "bin" / "python"),

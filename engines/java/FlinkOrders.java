@@ -28,8 +28,8 @@ import org.apache.flink.util.Collector;
  * Orders and cents per shop and minute in Flink, by one subtask, up to the end of the topic as it is, or for ever.
  *
  * <p>Arguments: bootstrap servers, topic, topic for results, lateness in milliseconds, and how: {@code datastream} (a
- * watermark per event), {@code default} (the strategy that Flink offers: one every 200 ms) or {@code sql}; then, for a
- * DataStream that does not end, {@code forever}.
+ * watermark per event), {@code default} (the strategy that Flink offers: one every 200 ms) or {@code sql}; then, for one
+ * that does not end, {@code forever}.
  */
 public final class FlinkOrders {
     private FlinkOrders() {}
@@ -97,7 +97,7 @@ public final class FlinkOrders {
                 .setGroupId(args[2] + "-group")
                 .setStartingOffsets(OffsetsInitializer.earliest())
                 .setValueOnlyDeserializer(new SimpleStringSchema());
-        if (args.length < 6 || !args[5].equals("forever")) {
+        if (!forever(args)) {
             source.setBounded(OffsetsInitializer.latest());
         }
         KafkaSink<String> sink = KafkaSink.<String>builder()
@@ -123,16 +123,21 @@ public final class FlinkOrders {
         env.execute("orders");
     }
 
+    private static boolean forever(String[] args) {
+        return args.length > 5 && args[5].equals("forever");
+    }
+
     private static void sql(String[] args) throws Exception {
         StreamTableEnvironment tables =
                 StreamTableEnvironment.create(StreamExecutionEnvironment.createLocalEnvironment(new Configuration()).setParallelism(1));
         tables.getConfig().set("table.local-time-zone", "UTC");
         String kafka = "'connector' = 'kafka', 'format' = 'json', 'properties.bootstrap.servers' = '" + args[0] + "', ";
         long seconds = Long.parseLong(args[3]) / 1000;
+        String bounded = forever(args) ? "" : "'scan.bounded.mode' = 'latest-offset', ";
         tables.executeSql("CREATE TABLE orders (shop STRING, `at` BIGINT, cents BIGINT, t AS TO_TIMESTAMP_LTZ(`at`, 3), "
                 + "WATERMARK FOR t AS t - INTERVAL '" + seconds + "' SECOND) WITH (" + kafka + "'topic' = '" + args[1] + "', "
                 + "'properties.group.id' = '" + args[2] + "-group', 'scan.startup.mode' = 'earliest-offset', "
-                + "'scan.bounded.mode' = 'latest-offset', 'scan.watermark.emit.strategy' = 'on-event')");
+                + bounded + "'scan.watermark.emit.strategy' = 'on-event')");
         tables.executeSql("CREATE TABLE sales (shop STRING, window_start TIMESTAMP(3), orders BIGINT, cents BIGINT) WITH ("
                 + kafka + "'topic' = '" + args[2] + "')");
         tables.executeSql("INSERT INTO sales SELECT shop, window_start, COUNT(*), SUM(cents) FROM TABLE(TUMBLE(TABLE orders, "

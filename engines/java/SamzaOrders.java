@@ -26,12 +26,12 @@ import org.apache.samza.task.WindowableTask;
  * Orders and cents per shop and minute so far in Samza, whose own windows are of the time on the wall: a task adds up by
  * the minute of the event, and hands on what has changed every second. No order is ever late.
  *
- * <p>Arguments: bootstrap servers, topic, topic for results. Ends once nothing has come for a while.
+ * <p>Arguments: bootstrap servers, topic, topic for results; seconds without a record after which it ends, 8 where nothing
+ * is said.
  */
 public final class SamzaOrders implements TaskApplication {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final long WINDOW_MS = 60_000;
-    private static final int IDLE = 8;
     private final String[] args;
 
     private SamzaOrders(String[] args) {
@@ -46,7 +46,7 @@ public final class SamzaOrders implements TaskApplication {
         KVSerde<String, String> texts = KVSerde.of(new StringSerde(), new StringSerde());
         app.withInputStream(kafka.getInputDescriptor(args[1], texts));
         app.withOutputStream(kafka.getOutputDescriptor(args[2], texts));
-        app.withTaskFactory((StreamTaskFactory) () -> new Sums(args[2]));
+        app.withTaskFactory((StreamTaskFactory) () -> new Sums(args[2], args.length > 3 ? Integer.parseInt(args[3]) : 8));
     }
 
     /** What one partition has counted; a shop's orders are in one partition. */
@@ -54,9 +54,11 @@ public final class SamzaOrders implements TaskApplication {
         private final SystemStream out;
         private final Map<String, long[]> kept = new HashMap<>();
         private final Map<String, Long> changed = new LinkedHashMap<>();
+        private final int mostIdle;
         private int idle;
 
-        Sums(String topic) {
+        Sums(String topic, int mostIdle) {
+            this.mostIdle = mostIdle;
             out = new SystemStream("kafka", topic);
         }
 
@@ -83,7 +85,7 @@ public final class SamzaOrders implements TaskApplication {
                 collector.send(new OutgoingMessageEnvelope(out, shop, value));
             }
             changed.clear();
-            if (++idle == IDLE) {
+            if (++idle == mostIdle) {
                 coordinator.shutdown(TaskCoordinator.RequestScope.CURRENT_TASK);
             }
         }

@@ -1,6 +1,6 @@
-"""Orders and cents per shop and minute in bytewax, by its clock of event times, up to the end of the topic as it is.
+"""Orders and cents per shop and minute in bytewax, by its clock of event times, up to the end of the topic or for ever.
 
-Arguments: bootstrap servers, topic, topic for results, wait in milliseconds.
+Arguments: bootstrap servers, topic, topic for results, wait in milliseconds; then, to go on for ever, ``forever``.
 """
 
 import json
@@ -16,10 +16,10 @@ from bytewax.run import cli_main
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def flow_of(bootstrap: str, topic: str, out: str, wait_ms: str) -> Dataflow:
+def flow_of(bootstrap: str, topic: str, out: str, wait_ms: str, ends: str = "") -> Dataflow:
     """The dataflow: read, window by shop, write."""
     flow = Dataflow("orders")
-    read = op.input("read", flow, KafkaSource([bootstrap], [topic], tail=False))
+    read = op.input("read", flow, KafkaSource([bootstrap], [topic], tail=ends == "forever"))
     keyed = op.map("by_shop", read, _by_shop)
     clock = win.EventClock(lambda event: event["time"], timedelta(milliseconds=int(wait_ms)))
     windower = win.TumblingWindower(align_to=EPOCH, length=timedelta(minutes=1))

@@ -1,8 +1,8 @@
 """Orders and cents per shop and minute in quixstreams, each window handed on once, when it closes.
 
 Arguments: bootstrap servers, topic, topic for results (another has ``-raw`` behind its name), closing strategy (``key``
-or ``partition``), grace in milliseconds, folder of the state. Ends once nothing has come for a while; what is open then
-stays open.
+or ``partition``), grace in milliseconds, folder of the state; seconds without a record after which it ends, 6 where
+nothing is said. What is open then stays open.
 """
 
 import sys
@@ -10,10 +10,8 @@ import sys
 from quixstreams import Application
 from quixstreams.dataframe.windows import Count, Sum
 
-IDLE_S = 6.0
 
-
-def main(bootstrap: str, topic: str, out: str, strategy: str, grace_ms: str, state: str) -> None:
+def main(bootstrap: str, topic: str, out: str, strategy: str, grace_ms: str, state: str, idle_s: str = "6") -> None:
     """Read to the end, and hand on what closes."""
     app = Application(
         broker_address=bootstrap,
@@ -32,7 +30,7 @@ def main(bootstrap: str, topic: str, out: str, strategy: str, grace_ms: str, sta
     rows.to_topic(raw)  # as quixstreams writes it: start, end and values
     rows.apply(_row, metadata=True).to_topic(sales)
     print("READY", flush=True)
-    app.run(timeout=IDLE_S)
+    app.run(timeout=float(idle_s))
 
 
 def _row(value, key, at_ms, headers):

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from tests.integration.conftest import T0_MS, World
 from twinrun.broker.process import BrokerInfo
 from twinrun.measure.arms import Arm
 from twinrun.measure.load import schedule
+from twinrun.measure.recovery import recover
 from twinrun.measure.run import Bench, prepare, run_arm
+from twinrun.measure.sustained import sustained
 from twinrun.produce.records import Record
 
 pytestmark = pytest.mark.slow
@@ -103,3 +106,31 @@ def _stall(bench: Bench) -> None:
     os.kill(loads[0].pid, signal.SIGSTOP)
     time.sleep(STALL_S)
     os.kill(loads[0].pid, signal.SIGCONT)
+
+
+def test_a_stream_that_is_killed_under_load_is_fresh_again_and_loses_nothing(
+    bench: Bench,
+) -> None:
+    job = Path(__file__).parent / "jobs" / "per_minute.py"
+    found = recover(bench, Arm("stream", 500), str(job), lambda _: None)
+    assert found.agreed, found
+    assert found.before_s is not None
+    assert found.running_s is not None
+    # A session has to start again; nothing is fresh before that.
+    assert found.running_s > 2
+    assert found.fresh_again_s is None or found.fresh_again_s >= found.running_s
+    assert found.worked_twice is not None
+    assert 0 <= found.worked_twice <= EVENTS + LATE
+
+
+def test_the_highest_rate_lies_between_one_that_held_and_one_that_did_not(bench: Bench) -> None:
+    records = [each.record for each in bench.dues]
+    slow = replace(bench, cfg=bench.cfg.model_copy(update={"stream": bench.cfg.stream.model_copy(
+        update={"max_offsets_per_trigger": 20})}))  # fmt: skip
+    found = sustained(slow, Arm("stream", 500), records, lambda _: None)
+    assert found.agreed, found
+    # At most 20 records each 500 ms.
+    assert found.rate_per_s is not None
+    assert found.failed_per_s is not None
+    assert found.rate_per_s <= 44
+    assert found.rate_per_s < found.failed_per_s

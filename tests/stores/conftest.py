@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stores.servers import Server, postgres, program
+from tests.stores.servers import Server, mariadb, postgres, program
 
 
 @pytest.fixture(scope="module")
@@ -14,4 +14,12 @@ def pg() -> Iterator[Server]:
     if not all(program(name) for name in ("initdb", "postgres", "psql")):
         pytest.skip("PostgreSQL is not on this machine: apt-get install postgresql, or as your system has it")
     with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def maria() -> Iterator[Server]:
+    if not all(program(*names) for names in (("mariadbd", "mysqld"), ("mariadb-install-db",), ("mariadb",))):
+        pytest.skip("MariaDB is not on this machine: apt-get install mariadb-server, or as your system has it")
+    with mariadb() as server:
         yield server

@@ -92,12 +92,14 @@ def mariadb() -> Iterator[Server]:
         subprocess.run(made, check=True, capture_output=True, text=True)
         places = [f"--datadir={data}", f"--socket={folder / 's'}", f"--pid-file={folder / 'pid'}"]
         address = [f"--port={port}", "--bind-address=127.0.0.1", "--default-time-zone=+05:45"]
+        address += ["--log-bin=log", "--binlog-format=ROW", "--server-id=1"]
         base = (client, "--no-defaults", f"--socket={folder / 's'}", "-N", "-B", "--default-character-set=utf8mb4")
         with _running([server, "--no-defaults", *places, *address, *who], folder, port, None):
             Server("mariadb", port, (*base, "-u", "root")).run(
                 "CREATE DATABASE shop CHARACTER SET utf8mb4;"
                 f"CREATE USER {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';"
-                f"GRANT ALL ON shop.* TO {USER}@'127.0.0.1'"
+                f"GRANT ALL ON shop.* TO {USER}@'127.0.0.1';"
+                f"GRANT REPLICATION SLAVE, BINLOG MONITOR, RELOAD ON *.* TO {USER}@'127.0.0.1'"
             )
             yield Server("mariadb", port, (*base, "-u", "root", "shop"))
 

@@ -1,5 +1,5 @@
-"""Changes of a table of a real PostgreSQL, by Debezium's engine into Kafka, as the source of a job in both modes: what
-the two hold is what the table holds, also where the engine is killed and started again."""
+"""Changes of a table of a real PostgreSQL and MariaDB, by Debezium's engine into Kafka, as the source of a job in both
+modes: what the two hold is what the table holds, also where the engine is killed and started again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,42 @@ ROOT = Path(__file__).resolve().parents[2]
 _QUIET_S = 4.0
 
 
-@pytest.fixture(scope="module")
-def classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
+@dataclass(frozen=True)
+class Database:
+    """A server, its engine, and how it says what the test needs."""
+
+    server: Server
+    classpath: str
+    table: str
+    rows: str
+    """Name, points and balance of a customer from ``seq``, and where the numbers come from."""
+    whole_rows: str
+    """What makes it tell the whole row of a deletion."""
+    tells_all: bool
+    """Whether it tells of a row that an update left as it was."""
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    kind = request.param
+    server: Server = request.getfixturevalue("pg" if kind == "postgresql" else "maria")
+    path = _classpath("debezium" if kind == "postgresql" else "debezium-mariadb", tmp_path)
+    if kind == "mariadb":
+        rows = "concat('customer ', seq), 0, seq * 1.25 FROM seq_1_to_3000"
+        return Database(server, path, "shop.customers", rows, "", tells_all=False)
+    rows = "'customer ' || seq, 0, seq * 1.25 FROM generate_series(1, 3000) seq"
+    return Database(
+        server, path, "public.customers", rows, "ALTER TABLE customers REPLICA IDENTITY FULL;", tells_all=True
+    )
+
+
+def _classpath(jar_set: str, folder: Path) -> str:
     """The engine and the small program around it."""
     javac = find_java().binary.resolve().parent / "javac"
     if not javac.exists():
         pytest.skip(f"{javac} is not there: this needs a JDK, not only a JRE")
-    jars = fetch_set(read_lock((ROOT / "engines/jars.lock").read_text(encoding="utf-8"))["debezium"])
-    classes = tmp_path_factory.mktemp("classes")
-    path = os.pathsep.join(str(jar) for jar in jars)
+    jars = fetch_set(read_lock((ROOT / "engines/jars.lock").read_text(encoding="utf-8"))[jar_set])
+    path, classes = os.pathsep.join(str(jar) for jar in jars), folder / "classes"
     source = ROOT / "engines/java/DebeziumChanges.java"
     subprocess.run([str(javac), "-cp", path, "-d", str(classes), str(source)], check=True)
     return os.pathsep.join([str(classes), path])
@@ -41,13 +69,17 @@ def classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Engine:
     """Debezium's engine as a process; ``drained`` waits until a while has passed without a change."""
 
-    def __init__(self, classpath: str, broker: BrokerInfo, topic: str, server: Server, folder: Path) -> None:
+    def __init__(self, database: Database, broker: BrokerInfo, topic: str, folder: Path) -> None:
         self.topic, self.servers, self.log = topic, broker.bootstrap_servers, folder / "engine.log"
-        arguments = [self.servers, topic, str(server.port), USER, "shop", "public.customers", str(folder / "offsets")]
-        java = [str(find_java().binary), "-Xmx256m", "-XX:+UseSerialGC", "-cp", classpath, "DebeziumChanges"]
+        server = database.server
+        place = [str(server.port), USER, "shop", database.table, str(folder / "offsets")]
+        java = [str(find_java().binary), "-Xmx256m", "-XX:+UseSerialGC", "-cp", database.classpath, "DebeziumChanges"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*java, *arguments], env={**os.environ, "PGPASSWORD": PASSWORD}, stdout=log, stderr=log
+                [*java, server.kind, self.servers, topic, *place],
+                env={**os.environ, "DATABASE_PASSWORD": PASSWORD},
+                stdout=log,
+                stderr=log,
             )
 
     def size(self) -> int:
@@ -71,20 +103,21 @@ class Engine:
 
 
 def test_the_table_its_changes_in_batch_and_in_a_stream_are_one(
-    pg: Server, broker: BrokerInfo, classpath: str, tmp_path: Path
+    database: Database, broker: BrokerInfo, tmp_path: Path
 ) -> None:
+    server = database.server
     topic = f"changes-{uuid.uuid4().hex[:8]}"
     create_topic(broker.bootstrap_servers, topic, 3)
-    pg.run(
-        """CREATE TABLE customers (id bigint PRIMARY KEY, name text, points bigint, balance numeric(12,2));
-        ALTER TABLE customers REPLICA IDENTITY FULL;
-        INSERT INTO customers SELECT n, 'customer ' || n, 0, n * 1.25 FROM generate_series(1, 3000) n"""
+    server.run(
+        f"""CREATE TABLE customers (id bigint PRIMARY KEY, name text, points bigint, balance numeric(12,2));
+        {database.whole_rows}
+        INSERT INTO customers SELECT seq, {database.rows}"""
     )
-    engine = Engine(classpath, broker, topic, pg, tmp_path)
+    engine = Engine(database, broker, topic, tmp_path)
     before = engine.drained(3_000)
     engine.stop(signal.SIGTERM)
-    engine = Engine(classpath, broker, topic, pg, tmp_path)
-    pg.run(
+    engine = Engine(database, broker, topic, tmp_path)
+    server.run(
         """UPDATE customers SET points = points + 10 WHERE id % 3 = 0;
         DELETE FROM customers WHERE id % 10 = 0;
         INSERT INTO customers VALUES (10, 'münchen', 7, NULL), (3001, NULL, 1, 0.05)"""
@@ -92,11 +125,11 @@ def test_the_table_its_changes_in_batch_and_in_a_stream_are_one(
     changed = before + 1_000 + 2 * 300 + 2
     engine.drained(changed)
     engine.stop(signal.SIGKILL)
-    pg.run("UPDATE customers SET balance = balance * 2 WHERE id <= 20; DELETE FROM customers WHERE id = 7")
-    engine = Engine(classpath, broker, topic, pg, tmp_path)
+    server.run("UPDATE customers SET balance = balance * 2 WHERE id <= 20; DELETE FROM customers WHERE id = 7")
+    engine = Engine(database, broker, topic, tmp_path)
     try:
         # Deletions have a null value behind them. What had not been noted before the kill would come a second time.
-        engine.drained(changed + 19 + 2)
+        engine.drained(changed + (19 if database.tells_all else 18) + 2)
     finally:
         engine.stop(signal.SIGTERM)
 
@@ -104,13 +137,13 @@ def test_the_table_its_changes_in_batch_and_in_a_stream_are_one(
     code, said = twinrun("run", "customers_now", folder=tmp_path)
     assert code == 0, said
     assert "customers_now: AGREE (exit code 0)" in said, said
-    kept = int(pg.run("SELECT count(*) FROM customers").strip())
+    kept = int(server.run("SELECT count(*) FROM customers").strip())
     assert f"rows compared          {kept:,}" in said
     for mode in ("batch_v1", "stream_v1"):
         path = str(tmp_path / "wh/results/customers_now" / mode)
-        asked = ("compare", path, pg.table("customers"), "--keys", "id", "--ignore", "gone")
+        asked = ("compare", path, server.table("customers"), "--keys", "id", "--ignore", "gone")
         code, same = twinrun(*asked, folder=tmp_path)
         assert code == 0, same
         assert "equal" in same.lower(), same
-    pg.run("UPDATE customers SET name = 'somebody else' WHERE id = 3001")
+    server.run("UPDATE customers SET name = 'somebody else' WHERE id = 3001")
     assert twinrun(*asked, folder=tmp_path)[0] == 1

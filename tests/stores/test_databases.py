@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,7 @@ import polars as pl
 import pytest
 
 from tests.stores.command import LOGIN, twinrun
-from tests.stores.servers import PASSWORD, USER, Server, mariadb, program
+from tests.stores.servers import PASSWORD, USER, Server
 
 pytestmark = pytest.mark.slow
 ORDERS = """
@@ -40,14 +39,6 @@ ROWS = {
     "ok": [True, None, False],
 }
 SCHEMA = {"price": pl.Decimal(10, 2)}
-
-
-@pytest.fixture(scope="module")
-def maria() -> Iterator[Server]:
-    if not all(program(*names) for names in (("mariadbd", "mysqld"), ("mariadb-install-db",), ("mariadb",))):
-        pytest.skip("MariaDB is not on this machine: apt-get install mariadb-server, or as your system has it")
-    with mariadb() as server:
-        yield server
 
 
 def parquet(folder: Path, rows: dict[str, Any], **schema: Any) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from bench.engine_judge import OTHER_CLOCK
 from bench.engine_log import GRACE_MS, T0_MS, WINDOW_MS, Event, Log, expected, planned, sums_of
 from bench.engine_runs import ENGINES, HERE
-from bench.engines import OTHER_CLOCK, RESULTS
+from bench.engines import RESULTS
 from bench.engines_page import doc_table, page
 from twinrun.external.rules import RULES
 from twinrun.session.jars import read_lock
@@ -20,7 +21,7 @@ ROOT = HERE.parent
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8"))
+    return json.loads((RESULTS / "engines.json").read_text(encoding="utf-8"))
 
 
 def test_the_table_of_the_page_on_engines_is_that_of_the_run(result: dict[str, Any]) -> None:

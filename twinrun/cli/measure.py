@@ -6,7 +6,8 @@ import hashlib
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named, need_static, need_table
 from twinrun.cli.live import step
-from twinrun.cli.output import columns
+from twinrun.cli.measured import compared, lines, told
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
     from twinrun.measure.arms import Arm
     from twinrun.measure.load import Due
-    from twinrun.measure.past import Change, Past
-    from twinrun.measure.results import Measurement, Result
+    from twinrun.measure.past import Past
+    from twinrun.measure.results import Measurement, Recovery, Result, Sustained
+    from twinrun.measure.run import Bench
     from twinrun.produce.records import Record
 
 commands = typer.Typer()
@@ -48,6 +50,7 @@ _FOLDER = Path(".data/measure")
 _PACKAGES = ("twinrun", "pyspark", "delta-spark")
 _PARTITIONS = 3
 _PRIMER = 20
+_LIMIT_EVENTS = 400_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,14 @@ class Asked:
     repeats: int
     seed: int
     quick: bool
+    limit: bool = False
+    recovery: bool = False
+
+    @property
+    def quickest(self) -> Arm | None:
+        """The stream with the shortest trigger: whose highest rate is looked for, and which is killed."""
+        streams = sorted(arm for arm in self.arms if arm.mode == "stream")
+        return streams[0] if streams else None
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ class Load:
     dues: list[Due]
     speed: float
     primer: list[Record]
+    more: list[Record]
+    """Those behind the load's own, as many as a search of the highest rate may need."""
 
 
 @command(commands, "measure", "twinrun measure departures_per_hour --quick")
@@ -94,6 +107,12 @@ def measure(
     ] = None,
     repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Of each arm. [default: 5; quick 1]")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the order of the arms.")] = 1,
+    limit: Annotated[
+        bool, typer.Option("--limit", help="Also look for the highest rate that a stream keeps up with: minutes.")
+    ] = False,
+    recovery: Annotated[
+        bool, typer.Option("--recovery", help="Also kill a stream with kill -9, and time until it is fresh again.")
+    ] = False,
     slo: Annotated[
         str | None, typer.Option("--freshness", metavar="DURATION", help="Draw this freshness into the chart as a box.")
     ] = None,
@@ -118,15 +137,17 @@ def measure(
     if history:
         return _history(call, cfg, job, most)
     _check_job(job)
-    asked = asked_for(quick, events, rate, arm, repeats, seed)
+    asked = replace(asked_for(quick, events, rate, arm, repeats, seed), limit=limit, recovery=recovery)
+    if (limit or recovery) and asked.quickest is None:
+        raise InputError("--limit and --recovery need a stream.", fix="give an arm such as --arm 'stream 1s'")
     with fresh_folder(cfg.root / _FOLDER, "measurement") as folder:
         try:
-            found, past = _measure(call, cfg, job, folder, asked)
+            found, past = _measure(call, cfg, name, job, folder, asked)
         finally:
             with without_interruption():
                 stop_broker(broker_folder(folder))
     files = _write(cfg, found, slo_s)
-    changed, code = ([], EXIT_OK) if most is None else _compared(*changes(past), most)
+    changed, code = ([], EXIT_OK) if most is None else compared(*changes(past), most)
     payload = {**found.to_dict(), "report": files}
     call.out.result(payload, [*lines(found), *changed, f"  report     {files['html']}"])
     return code if any(result.agreed for result in found.results) else EXIT_DIFFERENT
@@ -192,19 +213,6 @@ def versions_of(job: Job) -> dict[str, str]:
     return {**found, "job": hashlib.sha256(project_text(job).encode()).hexdigest()[:16]}
 
 
-def lines(found: Measurement) -> list[str]:
-    """The measurement as a terminal shows it: a line per arm, and what it does not say."""
-    from twinrun.measure.page import table_of
-
-    head, *rows = table_of(found)
-    return [
-        f"{found.job}: {plural(len(found.results), 'run')} of {plural(len(found.arms()), 'arm')}, "
-        f"{found.rate_per_s:,.0f} events/s from {found.events_from}",
-        *columns([tuple(head), *(tuple(row) for row in rows)]),
-        *[f"  note       {note}" for note in (*found.notes, *found.thrown_away)],
-    ]
-
-
 def _check_job(job: Job) -> None:
     """Refuse what no freshness can be told of yet."""
     if len(job.sources) != 1:
@@ -219,7 +227,9 @@ def _check_job(job: Job) -> None:
         )
 
 
-def _measure(call: Call, cfg: Config, job: Job, folder: Path, asked: Asked) -> tuple[Measurement, tuple[Past, ...]]:
+def _measure(
+    call: Call, cfg: Config, name: str, job: Job, folder: Path, asked: Asked
+) -> tuple[Measurement, tuple[Past, ...]]:
     """All that happens before Spark starts, then the arms on one session."""
     from twinrun.measure.load import check_rate, fastest
 
@@ -235,7 +245,7 @@ def _measure(call: Call, cfg: Config, job: Job, folder: Path, asked: Asked) -> t
 
     def work(spark: SparkSession, stop: threading.Event) -> tuple[Measurement, tuple[Past, ...]]:
         session_s = time.monotonic() - began
-        return _on_spark(call, spark, cfg, job, folder, asked, load, broker, session_s, stop)
+        return _on_spark(call, spark, cfg, name, job, folder, asked, load, broker, session_s, stop)
 
     return with_spark(cfg, f"measure {job.job_name}", work, size=Size(0, len(load.dues)))
 
@@ -244,6 +254,7 @@ def _on_spark(
     call: Call,
     spark: SparkSession,
     cfg: Config,
+    name: str,
     job: Job,
     folder: Path,
     asked: Asked,
@@ -261,21 +272,9 @@ def _on_spark(
     about = machine()
     cores = _cores(spark, about["cores"])
     tables = _tables(spark, cfg, job, folder, load)
-    settle_s = max(60.0, load.dues[-1].due_s)
-    bench = Bench(
-        spark,
-        cfg,
-        job,
-        broker,
-        folder / "arms",
-        load.dues,
-        _PARTITIONS,
-        about["cores"],
-        settle_s,
-        stop,
-        tables,
-        load.primer,
-    )
+    settle_s, at = max(60.0, load.dues[-1].due_s), folder / "arms"
+    shared = (broker, at, load.dues, _PARTITIONS, about["cores"], settle_s, stop, tables, load.primer)
+    bench = Bench(spark, cfg, job, *shared)
     prepare(bench)
     results: list[Result] = []
     order = in_order(asked.arms, asked.repeats, asked.seed)
@@ -285,7 +284,8 @@ def _on_spark(
         for number, (repeat, arm) in enumerate(order):
             result = run_arm(bench, arm, repeat, say)
             results.append(result)
-            call.out.note(f"  {number + 1:>3} of {len(order)}  {result.seconds:6.1f} s  {arm.name}: {_told(result)}")
+            call.out.note(f"  {number + 1:>3} of {len(order)}  {result.seconds:6.1f} s  {arm.name}: {told(result)}")
+        limits, kills = _limits(bench, asked, name, load, say)
     kept, thrown = without_noisy(results, NOISE_SHARE)
     found = Measurement(
         measurement=uuid.uuid4().hex[:12],
@@ -304,9 +304,28 @@ def _on_spark(
         results=tuple(kept),
         thrown_away=tuple(thrown),
         notes=tuple(_notes(load, job, kept)),
+        recoveries=kills,
+        sustained=limits,
     )
     write_rows(spark, cfg, found)
     return found, read_past(spark, cfg, job.job_name)
+
+
+def _limits(
+    bench: Bench, asked: Asked, name: str, load: Load, say: Callable[[str], None]
+) -> tuple[tuple[Sustained, ...], tuple[Recovery, ...]]:
+    """The highest rate and the kill, where they were asked for."""
+    from twinrun.measure.recovery import recover
+    from twinrun.measure.sustained import sustained
+
+    arm = asked.quickest
+    if arm is None:
+        return (), ()
+    records = [*(due.record for due in load.dues), *load.more]
+    return (
+        (sustained(bench, arm, records, say),) if asked.limit else (),
+        (recover(bench, arm, name, say),) if asked.recovery else (),
+    )
 
 
 def _settings(spark: SparkSession, asked: Asked, events: int) -> dict[str, Any]:
@@ -330,16 +349,17 @@ def _load(cfg: Config, job: Job, asked: Asked) -> Load:
     source = job.sources[0].name
     binding, options = cfg.source(source), cfg.kafka.confluent_options()
     records: list[Record] = []
+    most = (max(asked.events, _LIMIT_EVENTS) if asked.limit else asked.events) + _PRIMER
     try:
         ranges = offset_ranges(cfg.kafka.bootstrap_servers, binding.topic, options)
         if sum(high - low for low, high in ranges.values()):
-            records = read_topic(cfg.kafka.bootstrap_servers, binding.topic, options, asked.events + _PRIMER)
+            records = read_topic(cfg.kafka.bootstrap_servers, binding.topic, options, most)
         why = f"the topic {binding.topic!r} has none"
     except BrokerError as error:
         why = error.found.rstrip(".")
     origin = f"the topic {binding.topic}"
     if not records and source == FLIGHTS:
-        records, origin = _flights(asked.events + _PRIMER), "the flights of 2013 (the demo's data set)"
+        records, origin = _flights(most), "the flights of 2013 (the demo's data set)"
     if len(records) < LEAST_EVENTS + _PRIMER:
         had = f"{origin} has {len(records)}" if records else why
         raise InputError(
@@ -347,8 +367,9 @@ def _load(cfg: Config, job: Job, asked: Asked) -> Load:
             expected=f"at least {LEAST_EVENTS + _PRIMER} records in the topic of {source}",
             fix="name the cluster that has them, or produce some: twinrun produce --help",
         )
-    dues, speed = schedule(records[_PRIMER:], asked.rate)
-    return Load(origin, dues, speed, records[:_PRIMER])
+    own = _PRIMER + asked.events
+    dues, speed = schedule(records[_PRIMER:own], asked.rate)
+    return Load(origin, dues, speed, records[:_PRIMER], records[own:])
 
 
 def _flights(most: int) -> list[Record]:
@@ -393,14 +414,6 @@ def _notes(load: Load, job: Job, results: list[Result]) -> list[str]:
     return notes
 
 
-def _told(result: Result) -> str:
-    if not result.agreed:
-        return result.why_not
-    total = result.freshness.total if result.freshness else None
-    fresh = "no event had an effect" if total is None else f"p50 {total.p50:.2f} s, p99 {total.p99:.2f} s"
-    return f"{result.outcome}; {fresh}; {result.cpu_s_per_million:,.0f} CPU s per million events"
-
-
 def _write(cfg: Config, found: Measurement, slo_s: float | None) -> dict[str, str]:
     from twinrun.measure.page import write_page
 
@@ -429,7 +442,7 @@ def _history(call: Call, cfg: Config, job: Job, most: float | None) -> int:
     if not past:
         raise InputError(f"{job.job_name} was never measured.", fix=fix)
     found, notes = changes(past)
-    told, code = _compared(found, notes, most)
+    told, code = compared(found, notes, most)
     payload = {
         "exit_code": code,
         "changes": [{**vars(each), "share": each.share} for each in found],
@@ -438,23 +451,3 @@ def _history(call: Call, cfg: Config, job: Job, most: float | None) -> int:
     }
     call.out.result(payload, told)
     return code
-
-
-def _compared(found: list[Change], notes: list[str], most: float | None) -> tuple[list[str], int]:
-    from twinrun.measure.past import regressions
-
-    slower = regressions(found, most) if most is not None else []
-    units = {"p99": "s", "cpu": "CPU s per million"}
-    rows = [
-        (
-            each.arm,
-            each.figure,
-            f"{each.before:,.2f} {units[each.figure]}",
-            f"{each.now:,.2f}",
-            f"{each.share:+.1%}{'  SLOWER' if each in slower else ''}",
-        )
-        for each in found
-    ]
-    told = columns([("arm", "figure", "before", "now", "change"), *rows]) if rows else []
-    told += [f"  note       {note}" for note in notes]
-    return told, EXIT_DIFFERENT if slower else EXIT_OK

@@ -39,6 +39,8 @@ AT = (0.5, 0.95, 0.99, 1.0)
 SLICES = 40
 """So many points show freshness over the run."""
 _PLACE = ["_partition", "_offset"]
+_AS_BEFORE = 1.2
+"""A wait that is longer than before a kill by no more than this factor is as before: no two micro-batches are equal."""
 
 
 @dataclass(frozen=True)
@@ -107,23 +109,7 @@ def stream_freshness(
     start_s : float
         When the load began, epoch seconds.
     """
-    source = job.sources[0]
-    topic = cfg.source(source.name).topic
-    events = with_micro_batch(_due_events(spark, cfg, job, batch), cut, topic, cut.start[source.name])
-    commits = _stream_commits(spark, cut, job.emit)
-    began = cut.micro_batches.select("micro_batch", F.col("started_at_ms").alias("_began_ms"))
-    wrote = commits.join(began, "micro_batch")
-    if job.windowed and job.emit == "final":
-        effects = _by_window(spark, job, events, cut)
-    else:
-        dropped = _last_end_us(job) <= F.col("_late_ms") * 1000 if job.windowed else F.lit(False)
-        by = F.when(~F.coalesce(dropped, F.lit(False)), F.col("_micro_batch"))
-        effects = events.withColumns({"micro_batch": by, "_moved_us": F.lit(None).cast("bigint")})
-    gone = F.lit(False)
-    if job.windowed:
-        gone = F.coalesce(_last_end_us(job) <= F.col("_late_ms") * 1000, F.lit(False))
-    timed = effects.withColumn("_lost", gone).join(F.broadcast(wrote), "micro_batch", "left")
-    return _measured(timed, job, start_s)
+    return _measured(_stream_timed(spark, cfg, job, cut, batch), job, start_s)
 
 
 def batch_freshness(
@@ -149,6 +135,47 @@ def batch_freshness(
         F.lit(False).alias("_lost"),
     )
     return _measured(timed, job, start_s)
+
+
+@dataclass(frozen=True)
+class FreshAgain:
+    """After a kill: seconds until the first commit and until all is fresh again, and the longest wait before it.
+
+    None where there is none: no commit after the kill, not fresh again by the last commit, nothing shown before.
+    """
+
+    first_commit_s: float | None
+    fresh_s: float | None
+    before_s: float | None
+
+
+def fresh_again(
+    spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState, before_ms: tuple[int, int]
+) -> FreshAgain:
+    """How long after a kill until no event waits longer for trigger and run than before it, by a fifth. Six Spark jobs.
+
+    Parameters
+    ----------
+    before_ms : (int, int)
+        From when on events count as before, and when the stream was killed; epoch ms.
+    """
+    since_ms, killed_ms = before_ms
+    timed = parts_of(_stream_timed(spark, cfg, job, cut, batch)).filter(F.col("_committed_ms").isNotNull())
+    waits = timed.select("_due_us", "_committed_ms", (F.col("_trigger_s") + F.col("_run_s")).alias("_both_s"))
+    kept = waits.groupBy("_committed_ms").agg(F.max("_both_s").alias("_both_s"), F.max("_due_us").alias("_due_us"))
+    rows = kept.orderBy("_committed_ms").collect()  # a row per commit
+    return _after_a_kill([(row[0], row[1], row[2] // 1000) for row in rows], since_ms, killed_ms)
+
+
+def _after_a_kill(commits: Sequence[tuple[int, float, int]], since_ms: int, killed_ms: int) -> FreshAgain:
+    """Of each commit its time, the longest wait of an event that it shows, and when the newest of them was due."""
+    before_s = max((wait for at, wait, due in commits if due >= since_ms and at <= killed_ms), default=None)
+    after = [(at, wait) for at, wait, _ in commits if at > killed_ms]
+    first_s = (after[0][0] - killed_ms) / 1000 if after else None
+    if before_s is None or not after or after[-1][1] > before_s * _AS_BEFORE:
+        return FreshAgain(first_s, None, before_s)
+    slow = [at for at, wait in after if wait > before_s * _AS_BEFORE]
+    return FreshAgain(first_s, (max(slow, default=killed_ms) - killed_ms) / 1000, before_s)
 
 
 def commit_ms(spark: SparkSession, table: str, version: int) -> int:
@@ -183,6 +210,26 @@ def parts_of(timed: DataFrame) -> DataFrame:
 def quantiles(column: str) -> Column:
     """Exact quantiles `AT` and the mean of a column, as a struct ``(at, mean)``; nulls do not count."""
     return F.struct(F.percentile(column, [*AT]).alias("at"), F.avg(column).alias("mean"))
+
+
+def _stream_timed(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> DataFrame:
+    """Each event that reaches the result with when the micro-batch that shows it began and was committed. Lazy."""
+    source = job.sources[0]
+    topic = cfg.source(source.name).topic
+    events = with_micro_batch(_due_events(spark, cfg, job, batch), cut, topic, cut.start[source.name])
+    commits = _stream_commits(spark, cut, job.emit)
+    began = cut.micro_batches.select("micro_batch", F.col("started_at_ms").alias("_began_ms"))
+    wrote = commits.join(began, "micro_batch")
+    if job.windowed and job.emit == "final":
+        effects = _by_window(spark, job, events, cut)
+    else:
+        dropped = _last_end_us(job) <= F.col("_late_ms") * 1000 if job.windowed else F.lit(False)
+        by = F.when(~F.coalesce(dropped, F.lit(False)), F.col("_micro_batch"))
+        effects = events.withColumns({"micro_batch": by, "_moved_us": F.lit(None).cast("bigint")})
+    gone = F.lit(False)
+    if job.windowed:
+        gone = F.coalesce(_last_end_us(job) <= F.col("_late_ms") * 1000, F.lit(False))
+    return effects.withColumn("_lost", gone).join(F.broadcast(wrote), "micro_batch", "left")
 
 
 def _due_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> DataFrame:

@@ -115,8 +115,56 @@ def sections(measured: Measurement, slo_s: float | None) -> list[Section]:
             grids=(_sizes_grid(measured),),
         ),
         Section("course", "Freshness over the run", chart="course", legend=modes),
+        *_limits(measured),
         _honesty(measured),
     ]
+    return found
+
+
+def _limits(measured: Measurement) -> list[Section]:
+    """What the search of the highest rate and a kill under load found; nothing where neither was asked for."""
+    rates = tuple(
+        row(
+            each.arm.name,
+            NONE if each.rate_per_s is None else f"{each.rate_per_s:,.0f}/s",
+            NONE if each.failed_per_s is None else f"{each.failed_per_s:,.0f}/s",
+            visible(each.why) or NONE,
+            each.outcome,
+        )
+        for each in measured.sustained
+    )
+    probes = tuple(
+        row(each.arm.name, f"{p.rate_per_s:,.0f}/s", f"{p.seconds:.0f} s", f"{p.growth:.0%}", "yes" if p.held else "no")
+        for each in measured.sustained
+        for p in each.probes
+    )
+    kills = tuple(
+        row(
+            each.arm.name,
+            *[NONE if at is None else f"{at:.1f} s" for at in (each.running_s, each.fresh_again_s, each.before_s)],
+            NONE if each.worked_twice is None else f"{each.worked_twice:,}",
+            each.outcome if each.agreed else shorten(visible("; ".join(each.problems) or each.outcome), 160),
+        )
+        for each in measured.recoveries
+    )
+    found: list[Section] = []
+    if rates:
+        tried = Grid("Loads", ("arm", "rate", "for", "lag grew by", "held"), probes, numeric=(1, 2, 3))
+        head: tuple[str, ...] = ("arm", "highest that held", "lowest that did not", "what ended the search", "verdict")
+        intro = (
+            "A stream keeps up with a rate where the tips of its lag do not grow, all is read soon after the load, and "
+            "the producer was on time. How much the lag grew is per second, as a share of the rate."
+        )
+        grids = (Grid("Highest rate", head, rates, numeric=(1, 2)), tried)
+        found.append(Section("limit", "The highest rate that is kept up with", intro=intro, grids=grids))
+    if kills:
+        head = ("arm", "first commit after", "fresh again after", "longest wait before", "worked twice, at most")
+        intro = (
+            "Halfway through the load the stream was killed with kill -9, Python and Java, and started again at once. "
+            "Fresh again: the commit from which on no event waited longer for the trigger and its run than before."
+        )
+        killed = Grid("Kills", (*head, "verdict"), kills, numeric=(1, 2, 3, 4))
+        found.append(Section("recovery", "After kill -9", intro=intro, grids=(killed,)))
     return found
 
 

@@ -119,6 +119,81 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Recovery:
+    """One kill under load, and what came of it.
+
+    Attributes
+    ----------
+    outcome, exit_code, problems : str, int, tuple of str
+        Of the verify that followed. Without agreement the figures are None.
+    killed_after_s : float
+        From the start of the load.
+    running_s : float or None
+        From the kill until the first commit of the restarted stream.
+    fresh_again_s : float or None
+        From the kill until the commit from which on no event waited longer for the trigger and its run than those of
+        the quarter of the load before the kill. None where that was not reached within the load.
+    before_s : float or None
+        The longest such wait before the kill.
+    worked_twice : int or None
+        Records of the micro-batch that was planned and not committed: at most so many were worked twice.
+    """
+
+    arm: Arm
+    outcome: str
+    exit_code: int
+    problems: tuple[str, ...]
+    killed_after_s: float
+    running_s: float | None = None
+    fresh_again_s: float | None = None
+    before_s: float | None = None
+    worked_twice: int | None = None
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the verify found no difference, or proved each."""
+        return self.outcome in ("agree", "explained") and self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A load at one rate. ``growth``: by how many records per second the lag grew, as a share of the rate."""
+
+    rate_per_s: float
+    seconds: float
+    growth: float
+    held: bool
+
+
+@dataclass(frozen=True)
+class Sustained:
+    """The highest rate that was tried and held, and the lowest that was not.
+
+    Attributes
+    ----------
+    outcome : str
+        Of the verify of the load that held; without agreement the rates are no figures of this job.
+    rate_per_s : float or None
+        None where no rate held, or the verify did not agree.
+    failed_per_s : float or None
+        None where every rate held that could be tried; ``why`` says what ended the search.
+    """
+
+    arm: Arm
+    outcome: str
+    exit_code: int
+    rate_per_s: float | None
+    failed_per_s: float | None
+    why: str
+    probes: tuple[Probe, ...]
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the verify found no difference, or proved each."""
+        return self.outcome in ("agree", "explained") and self.exit_code == 0
+
+
+@dataclass(frozen=True)
 class Measurement:
     """All arms of a job, measured one after another on one machine.
 
@@ -132,6 +207,8 @@ class Measurement:
         What it took to start the Spark session: a machine that is started per run pays it each time.
     thrown_away : tuple of str
         Repeats that are not in ``results`` since the machine was busy with something else; which, and why.
+    recoveries, sustained : tuple
+        What a kill under load and the search of the highest rate found, where they were asked for.
     """
 
     measurement: str
@@ -150,6 +227,8 @@ class Measurement:
     results: tuple[Result, ...]
     thrown_away: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    recoveries: tuple[Recovery, ...] = ()
+    sustained: tuple[Sustained, ...] = ()
 
     def arms(self) -> list[Arm]:
         """The arms, each once, by mode and interval."""
@@ -221,6 +300,16 @@ def from_dict(document: Mapping[str, Any]) -> Measurement:
         values["results"] = tuple(_result(each) for each in values["results"])
         for name in ("thrown_away", "notes"):
             values[name] = tuple(values[name])
+        values["recoveries"] = tuple(
+            Recovery(**{**each, "arm": Arm(**each["arm"]), "problems": tuple(each["problems"])})
+            for each in values.get("recoveries", ())
+        )
+        values["sustained"] = tuple(
+            Sustained(
+                **{**each, "arm": Arm(**each["arm"]), "probes": tuple(Probe(**probe) for probe in each["probes"])}
+            )
+            for each in values.get("sustained", ())
+        )
         return Measurement(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

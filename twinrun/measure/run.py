@@ -117,15 +117,15 @@ class ArmTables:
 
     def ingest(self) -> Any:
         """Land what the topic has."""
-        return _run("streaming.ingest")(self.bench.spark, self.cfg(), self.bench.job.sources[0], self.bench.stop)
+        return run_of("streaming.ingest")(self.bench.spark, self.cfg(), self.bench.job.sources[0], self.bench.stop)
 
     def batch(self) -> Any:
         """A batch run."""
-        return _run("batch.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
+        return run_of("batch.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
 
     def drain(self) -> Any:
         """The stream to the end of the topic."""
-        return _run("streaming.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
+        return run_of("streaming.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
 
     def batch_state(self) -> BatchState:
         """What the last batch run covered."""
@@ -298,7 +298,7 @@ def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
     bench, stop = of_arm.bench, threading.Event()
     watch = _Watch(of_arm, arm, stop)
     try:
-        run = _run("streaming.runner")
+        run = run_of("streaming.runner")
         run(bench.spark, of_arm.cfg("processing-time", arm.every_ms), bench.job, None, stop, watch)
         ended = watch.ended or cpu(bench.broker.pid)
         if watch.load is None or watch.began is None:
@@ -402,7 +402,7 @@ def _sizes(of_arm: ArmTables, arm: Arm, did: _Did) -> dict[str, int]:
     return {**found, **(did.watch.state if did.watch else {})}
 
 
-def _run(module: str) -> Callable[..., Any]:
+def run_of(module: str) -> Callable[..., Any]:
     """The ``run`` of a module of batch/ or streaming/, by name: both stay replaceable."""
     run: Callable[..., Any] = importlib.import_module(f"twinrun.{module}").run
     return run

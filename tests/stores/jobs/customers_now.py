@@ -14,7 +14,8 @@ CHANGES = Source(
     schema=f"""
         op STRING NOT NULL COMMENT 'r: read in the snapshot, c: created, u: updated, d: deleted',
         ts_ms BIGINT NOT NULL COMMENT 'when Debezium read it, UTC epoch milliseconds',
-        source STRUCT<lsn: BIGINT> NOT NULL COMMENT 'place in the log of the database: the order of all changes',
+        source STRUCT<lsn: BIGINT, file: STRING, pos: BIGINT, row: INT> NOT NULL
+            COMMENT 'place in the log of the database: the order of all changes. PostgreSQL: lsn, MariaDB: the others',
         before {_ROW},
         after {_ROW}""",
     event_time="ts_ms",
@@ -26,7 +27,7 @@ def customers_now(changes: DataFrame) -> DataFrame:
     row = F.when(F.col("op") == "d", F.col("before")).otherwise(F.col("after"))
     named = changes.withColumn("row", row).filter(F.col("row.id").isNotNull())
     newest = named.groupBy(F.col("row.id").alias("id"))
-    last = newest.agg(latest(F.struct("op", "row"), "source.lsn").alias("last"))
+    last = newest.agg(latest(F.struct("op", "row"), "source").alias("last"))
     columns = [F.col(f"last.row.{name}").alias(name) for name in ("name", "points", "balance")]
     return last.select("id", *columns, (F.col("last.op") == "d").alias("gone"))
 

@@ -1,0 +1,230 @@
+"""Kill a stream under load with kill -9, start it again at once, and tell how long until its results are fresh again.
+
+The stream runs as a process with a session of its own, as a user's does, since a killed JVM takes its session along.
+What it had planned and not committed when it was killed is read from its checkpoint: so much is worked a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from twinrun.config.model import Config
+from twinrun.errors import MachineError
+from twinrun.explain.verify import verify
+from twinrun.job.loader import find_job
+from twinrun.measure.arms import Arm
+from twinrun.measure.freshness import fresh_again
+from twinrun.measure.results import Recovery
+from twinrun.measure.run import ArmTables, Bench, run_of
+from twinrun.results.records import Say
+from twinrun.results.state import stream_state
+from twinrun.results.verdict import Verdict
+from twinrun.session.settings import Size, by_size
+from twinrun.session.spark import build_session, stop_session
+from twinrun.session.sparkconf import DEFAULT_MASTER, session_settings
+from twinrun.tables.checkpoint import Offsets, next_offsets, open_micro_batch
+
+_START_S, _END_S, _LOOK_S = 120.0, 60.0, 0.5
+
+
+def recover(bench: Bench, arm: Arm, name: str, say: Say) -> Recovery:
+    """Run a stream under the load, kill it halfway, start it again, and verify what it has written.
+
+    Parameters
+    ----------
+    name : str
+        Of the job, as the configuration has it, or the path of its file.
+
+    Raises
+    ------
+    MachineError
+        The stream did not start, or ended by itself.
+    """
+    of_arm = bench.tables_of(f"killed-{arm.name.replace(' ', '-')}")
+    cfg = of_arm.cfg("processing-time", arm.every_ms)
+    primed, length_s = len(bench.primer), bench.dues[-1].due_s
+    say(f"{arm.name}: under load, to be killed")
+    with _stream(cfg, bench, name, of_arm.folder) as first:
+        _wait(bench, first, lambda: _read(of_arm) >= primed, _START_S, "did not read its first records")
+        load, start_s = of_arm.load()
+        try:
+            _wait(bench, first, lambda: time.time() >= start_s + length_s / 2, length_s + 60, "waited for nothing")
+            killed_s = time.time()
+            first.kill()
+            twice = _planned(of_arm)
+            with _stream(cfg, bench, name, of_arm.folder) as second:
+                wanted = primed + len(bench.dues)
+                most_s = length_s + bench.settle_s + _START_S
+                _wait(bench, second, lambda: load.over and _read(of_arm) >= wanted, most_s, "did not read to the end")
+                _wait_until_quiet(bench, second, of_arm, arm)
+                second.end()
+            load.result()
+        finally:
+            load.stop()
+    say(f"{arm.name}: verifying what it wrote before and after the kill")
+    of_arm.ingest()
+    of_arm.batch()
+    verdict = verify(bench.spark, of_arm.cfg(), bench.job)
+    return _told(of_arm, arm, verdict, start_s, killed_s, length_s, twice)
+
+
+def _told(
+    of_arm: ArmTables, arm: Arm, verdict: Verdict, start_s: float, killed_s: float, length_s: float, twice: int
+) -> Recovery:
+    bench = of_arm.bench
+    told = Recovery(arm, verdict.outcome, verdict.exit_code, verdict.problems, killed_s - start_s)
+    if not told.agreed:
+        return told
+    before_ms = int((start_s + length_s / 4) * 1000), int(killed_s * 1000)
+    again = fresh_again(bench.spark, of_arm.cfg(), bench.job, of_arm.cut(), of_arm.batch_state(), before_ms)
+    return Recovery(
+        arm,
+        verdict.outcome,
+        verdict.exit_code,
+        verdict.problems,
+        killed_s - start_s,
+        again.first_commit_s,
+        again.fresh_s,
+        again.before_s,
+        twice,
+    )
+
+
+def _checkpoint(of_arm: ArmTables) -> str | None:
+    state = stream_state(of_arm.bench.spark, of_arm.cfg(), of_arm.bench.job.job_name)
+    return None if state is None else state.checkpoint
+
+
+def _ends(of_arm: ArmTables) -> dict[str, Offsets]:
+    checkpoint = _checkpoint(of_arm)
+    return {} if checkpoint is None else next_offsets(of_arm.bench.spark, checkpoint)
+
+
+def _read(of_arm: ArmTables) -> int:
+    """Records below what was committed; 0 before the first micro-batch is. The arm's topic begins at 0."""
+    with suppress(Exception):  # the stream writes these files meanwhile
+        return sum(sum(ends.values()) for ends in _ends(of_arm).values())
+    return 0
+
+
+def _planned(of_arm: ArmTables) -> int:
+    checkpoint = _checkpoint(of_arm)
+    if checkpoint is None:
+        return 0
+    starts, ends = open_micro_batch(of_arm.bench.spark, checkpoint)
+    return sum(
+        max(0, end - starts.get(topic, {}).get(partition, 0))
+        for topic, partitions in ends.items()
+        for partition, end in partitions.items()
+    )
+
+
+class _Process:
+    """A stream in a process and a session of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process, self.log = process, log
+
+    def kill(self) -> None:
+        """kill -9 for Python and its JVM, the JVM first: nothing of it can end in order."""
+        own = psutil.Process(self.process.pid)
+        for each in (*own.children(recursive=True), own):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        self.process.wait(_END_S)
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(_END_S)
+
+    def died(self) -> bool:
+        return self.process.poll() is not None
+
+    def said(self) -> str:
+        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else "nothing"
+
+
+@contextmanager
+def _stream(cfg: Config, bench: Bench, name: str, folder: Path) -> Iterator[_Process]:
+    log = folder / "stream.log"
+    with log.open("ab") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twinrun.measure.recovery", name, str(len(bench.dues))],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+        assert process.stdin is not None
+        with process.stdin as given:
+            pickle.dump(cfg, given)
+        running = _Process(process, log)
+        try:
+            yield running
+        finally:
+            if not running.died():
+                running.kill()
+
+
+def _wait(bench: Bench, stream: _Process, done: Callable[[], bool], most_s: float, else_it: str) -> None:
+    deadline = time.monotonic() + most_s
+    while not done():
+        if bench.stop.is_set():
+            raise KeyboardInterrupt
+        if stream.died():
+            raise MachineError(f"the stream that was to be killed ended by itself: {stream.said()}.")
+        if time.monotonic() > deadline:
+            raise MachineError(f"the stream that was to be killed {else_it} within {most_s:.0f} s.")
+        bench.stop.wait(_LOOK_S)
+
+
+def _wait_until_quiet(bench: Bench, stream: _Process, of_arm: ArmTables, arm: Arm) -> None:
+    """Until a few intervals have passed without a micro-batch: windows that closed last come in one of their own."""
+    seen, since = -1, time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal seen, since
+        checkpoint = Path(_checkpoint(of_arm) or "")
+        now = max(
+            (int(each.name) for each in (checkpoint / "commits").glob("[0-9]*") if each.name.isdigit()), default=-1
+        )
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > 3 * arm.every_ms / 1000 + 4.0
+
+    _wait(bench, stream, quiet, bench.settle_s + _START_S, "was not done")
+
+
+def main(argv: list[str]) -> int:
+    """The process of a stream: its configuration on standard input; the job and how many records come as arguments."""
+    cfg: Config = pickle.load(sys.stdin.buffer)  # of the process that started this one
+    job = find_job(cfg, argv[0])
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    settings = session_settings(cfg)
+    master = settings.get("spark.master", DEFAULT_MASTER)
+    settings = by_size(settings, Size(0, int(argv[1])), cfg.spark.small_data, master=master)
+    spark = build_session(f"twinrun measure {job.job_name}", settings, master=master)
+    try:
+        done = run_of("streaming.runner")(spark, cfg, job, None, stop)
+        print(json.dumps({"events": done.events, "micro_batches": done.micro_batches}))
+    finally:
+        stop_session(spark)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
