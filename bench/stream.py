@@ -3,12 +3,14 @@
 ``python -m bench.stream`` sends orders at a fixed rate (bench/stream_load.py) through the development broker and runs
 the job of engines/jobs/sales.py, orders and cents per shop and minute, in each engine at each rate, all on this
 machine: twinrun's ``stream`` and the same query by hand in PySpark, both into Delta; Kafka Streams and Flink into a
-topic; and, with rows as they change, twinrun and PySpark into a topic. Event time runs `SPEED` times as fast as the
-clock, so that a minute closes every two seconds.
+topic; with rows as they change, twinrun and PySpark into a topic; and with each order as a row of its own the same two
+and Spark's real-time trigger. Event time runs `SPEED` times as fast as the clock, so that a minute closes every two
+seconds.
 
 A row's delay: from when the order was due whose event time lets the window close to when the row could be read: the
 time of the commit's file, or the broker's own time of the record. Windows that closed before the warm-up's end do not
 count; rows that never came are told. For rows as they change: from when the last order was due that is in the row.
+``--limit`` looks for the highest rate that an engine keeps up with.
 Writes bench/results/stream.json.
 """
 
@@ -27,53 +29,50 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 
-from bench.engine_log import GRACE_MS, PARTITIONS, T0_MS, WINDOW_MS
+from bench.engine_log import PARTITIONS, T0_MS
 from bench.engine_runs import ENGINES, Engine, Engines
 from bench.machine import commit, cpu_s, machine
-from bench.stream_load import SHOPS, at_ms
+from bench.stream_delays import (
+    SPEED,
+    Load,
+    delays,
+    is_sustained,
+    quantile_ms,
+    read_closed,
+    read_delta,
+    read_topic,
+    row_delays,
+    update_delays,
+)
+from bench.stream_load import SHOPS
 from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
-from twinrun.broker.records import stored_records
-from twinrun.broker.topics import create_topic, offset_ranges
+from twinrun.broker.topics import create_topic
+from twinrun.measure.sustained import next_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "stream.json"
-SPEED = 30.0
 LEAD_S, SETTLE_S, READY_LIMIT_S = 3.0, 20.0, 180.0
-SUSTAINED = 1.5
-"""Sustained: no row is missing, and the last third's median is at most so many times the first's, or a second more."""
 _QUIET_START_S = 8.0
-Row = tuple[str, int]
-"""Shop and start of the window, epoch ms."""
-Delay = tuple[float, float]
-"""When something was due, from the start of the load, and how long it took from then; seconds."""
+_JOBS = {"delta": "sales", "updates": "sales_so_far", "rows": "single_orders"}
+"""The job below engines/jobs by what twinrun writes."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An engine, and what it writes: closed windows (``delta``, ``kafka``), or rows as they change (``updates``)."""
+    """An engine, and what it writes: closed windows (``delta``, ``kafka``), rows as they change (``updates``), or each
+    order as a row of its own (``rows``)."""
 
     name: str
     out: str
     engine: Engine | None = None
     by_hand: bool = False
-
-
-@dataclass(frozen=True)
-class Load:
-    """Orders per second, for how many seconds, of which the first do not count; epoch seconds when it began."""
-
-    rate: float
-    seconds: float
-    warm_s: float
-    start_s: float = 0.0
+    real_time: bool = False
 
 
 @dataclass
@@ -107,105 +106,10 @@ def arms() -> list[Arm]:
         Arm("Flink DataStream", "kafka", by_rule["flink-datastream"]),
         Arm("twinrun, topic as sink", "updates"),
         Arm("PySpark by hand, rows as they change", "updates", by_hand=True),
+        Arm("twinrun, single rows, topic as sink", "rows"),
+        Arm("PySpark by hand, single rows", "rows", by_hand=True),
+        Arm("PySpark by hand, single rows, real-time trigger", "rows", by_hand=True, real_time=True),
     ]
-
-
-def closing_s(window_start_ms: int) -> float:
-    """Seconds from the start until the order is due that lets a window close."""
-    return (window_start_ms + WINDOW_MS + GRACE_MS - T0_MS) / SPEED / 1000
-
-
-def delays(read_at: dict[Row, float], load: Load) -> tuple[list[Delay], int]:
-    """``(closing, delay)`` in seconds of each row whose window closed after the warm-up, and how many never came."""
-    found, missing = [], 0
-    first = int(load.warm_s * SPEED * 1000 // WINDOW_MS)
-    last = int(((load.seconds - 0.5) * SPEED * 1000 - GRACE_MS) // WINDOW_MS)
-    for number in range(first, last):
-        start_ms = T0_MS + number * WINDOW_MS
-        closed_s = closing_s(start_ms)
-        for shop in range(SHOPS):
-            at_s = read_at.get((f"shop-{shop}", start_ms))
-            if at_s is None:
-                missing += 1
-            else:
-                found.append((closed_s, at_s - load.start_s - closed_s))
-    return found, missing
-
-
-def is_sustained(found: Sequence[Delay], missing: int) -> bool:
-    """Whether delays stay as they are instead of growing with the backlog."""
-    if missing or len(found) < 9:
-        return False
-    ordered = [delay for _, delay in sorted(found)]
-    third = len(ordered) // 3
-    first, last = statistics.median(ordered[:third]), statistics.median(ordered[-third:])
-    return last <= max(first * SUSTAINED, first + 1.0)
-
-
-def quantile_ms(found: Sequence[float], share: float) -> float | None:
-    """The smallest value that so many of them do not exceed, in milliseconds."""
-    ordered = sorted(found)
-    if not ordered:
-        return None
-    return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 1)
-
-
-def read_delta(table: Path) -> dict[Row, float]:
-    """When each row of a Delta table could first be read, epoch seconds: the time of the commit's file."""
-    read_at: dict[Row, float] = {}
-    for log in sorted((table / "_delta_log").glob("*.json")):
-        at_s = log.stat().st_mtime
-        for line in log.read_text(encoding="utf-8").splitlines():
-            added = json.loads(line).get("add")
-            if not added:
-                continue
-            rows = pq.read_table(table / added["path"], columns=["shop", "window_start"])
-            starts = rows.column("window_start").cast("timestamp[ms]").cast("int64").to_pylist()
-            for row in zip(rows.column("shop").to_pylist(), starts, strict=True):
-                read_at.setdefault(row, at_s)
-    return read_at
-
-
-def read_topic(servers: str, topic: str) -> Iterator[tuple[float, dict[str, Any]]]:
-    """When the broker took each record, epoch seconds, and its value."""
-    for each in stored_records(servers, topic, offset_ranges(servers, topic)):
-        if each.value is not None:
-            yield (each.timestamp_ms or 0) / 1000, json.loads(each.value)
-
-
-def read_closed(servers: str, topic: str) -> dict[Row, float]:
-    """When each closed window's row was first in the topic."""
-    read_at: dict[Row, float] = {}
-    for at_s, row in read_topic(servers, topic):
-        read_at.setdefault((row["shop"], int(row["window_start"])), at_s)
-    return read_at
-
-
-def update_delays(servers: str, topic: str, load: Load) -> list[Delay]:
-    """Of each changed row: when the last order was due that is in it, and how long it took from then."""
-    found = []
-    for at_s, row in read_topic(servers, topic):
-        shop, start_ms = int(row["shop"].split("-")[1]), _start_ms(row["window_start"])
-        due_s = last_due_s(shop, start_ms, int(row["orders"]), load.rate)
-        if load.warm_s <= due_s < load.seconds:
-            found.append((due_s, at_s - load.start_s - due_s))
-    return found
-
-
-def last_due_s(shop: int, start_ms: int, orders: int, rate: float) -> float:
-    """When the last of so many orders of a shop and window was due: a shop's orders come in turn, none is lost."""
-    first_s = (start_ms - T0_MS) / SPEED / 1000
-    rounds = max(int((first_s * rate - shop) / SHOPS) - 1, 0)
-    number = rounds * SHOPS + shop
-    while at_ms(number / rate, SPEED) < start_ms:
-        number += SHOPS
-    return (number + (orders - 1) * SHOPS) / rate
-
-
-def _start_ms(value: Any) -> int:
-    if isinstance(value, int):
-        return value
-    return round(datetime.fromisoformat(value).timestamp() * 1000)
 
 
 class Site:
@@ -259,6 +163,8 @@ class Site:
     def _judge(self, figures: Figures, arm: Arm, out: str, folder: Path, load: Load) -> None:
         if arm.out == "updates":
             found, missing = update_delays(self.servers, out, load), 0
+        elif arm.out == "rows":
+            found, missing = row_delays(read_topic(self.servers, out), load)
         else:
             table = folder / "results" if arm.by_hand else folder / "wh" / "results" / "sales" / "stream_v1"
             rows = read_delta(table) if arm.out == "delta" else read_closed(self.servers, out)
@@ -294,7 +200,7 @@ class Site:
         while time.monotonic() < until:
             if process.poll() is not None:
                 raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-500:])
-            if (checkpoint_of(arm, folder) / "commits" / "0").exists() if spark else b"READY" in log.read_bytes():
+            if _reads(checkpoint_of(arm, folder), arm) if spark else b"READY" in log.read_bytes():
                 time.sleep(_QUIET_START_S)
                 return
             time.sleep(0.2)
@@ -308,11 +214,12 @@ class Site:
                 *(["forever"] if arm.engine.needs == "flink" else []),
             ]
         if arm.by_hand:
-            target = [out] if arm.out == "updates" else [str(folder / "results")]
-            more = ["--kafka"] if arm.out == "updates" else []
+            target = [str(folder / "results")] if arm.out == "delta" else [out]
+            more = {"updates": ["--kafka"], "rows": ["--kafka", "--rows"]}.get(arm.out, [])
+            more = [*more, "--real-time"] if arm.real_time else more
             run = [sys.executable, "-m", "bench.stream_by_hand", self.servers, topic, *target]
             return [*run, str(checkpoint_of(arm, folder)), *more]
-        name = "sales_so_far" if arm.out == "updates" else "sales"
+        name = _JOBS[arm.out]
         settings: dict[str, Any] = {
             "kafka": {"bootstrap_servers": self.servers},
             "warehouse": str(folder / "wh"),
@@ -323,7 +230,7 @@ class Site:
             "stream": {"trigger": "processing-time", "interval_ms": 0},
             "spark": {"master": "local[2]", "conf": {"spark.driver.memory": "2g"}},
         }
-        if arm.out == "updates":
+        if arm.out != "delta":
             settings["sinks"] = {name: {"topic": out}}
         (folder / "conf").mkdir()
         conf = folder / "conf" / "stream.yaml"
@@ -333,8 +240,13 @@ class Site:
 
 def checkpoint_of(arm: Arm, folder: Path) -> Path:
     """Where a Spark arm keeps its offsets."""
-    name = "sales_so_far" if arm.out == "updates" else "sales"
+    name = _JOBS[arm.out]
     return folder / "checkpoint" if arm.by_hand else folder / "cp" / "stream" / name / "v1"
+
+
+def _reads(checkpoint: Path, arm: Arm) -> bool:
+    """Whether a query has done its first micro-batch; with the real-time trigger that lasts minutes: has begun it."""
+    return (checkpoint / ("offsets" if arm.real_time else "commits") / "0").exists()
 
 
 def micro_batch_ms(checkpoint: Path, load: Load) -> float | None:
@@ -399,20 +311,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         broker = start_broker(folder / "broker")
         try:
             site = Site(folder, broker, _say)
+            limits = [] if not asked.limit else [_limit(site, arm, asked) for arm in arms() if arm.name in asked.limit]
             for rate in asked.rates:
                 for arm in arms():
                     if asked.only and arm.name not in asked.only:
                         continue
-                    if arm.out == "updates" and rate > asked.updates_up_to:
+                    if arm.out in ("updates", "rows") and rate > asked.updates_up_to:
                         continue
                     _say(f"{arm.name} into {arm.out}, {rate:,.0f} orders/s")
                     found.append(site.run(arm, Load(rate, asked.seconds, asked.warm)))
                     _say(lines(found[-1:])[-1])
-                    _write(asked, found)
+                    _write(asked, found, limits)
         finally:
             stop_broker(folder / "broker")
     print("\n".join(lines(found)))
     return 1 if any(each.failed for each in found) else 0
+
+
+def _limit(site: Site, arm: Arm, asked: argparse.Namespace) -> dict[str, Any]:
+    """The highest rate that an arm keeps up with, and the lowest that it does not, by doubling and bisection."""
+    held: float | None = None
+    failed: float | None = None
+    while (rate := next_rate(held, failed, asked.limit_most, first=asked.limit_first)) is not None:
+        _say(f"{arm.name} into {arm.out}, {rate:,.0f} orders/s: does it hold?")
+        figures = site.run(arm, Load(rate, asked.seconds, asked.warm))
+        _say(lines([figures])[-1])
+        held, failed = (rate, failed) if figures.sustained else (held, rate)
+    return {"engine": arm.name, "out": arm.out, "held_per_s": held, "failed_per_s": failed}
 
 
 def doc_table(result: dict[str, Any]) -> str:
@@ -422,9 +347,9 @@ def doc_table(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in result["figures"]:
-        delay = [f"{each[name]:,.0f}" for name in ("p50_ms", "p99_ms")]
+        delay = ["failed" if each[name] is None else f"{each[name]:,.0f}" for name in ("p50_ms", "p99_ms")]
         kept = "yes" if each["sustained"] else "no"
-        counts = [f"{each[name]:,.0f}" for name in ("missing", "cpu_s_per_million")]
+        counts = [f"{each[name] or 0:,.0f}" for name in ("missing", "cpu_s_per_million")]
         cells = [each["engine"], each["out"], f"{each['rate_per_s']:,.0f}", *delay, kept, *counts]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -435,8 +360,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="+", help="orders per second (1000 10000 50000; quick: 1000)")
     parser.add_argument("--seconds", type=float, help="length of each load (60; quick: 24)")
     parser.add_argument("--warm", type=float, help="of it not counted (20; quick: 8)")
-    parser.add_argument("--updates-up-to", type=float, default=10_000, help="rows as they change up to this rate")
+    parser.add_argument("--updates-up-to", type=float, default=10_000, help="changed and single rows up to this rate")
     parser.add_argument("--only", nargs="+", choices=[arm.name for arm in arms()], help="these engines")
+    parser.add_argument(
+        "--limit", nargs="+", choices=[arm.name for arm in arms()], default=[], help="their highest rate"
+    )
+    parser.add_argument("--limit-first", type=float, default=25_000, help="the first rate to try for it")
+    parser.add_argument("--limit-most", type=float, default=120_000, help="the highest one: what the producer can do")
     parser.add_argument("--quick", action="store_true", help="one low rate, short: does it work?")
     parser.add_argument("--out", type=Path, help="where the result goes; quick: nowhere unless said")
     asked = parser.parse_args(arguments)
@@ -448,7 +378,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
-def _write(asked: argparse.Namespace, found: Sequence[Figures]) -> None:
+def _write(asked: argparse.Namespace, found: Sequence[Figures], limits: Sequence[dict[str, Any]]) -> None:
     if asked.out is None:
         return
     document = {
@@ -456,6 +386,7 @@ def _write(asked: argparse.Namespace, found: Sequence[Figures]) -> None:
         "machine": machine(),
         "load_before": os.getloadavg()[0],
         "settings": {"seconds": asked.seconds, "warm_s": asked.warm, "speed": SPEED, "shops": SHOPS},
+        "limits": list(limits),
         "figures": [asdict(each) for each in found],
     }
     asked.out.parent.mkdir(parents=True, exist_ok=True)

@@ -12,18 +12,17 @@ import pytest
 from deltalake import write_deltalake
 
 from bench.engine_log import T0_MS
-from bench.stream import (
-    RESULTS,
-    ROOT,
+from bench.stream import RESULTS, ROOT, doc_table
+from bench.stream_delays import (
     SPEED,
     Load,
     closing_s,
     delays,
-    doc_table,
     is_sustained,
     last_due_s,
     quantile_ms,
     read_delta,
+    row_delays,
 )
 from bench.stream_load import SHOPS, order
 
@@ -83,6 +82,16 @@ def test_the_count_of_a_row_says_which_order_was_the_last_one_in_it(rate: float)
     for (shop, start_ms), times in due.items():
         for orders, due_s in enumerate(times, start=1):
             assert last_due_s(shop, start_ms, orders, rate) == pytest.approx(due_s)
+
+
+def test_an_order_that_is_a_row_counts_from_when_it_was_due_and_only_once() -> None:
+    load = Load(rate=10.0, seconds=4.0, warm_s=2.0, start_s=5_000.0)
+    rows = [(load.start_s + number / 10 + 0.3, {"id": f"o{number}"}) for number in range(40) if number != 33]
+    rows += [(load.start_s + 9, {"id": "o25"}), (load.start_s, {"id": "p0"})]
+    found, missing = row_delays(rows, load)
+    assert missing == 1
+    assert len(found) == 19
+    assert {round(delay, 6) for _, delay in found} == {0.3}
 
 
 def test_a_row_of_a_delta_table_can_be_read_when_its_first_commit_is_there(tmp_path: Path) -> None:
