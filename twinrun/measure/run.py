@@ -39,7 +39,7 @@ LEAD_S = 4.0
 """From the start of the producer's process until the first record is due."""
 _LOOK_S = 4.0
 _WARM_UP, _WARM_UPS, _LESS = 500, 8, 0.9
-"""Records of a round before the first arm, so many rounds at most, and the share of the last one's CPU that is as much."""
+"""Records of a round before the first arm, the most rounds, and the share of the last one's CPU that is as much."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def prepare(bench: Bench) -> None:
 
 
 def warm_up(bench: Bench) -> None:
-    """Run both modes over a few records, again and again until that takes no less CPU: what Java learns, no arm pays."""
+    """Run both modes over a few records until that takes no less CPU: what Java learns first, no arm pays."""
     of_arm = bench.tables_of("warm-up")
     before_s = float("inf")
     for number in range(_WARM_UPS):
