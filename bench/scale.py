@@ -28,6 +28,15 @@ SIZES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 QUICK = (20_000, 60_000, 200_000)
 PER_WINDOW, PER_MICRO_BATCH, HEAP = 400, 50_000, "1g"
 MOST = 1.05
+_TOLD = (
+    ("ingest_cpu_s", "ingest, CPU s", 1),
+    ("stream_cpu_s", "stream, CPU s", 1),
+    ("batch_cpu_s", "batch, CPU s", 1),
+    ("verify_cpu_s", "verify, CPU s", 1),
+    ("memory_bytes", "memory of Python and Java, MiB", 2**20),
+    ("wh_bytes", "tables, MiB", 2**20),
+    ("cp_bytes", "checkpoints, KiB", 2**10),
+)
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
@@ -75,6 +84,19 @@ def one(events: int) -> dict[str, Any]:
         found["outcome"] = verdicts[-1].outcome
         found["windows"] = str(verdicts[-1].windows_compared)
     return found
+
+
+def doc_table(result: dict[str, Any]) -> str:
+    """The table of docs/measure.md, in Markdown."""
+    runs, grown = result["runs"], result["exponents"]
+    lines = [
+        "| | " + " | ".join(f"{run['events']:,} events" for run in runs) + " | exponent |",
+        "|---" * (len(runs) + 2) + "|",
+    ]
+    for name, told, unit in _TOLD:
+        cells = [f"{run[name] / unit:,.0f}" for run in runs]
+        lines.append(f"| {told} | " + " | ".join(cells) + f" | {grown[name]:.2f} |")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -127,6 +127,39 @@ def test_types_without_a_like_are_text_and_say_so(pg: Server, tmp_path: Path) ->
     assert exact["verdict"] == "equal"
 
 
+def test_what_redshift_is_asked_is_understood_by_postgresql_and_nothing_is_cut_off(pg: Server, tmp_path: Path) -> None:
+    """Redshift itself is not here: it speaks PostgreSQL's protocol, and its own statements are valid there, too."""
+    pg.run(
+        """CREATE TABLE shifted (id int, long_ varchar(2000), c char(5), n numeric(38,10), day date, at timestamp,
+            z timestamptz, share double precision, ok boolean, u uuid);
+        INSERT INTO shifted VALUES (1, repeat('é', 1999), 'ab', 1234567890123456789012345678.0123456789, '2024-02-29',
+            '1969-12-31 23:59:59.999999', '2024-01-01 00:00:00.000001+05:45', 1e-300, true,
+            '00010203-0405-0607-0809-0a0b0c0d0e0f')"""
+    )
+    rows = {
+        "id": [1],
+        "long_": ["é" * 1999],
+        "c": ["ab"],
+        "n": [Decimal("1234567890123456789012345678.0123456789")],
+        "day": [date(2024, 2, 29)],
+        "at": [local("1969-12-31T23:59:59.999999")],
+        "z": [datetime(2023, 12, 31, 18, 15, 0, 1, tzinfo=UTC)],
+        "share": [1e-300],
+        "ok": [True],
+        "u": ["anything"],
+    }
+    path = parquet(tmp_path, rows, n=pl.Decimal(38, 10))
+    ref = pg.table("shifted").replace("jdbc:postgresql:", "jdbc:redshift:")
+    code, said = twinrun("compare", path, ref, "--keys", "id")
+    assert code == 2
+    assert "u in public.shifted is stored as uuid, which is not read from redshift" in said
+    for more in ((), ("--as", "long_=string")):
+        same = compared(path, ref, "--ignore", "u", *more)
+        assert (same["verdict"], same["code"]) == ("equal", 0), same
+    pg.run("UPDATE shifted SET long_ = repeat('é', 1998) || 'e'")
+    assert compared(path, ref, "--ignore", "u")["code"] == 1
+
+
 def test_numbers_bits_and_times_of_mariadb_keep_their_values(maria: Server, tmp_path: Path) -> None:
     """Spark's own reading makes text of bits, a boolean of a TINYINT(1) and a decimal of 3 digits of DECIMAL(65,30)."""
     maria.run(

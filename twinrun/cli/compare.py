@@ -114,7 +114,7 @@ def _need(cfg: Config | None, refs: tuple[str, str]) -> tuple[str, ...]:
     drivers = []
     for ref in refs:
         if is_database(ref):
-            drivers.append(need_database(ref).kind)
+            drivers.append(need_database(ref).spoken)
         else:
             need_table(cfg, ref, fix="correct the path, or give a catalog name such as main.flights.hourly")
     return tuple(dict.fromkeys(drivers))

@@ -27,7 +27,7 @@ _FORM = re.compile(
     r"jdbc:(?P<kind>[a-z]+)://(?P<address>[^/?#]+)/(?P<database>[^/?#;]+)(?P<more>\?[^#]*)?#(?P<table>.+)"
 )
 _SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
-_KINDS = {"postgresql": "postgresql", "mariadb": "mariadb", "mysql": "mariadb"}
+_KINDS = {"postgresql": "postgresql", "redshift": "redshift", "mariadb": "mariadb", "mysql": "mariadb"}
 _WAIT_S = 5.0
 _FETCH_ROWS = 10_000
 _MOST_DIGITS = 38
@@ -48,9 +48,14 @@ class Database:
     options: str
 
     @property
+    def spoken(self) -> str:
+        """Whose driver reads it."""
+        return _DIALECTS[self.kind].spoken
+
+    @property
     def url(self) -> str:
         """What the driver is given; it holds no user and no password."""
-        return f"jdbc:{self.kind}://{self.host}:{self.port}/{self.database}{self.options}"
+        return f"jdbc:{self.spoken}://{self.host}:{self.port}/{self.database}{self.options}"
 
 
 def is_database(ref: str) -> bool:
@@ -66,7 +71,9 @@ def database_of(ref: str) -> Database:
     InputError
         It is none, names a kind of database that is not read, or holds a user or a password, which are not shown.
     """
-    expected = "jdbc:postgresql://HOST:PORT/DATABASE#SCHEMA.TABLE, or jdbc:mariadb://HOST:PORT/DATABASE#TABLE"
+    expected = (
+        "jdbc:postgresql://HOST:PORT/DATABASE#SCHEMA.TABLE (or redshift), or jdbc:mariadb://HOST:PORT/DATABASE#TABLE"
+    )
     if _SECRET.search(ref):
         raise InputError(
             "the reference of a database table holds a user or a password.",
@@ -84,7 +91,7 @@ def database_of(ref: str) -> Database:
     if port and not port.isdecimal():
         raise InputError(f"{ref} has the port {port!r}, which is none.", expected=expected)
     schema, _, table = match["table"].rpartition(".")
-    usual = "public" if kind == "postgresql" else match["database"]
+    usual = match["database"] if kind == "mariadb" else "public"
     return Database(
         kind, host, int(port or _DIALECTS[kind].port), match["database"], schema or usual, table, match["more"] or ""
     )
@@ -140,7 +147,7 @@ def read_database(
     """
     found = database_of(ref)
     with plain_errors(f"reading {ref}"):
-        columns = _columns(spark, found, as_text)
+        columns = _columns(spark, found, as_text, leave)
         if not columns:
             raise TableError(
                 f"there is no table {found.schema}.{found.table} in {found.database} at {found.host}:{found.port}.",
@@ -185,6 +192,10 @@ class _Dialect:
         Its kind for decimals; how many digits they have decides how they are read.
     kinds : dict
         How each kind is read; all others come as text, and that is told.
+    others : bool
+        Whether all others come as text, or are refused since the text that the server makes may be cut off.
+    spoken : str
+        Whose protocol and driver it has.
     """
 
     port: int
@@ -195,6 +206,8 @@ class _Dialect:
     whole: str
     decimal: str
     kinds: dict[str, _Read]
+    spoken: str
+    others: bool = True
 
     def quoted(self, name: str) -> str:
         """A name in the quotes of the database."""
@@ -202,6 +215,9 @@ class _Dialect:
 
 
 _PG_TEXT, _MARIA_TEXT = "{}::text", "CAST({} AS CHAR)"
+# There TEXT is VARCHAR(256), to which a longer text is cut off; of numbers and times there is no longer one.
+_REDSHIFT_TEXT = "{}::varchar(256)"
+_TEXTS = ("text", "character varying", "character")
 _MARIA_STRINGS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
 _DIALECTS = {
     "postgresql": _Dialect(
@@ -219,6 +235,26 @@ _DIALECTS = {
             "timestamp without time zone": _Read(_PG_TEXT, "timestamp_ntz"),
             "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::text", "timestamp", "Z"),
         },
+        spoken="postgresql",
+    ),
+    "redshift": _Dialect(
+        port=5439,
+        driver="org.postgresql.Driver",
+        settings={"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
+        quote='"',
+        text=_REDSHIFT_TEXT,
+        whole="udt_name",
+        decimal="numeric",
+        kinds={
+            **dict.fromkeys(("smallint", "integer", "bigint", "boolean", "real", "double precision"), _Read()),
+            **dict.fromkeys(("text", "character varying"), _Read()),
+            "character": _Read("rtrim({})"),
+            "date": _Read(_REDSHIFT_TEXT, "date"),
+            "timestamp without time zone": _Read(_REDSHIFT_TEXT, "timestamp_ntz"),
+            "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::varchar(256)", "timestamp", "Z"),
+        },
+        spoken="postgresql",
+        others=False,
     ),
     "mariadb": _Dialect(
         port=3306,
@@ -244,6 +280,7 @@ _DIALECTS = {
             "datetime": _Read(_MARIA_TEXT, "timestamp_ntz"),
             "timestamp": _Read(_MARIA_TEXT, "timestamp", "Z"),
         },
+        spoken="mariadb",
     ),
 }
 
@@ -279,7 +316,7 @@ def _reader(spark: SparkSession, found: Database) -> DataFrameReader:
     return reader
 
 
-def _columns(spark: SparkSession, found: Database, as_text: Collection[str]) -> list[_Stored]:
+def _columns(spark: SparkSession, found: Database, as_text: Collection[str], leave: Collection[str]) -> list[_Stored]:
     """What the database says of a table's columns, in their order; one row each is collected."""
     details = "numeric_precision AS digits, numeric_scale AS scale, ordinal_position AS place"
     dialect = _DIALECTS[found.kind]
@@ -293,8 +330,19 @@ def _columns(spark: SparkSession, found: Database, as_text: Collection[str]) -> 
     for row in rows:
         name, kind, whole = str(row["name"]), str(row["kind"]).lower(), str(row["whole"]).lower()
         digits, scale = (None if row[size] is None else int(row[size]) for size in ("digits", "scale"))
-        if name in as_text:
-            made.append(_Stored(name, whole, _Read(dialect.text.format(dialect.quoted(name))), told=True))
+        known = dialect.others or kind in dialect.kinds or kind == dialect.decimal
+        if not known and name in leave:
+            made.append(_Stored(name, kind, _Read("NULL")))
+        elif not known:
+            raise TableError(
+                f"{name} in {found.schema}.{found.table} is stored as {kind}, which is not read from {found.kind}.",
+                expected=f"one of {', '.join([*dialect.kinds, dialect.decimal])}",
+                fix=f"leave it out, --ignore {name}, or compare a view that writes it as one of these",
+            )
+        elif name in as_text:
+            # A text is that already, and may be longer than what a cast makes.
+            asked = dialect.kinds[kind].asked if kind in _TEXTS else dialect.text
+            made.append(_Stored(name, whole, _Read(asked.format(dialect.quoted(name))), told=True))
         else:
             made.append(_stored(dialect, name, kind, whole, _decimal(digits, scale)))
     return made
