@@ -8,23 +8,23 @@ import pytest
 
 from bench.scale import MOST, RESULTS, ROOT, SIZES, doc_table, exponent, exponents
 
-SIZES = [100, 1_000, 10_000]
+FEW = [100, 1_000, 10_000]
 
 
 @pytest.mark.parametrize(
     ("values", "found"), [([3, 30, 300], 1.0), ([5, 5, 5], 0.0), ([1, 100, 10_000], 2.0), ([10, 31.6227766, 100], 0.5)]
 )
 def test_an_exponent_is_the_power_of_the_events_that_a_figure_grows_with(values: list[float], found: float) -> None:
-    assert exponent(SIZES, values) == pytest.approx(found, abs=1e-3)
+    assert exponent(FEW, values) == pytest.approx(found, abs=1e-3)
 
 
 def test_of_nothing_none_is_told() -> None:
-    assert exponent(SIZES, [0, 1, 2]) is None
+    assert exponent(FEW, [0, 1, 2]) is None
     assert exponent([5], [1]) is None
 
 
 def test_every_figure_of_the_runs_gets_one() -> None:
-    runs = [{"events": size, "cpu_s": size * 2.0, "files": 7, "outcome": "agree"} for size in SIZES]
+    runs = [{"events": size, "cpu_s": size * 2.0, "files": 7, "outcome": "agree"} for size in FEW]
     assert exponents(runs) == {"cpu_s": 1.0, "files": 0.0}
 
 
