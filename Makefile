@@ -97,8 +97,8 @@ measure: setup ## Measure the main job in both modes, and how far predictions ar
 	$(BIN)/python -m bench.measured $(if $(QUICK),--quick)
 
 .PHONY: engines
-engines: setup $(ENGINES:%=$(DONE)/engine-%) ## Run other engines over one log, and explain every difference by their own late rules.
-	$(BIN)/python -m bench.engines
+engines: setup $(ENGINES:%=$(DONE)/engine-%) ## Run other engines over one log, and explain every difference by their own late rules (PACE=500: a second, live).
+	$(BIN)/python -m bench.engines $(if $(PACE),--pace $(PACE) --no-controls)
 
 .PHONY: lint
 lint: setup ## Style and types; changes nothing.

@@ -18,6 +18,7 @@ from twinrun.config.model import Config
 from twinrun.config.sections import SinkBinding
 from twinrun.events.decode import distinct_in_batch, event_schema
 from twinrun.events.exact import quoted
+from twinrun.job.check import check_topics
 from twinrun.job.code import accepted, fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
@@ -74,6 +75,7 @@ def run(
         leases.enter_context(held_lease(spark, cfg, f"batch:{job.job_name}", doing, fences=[result]))
         pins = pin_tables(spark, cfg, job)
         static = {name: frame.schema for name, frame in read_static(spark, cfg, pins).items()}
+        check_topics(cfg, job)
         schema = check_job(spark, job, static)
         sink = need_sink(cfg, job, schema.names)
         meaning = fingerprint(spark, job, static)

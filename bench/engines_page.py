@@ -49,3 +49,17 @@ def doc_table(result: dict[str, Any]) -> str:
         cells = " | ".join(f"{count:,}" for count in counts)
         lines.append(f"| {name} ({each['version']}) | `{each['late_rule']}` | {cells} |")
     return "\n".join(lines)
+
+
+def pace_table(result: dict[str, Any]) -> str:
+    """The second table of docs/engines.md, of the run at a pace."""
+    lines = [
+        "| engine | `late_rule` | orders lost | rows equal | explained | unexplained | wrong causes | first row |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, each in result["engines"].items():
+        counts = [each[key] for key in ("lost", "equal", "explained", "unexplained", "wrong")]
+        first = "never" if each["first_row_s"] is None else f"{each['first_row_s']:.0f} s"
+        cells = " | ".join([*(f"{count:,}" for count in counts), first])
+        lines.append(f"| {name} | `{each['late_rule']}` | {cells} |")
+    return "\n".join(lines)

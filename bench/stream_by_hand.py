@@ -17,7 +17,7 @@ from twinrun.session.spark import build_session, stop_session
 
 SCHEMA = "id string, at bigint, shop string, cents bigint"
 LATENESS = "10 seconds"
-REAL_TIME = "10 seconds"
+REAL_TIME = "5 minutes"
 """How often the real-time trigger writes its offsets down; rows come meanwhile."""
 
 

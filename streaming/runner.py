@@ -15,6 +15,7 @@ from twinrun.config.model import Config
 from twinrun.durations import spark_interval
 from twinrun.errors import ConfigError
 from twinrun.events.decode import decode, decoder_fingerprint, distinct_in_stream, valid_events
+from twinrun.job.check import check_topics
 from twinrun.job.code import fingerprint
 from twinrun.job.job import Job
 from twinrun.job.ready import check_job
@@ -187,6 +188,7 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
     """Check the definition against the checkpoint, pin the static tables, and bring the log up to date."""
     pins = pin_tables(spark, cfg, job)
     static = read_static(spark, cfg, pins)
+    check_topics(cfg, job)
     schema = check_job(spark, job, {name: frame.schema for name, frame in static.items()})
     meaning = fingerprint(spark, job, {name: frame.schema for name, frame in static.items()})
     with control_pinned(spark, cfg, [(STREAM, job.job_name), (REFUSALS, job.job_name)]):

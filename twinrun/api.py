@@ -71,12 +71,13 @@ def verify(
     from twinrun.config.load import load_config
     from twinrun.explain.verify import verify as run
     from twinrun.history.history import with_history
-    from twinrun.job.check import check_definition
+    from twinrun.job.check import check_definition, check_topics
     from twinrun.job.loader import find_job
 
     cfg = load_config(Path(conf), [f"{name}={value}" for name, value in (settings or {}).items()])
     found = find_job(cfg, job)
     check_definition(found)
+    check_topics(cfg, found)
     session = _session(spark, cfg)
     return with_history(session, cfg, run(session, cfg, found, strict=strict, wait_s=wait_s, full=full))
 

@@ -67,6 +67,10 @@ class BrokerError(TwinrunError):
     """Kafka cannot be reached or lacks what the job needs."""
 
 
+class TopicError(BrokerError):
+    """Kafka answers, and has no such topic."""
+
+
 class TableError(TwinrunError):
     """A table is missing or has another shape than expected."""
 

@@ -192,6 +192,19 @@ def test_numbers_bits_and_times_of_mariadb_keep_their_values(maria: Server, tmp_
     assert "stored as date, cannot be read as date, such as 0000-00-00" in said
 
 
+def test_as_text_no_digit_and_no_byte_is_lost(maria: Server, tmp_path: Path) -> None:
+    """Its own cast rounds a FLOAT to six digits, and makes a question mark of what is no text."""
+    for name, number, raw in (("one", "1.2345678", "00ff01"), ("two", "1.2345699", "00ff01"), ("three", "7", "00fe01")):
+        maria.run(f"CREATE TABLE {name} (id int, f float, b blob); INSERT INTO {name} VALUES (1, {number}, x'{raw}')")
+    more = ("--as", "f=string", "--as", "b=string")
+    found = compared(maria.table("one"), maria.table("two"), *more)
+    assert (found["code"], found["verdict"]) == (1, "different")
+    path = parquet(tmp_path, {"id": [1], "f": ["7"], "b": ["00FE01"]})
+    same = compared(path, maria.table("three"), *more)
+    assert (same["verdict"], same["code"]) == ("equal", 0), same
+    assert compared(maria.table("one"), maria.table("three"), "--ignore", "f", "--as", "b=string")["code"] == 1
+
+
 def test_results_that_spark_writes_to_a_database_are_the_results(pg: Server, maria: Server, tmp_path: Path) -> None:
     """The same rows to both, by Spark's JDBC sink; and the two databases against one another."""
     script = f"""

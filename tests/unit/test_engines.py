@@ -12,7 +12,7 @@ from bench.engine_judge import OTHER_CLOCK
 from bench.engine_log import GRACE_MS, T0_MS, WINDOW_MS, Event, Log, expected, planned, sums_of
 from bench.engine_runs import ENGINES, HERE
 from bench.engines import RESULTS
-from bench.engines_page import doc_table, page
+from bench.engines_page import doc_table, pace_table, page
 from twinrun.external.rules import RULES
 from twinrun.session.jars import read_lock
 
@@ -27,6 +27,20 @@ def result() -> dict[str, Any]:
 def test_the_table_of_the_page_on_engines_is_that_of_the_run(result: dict[str, Any]) -> None:
     text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
     assert text.split("<!-- engines -->")[1].strip() == doc_table(result)
+
+
+def test_at_a_pace_only_the_clock_on_the_wall_leaves_rows_unexplained_and_nothing_is_wrong() -> None:
+    result = json.loads((RESULTS / "engines_at_a_pace.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert text.split("<!-- pace -->")[1].strip() == pace_table(result)
+    assert set(result["engines"]) == {engine.name for engine in ENGINES}
+    assert result["per_s"] > 0
+    assert result["problems"] == []
+    for engine in ENGINES:
+        told = result["engines"][engine.name]
+        assert told["wrong"] == 0
+        if engine.rule != "none" and engine.at_a_pace:
+            assert told["unexplained"] == 0
 
 
 def test_no_engine_has_a_wrong_cause_and_none_with_a_rule_an_unexplained_row(result: dict[str, Any]) -> None:

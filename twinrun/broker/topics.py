@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its names a
     ResourceType,
 )
 
-from twinrun.errors import BrokerError
+from twinrun.errors import BrokerError, TopicError
 
 LIMIT_S = 8.0
 _NO_LEADER, _NO_TOPIC = "has no leader", "has no topic"
@@ -294,7 +294,7 @@ def _sentence(bootstrap: str, topic: str, error: Exception) -> BrokerError:
     reason = error.args[0] if isinstance(error, KafkaException) else None
     code = reason.name() if reason is not None else "_TIMED_OUT"
     if code == "UNKNOWN_TOPIC_OR_PART":
-        return BrokerError(f"The broker at {bootstrap} {_NO_TOPIC} {topic!r}.", fix="create it, or name another")
+        return TopicError(f"The broker at {bootstrap} {_NO_TOPIC} {topic!r}.", fix="create it, or name another")
     if code == "TOPIC_ALREADY_EXISTS":
         return BrokerError(f"The broker at {bootstrap} already has a topic {topic!r}.", fix="use it, or name another")
     if code in ("_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "REQUEST_TIMED_OUT"):

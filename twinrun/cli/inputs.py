@@ -13,7 +13,7 @@ from twinrun.errors import InputError, TableError
 from twinrun.events.decode import decoder_fingerprint
 from twinrun.events.source import Source
 from twinrun.external.declared import external_binding, need_marks
-from twinrun.job.check import check_definition
+from twinrun.job.check import check_definition, check_topics
 from twinrun.job.job import Job
 from twinrun.job.loader import find_job, list_jobs
 from twinrun.tables.files import local_path
@@ -26,9 +26,12 @@ def job_named(cfg: Config, name: str) -> Job:
     ------
     JobError
         There is none (with the nearest name), its file fails, or its definition has problems (all of them).
+    ConfigError
+        Two of its sources read one topic.
     """
     job = find_job(cfg, name)
     check_definition(job)
+    check_topics(cfg, job)
     return job
 
 

@@ -16,7 +16,7 @@ from twinrun.comparator.digest import sent
 from twinrun.errors import QueryError
 from twinrun.events.exact import EXACT_TIMES
 from twinrun.explain.closed_form import Recomputed, classify
-from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, rows_at
+from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, matching_of, rows_at
 from twinrun.explain.evidence import Needed, ProofInputs, causes_of, gather, marked_by_step
 from twinrun.explain.prove import (
     Played,
@@ -30,7 +30,7 @@ from twinrun.explain.prove import (
 from twinrun.explain.replay import Recorded, ReplayError, Steps, folder_of, recorded, steps_of
 from twinrun.explain.rerun import with_verdict
 from twinrun.explain.scope import Scope, kept_us, of_one_version, read_by, replayed_events, scope_of, used_of
-from twinrun.explain.used import USED, batch_rows, event_dropped
+from twinrun.explain.used import USED, batch_rows, event_dropped, stream_rows
 from twinrun.job.carried import carried
 from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
@@ -221,7 +221,8 @@ def _of_steps(ask: Ask, scope: Scope, inputs: ProofInputs, steps: Steps) -> Reco
         if not frame.limit(1).count():
             return Withdrawn(f"no event of {name} moves the watermark")
 
-    lacking = ask.rows.filter(F.col("kind") == "only_batch").limit(1).count() > 0
+    # Whether a session was split is seen from all that the stream made of its events, what still waits too.
+    lacking = job.shape == "session" or ask.rows.filter(F.col("kind") == "only_batch").limit(1).count() > 0
 
     def run(these: Steps, folder: str) -> Played | Withdrawn:
         return replay_steps(
@@ -319,6 +320,13 @@ def _worlds(
         return scope.of_rows(rows) if scope is not None and scope.in_result else rows
 
     whole_used = batch_rows(job, used, inputs.stream_static)
+    by_window = flow.closed_form and job.windowed
+    if by_window:
+        whole_kept = stream_rows(job, inputs.marked[job.sources[0].name], inputs.stream_static)
+    else:
+        whole_kept = batch_rows(job, kept, inputs.stream_static)
+    if job.shape == "session":
+        whole_kept = whole_kept.localCheckpoint()
     elsewhere = flow.opaque and differing_keys(job, in_order, whole_used, "_mode").limit(1).count() > 0
     of_used = at(whole_used)
     replayed = held(played.rows)
@@ -329,7 +337,9 @@ def _worlds(
         uniform=replayed if uniform is played else held(uniform.rows),
         pending=None if played.pending is None else held(played.pending),
         in_order=held(in_order),
-        kept=at(batch_rows(job, kept, inputs.stream_static)),
+        kept=at(whole_kept),
+        kept_by_window=by_window,
+        split=_split(job, ask.rows, inputs.whole, uniform, whole_kept) if job.shape == "session" else None,
         used=of_used,
         whole=at(inputs.whole),
         used_static=at(batch_rows(job, used, inputs.batch_static)) if inputs.static_differs else of_used,
@@ -358,6 +368,23 @@ def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
     marked = rows.withColumn("_session", F.to_json(F.struct(*keys, F.col("place")), EXACT_TIMES))
     made = marked.filter(F.col("stream").isNotNull()).groupBy("_session").agg((F.count("*") - 1).alias("extra"))
     return marked.join(made, "_session", "left").drop("_session").withColumn("extra", F.coalesce("extra", F.lit(0)))
+
+
+def _split(job: Job, rows: DataFrame, whole: DataFrame, played: Played, kept: DataFrame) -> DataFrame:
+    """`KEY_ID` of the rows in whose place the stream made other sessions than there are of what it kept. Materialised.
+
+    A place is what lies between the starts of two of the batch's sessions of the same keys. Sessions are told apart by
+    when they begin, whatever they hold: the same events in other sessions begin at other times.
+    """
+    own = frozenset(job.keys)
+    matching = matching_of(job, {source.name: own for source in job.sources}, whole)
+    made = played.rows if played.pending is None else played.rows.unionByName(played.pending)
+    begins = [matching.begins(each, job, name) for each, name in ((made, "_made"), (kept, "_kept"))]
+    both = begins[0].join(begins[1], "_place", "full").filter(~F.col("_made").eqNullSafe(F.col("_kept")))
+    placed = matching.of_rows(rows.select(KEY_ID, "key", "batch", "stream"), job)
+    keys = matching.place_id([F.col("key")[key] for key in matching.keys], F.col("place"))
+    asked = placed.select(KEY_ID, keys.alias("_place")).distinct()
+    return asked.join(both.select("_place"), "_place", "left_semi").select(KEY_ID).distinct().localCheckpoint()
 
 
 def _unproven(ask: Ask, inputs: ProofInputs, note: str = "") -> Replayed:

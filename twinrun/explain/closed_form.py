@@ -35,7 +35,8 @@ Rows = Callable[[dict[str, DataFrame]], DataFrame]
 def only_needed(job: Job, judged: DataFrame, inputs: ProofInputs, rows: Rows) -> DataFrame:
     """Withdraw what does not change its row by itself; where only all causes together do, all stay.
 
-    One Spark job where no row has several causes about events; else one more, over the rows of ``inputs.ranges``.
+    One Spark job where no row has a cause about events beside another; else one more, over the rows of
+    ``inputs.ranges``.
 
     Parameters
     ----------
@@ -43,7 +44,9 @@ def only_needed(job: Job, judged: DataFrame, inputs: ProofInputs, rows: Rows) ->
         Materialised, with `KEY_ID` and ``causes``; rows without a proof have none.
     """
     about_events = F.size(F.map_filter("causes", lambda cause, _: cause.isin(*_LEFT_OUT)))
-    if not judged.filter(about_events > 1).limit(1).count():
+    # One alone needs no trial: the row differs, and nothing else is different. Beside another cause it may ride along.
+    several = (about_events > 0) & (F.size("causes") > 1)
+    if not judged.filter(several).limit(1).count():
         return judged
     joined = judged
     for cause in _LEFT_OUT:
@@ -53,7 +56,8 @@ def only_needed(job: Job, judged: DataFrame, inputs: ProofInputs, rows: Rows) ->
         joined = joined.join(flag, KEY_ID, "left")
     kept = F.map_filter("causes", lambda cause, _: ~cause.isin(*_LEFT_OUT) | _flag_of(cause))
     some_left = F.size(F.map_filter(kept, lambda cause, _: cause.isin(*_LEFT_OUT))) > 0
-    found = F.when((about_events > 1) & some_left, kept).otherwise(F.col("causes"))
+    decided = several & (some_left | (about_events == 1))
+    found = F.when(decided, kept).otherwise(F.col("causes"))
     return joined.withColumn("causes", found).select(*judged.columns).localCheckpoint()
 
 
@@ -100,6 +104,11 @@ class Recomputed:
         What they emit when no event is out of order or late.
     kept : DataFrame
         The function in batch over the events that the stream used and did not drop.
+    kept_by_window : bool
+        In ``kept`` an event is left out of the windows alone from which it was dropped, and not as a whole.
+    split : DataFrame or None
+        For sessions: `KEY_ID` of differing rows where the stream made other sessions than ``kept`` has of the events of
+        the batch's one. None for other jobs.
     used : DataFrame
         The function in batch over the events that the stream used.
     whole : DataFrame
@@ -124,6 +133,8 @@ class Recomputed:
     used: DataFrame
     whole: DataFrame
     used_static: DataFrame
+    kept_by_window: bool = False
+    split: DataFrame | None = None
     mode_dependent: bool = False
     faithful: bool = True
 
@@ -151,17 +162,25 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, recomputed: Recomputed) 
     if recomputed.pending is not None:
         flags.append(recomputed.pending.select(key_id(job).alias(KEY_ID)).distinct().withColumn("_waits", F.lit(True)))
         flags.append(differing_keys(job, recomputed.pending, recomputed.kept, "_waits_other"))
+    if recomputed.split is not None:
+        flags.append(recomputed.split.withColumn("_split", F.lit(True)))
     marked = rows
     for flag in flags:
         marked = marked.join(flag, KEY_ID, "left")
-    absent = {"_static", "_statics", "_waits", "_waits_other"} - set(marked.columns)
+    absent = {"_static", "_statics", "_waits", "_waits_other", "_split"} - set(marked.columns)
     if absent:
         marked = marked.withColumns(dict.fromkeys(absent, F.lit(None).cast("boolean")))
-    causes = _causes(job, flow, recomputed.mode_dependent)
+    causes = _causes(recomputed.mode_dependent)
     sink_right = F.col("_sink").isNull()
     table_right = F.col("_table_wrong").isNull()
-    # Where the watermark drops rows by no rule that is known, order is not told from lateness.
-    untold = F.lit(bool(flow.unnamed)) & F.col("_order").isNotNull() & F.col("_rest").isNotNull() & sink_right
+    # Where the watermark drops rows by no rule that is known, order is not told from lateness. Nor is it where a
+    # sliding window inside the function drops an event from some of its windows: as a whole it goes too far.
+    inside = not recomputed.kept_by_window and any(
+        rule.kind == "window" and rule.window_us != rule.slide_us for rule in flow.rules.values()
+    )
+    late = F.coalesce(F.col("causes")["late_dropped"], F.lit(0)) > 0
+    unclear = F.lit(bool(flow.unnamed)) | (F.lit(inside) & late)
+    untold = unclear & F.col("_order").isNotNull() & F.col("_rest").isNotNull() & sink_right
     same = is_same(rows)
     proven = table_right & ((same & sink_right) | (~same & (F.size("_causes") > 0) & ~untold))
     done = marked.withColumn("_causes", F.when(sink_right, causes).otherwise(_named(F.col("_sink"))))
@@ -177,19 +196,16 @@ def _unless_same(job: Job, expected: DataFrame, actual: DataFrame, flag: str) ->
     return [] if expected is actual else [differing_keys(job, expected, actual, flag)]
 
 
-def _causes(job: Job, flow: Dataflow, mode_dependent: bool) -> Column:
+def _causes(mode_dependent: bool) -> Column:
     """Causes of a row whose sink holds what the logic emitted."""
     late = F.coalesce(F.col("causes")["late_dropped"], F.lit(0))
     copies = F.coalesce(F.col("causes")["duplicate_event"], F.lit(0))
-    waits = F.coalesce(F.col("_waits"), F.lit(False)) & (F.col("kind") == "only_batch")
+    # What waits in the state is told only where it is the row that the batch has of what the stream used.
+    waits = F.coalesce(F.col("_waits"), F.lit(False)) & (F.col("kind") == "only_batch") & F.col("_waits_other").isNull()
     order, mode = F.col("_order").isNotNull(), F.col("_mode").isNotNull() | F.lit(mode_dependent)
-    rest = F.col("_rest").isNotNull()
-    # Sliding windows drop an event from some of its windows: leaving it out as a whole goes too far.
-    partly = any(rule.kind == "window" and rule.window_us != rule.slide_us for rule in flow.rules.values())
-    dropped = order & ~mode & (late > 0) & (F.lit(partly) | F.col("_late").isNotNull())
-    dropped = dropped & ~(waits & F.col("_waits_other").isNotNull())
-    left = order & ~mode & ~waits & rest & ~(F.lit(partly) & (late > 0))
-    split = F.lit(job.shape == "session")
+    dropped = order & ~mode & (late > 0) & F.col("_late").isNotNull()
+    left = order & ~mode & ~waits & F.col("_rest").isNotNull()
+    split = F.coalesce(F.col("_split"), F.lit(False))
     found = {
         "pending": (waits, F.lit(1)),
         "late_dropped": (dropped, late),

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from twinrun.broker.topics import TopicInfo, cluster_id, offset_ranges
 from twinrun.config.model import Config
 from twinrun.durations import human
-from twinrun.errors import BrokerError
+from twinrun.errors import BrokerError, TopicError
 from twinrun.events.source import Source
 from twinrun.explain.differing import ByName, gone_from, notes_on, waits_for_close
 from twinrun.explain.judge import SILENT, Checks
@@ -28,7 +28,15 @@ from twinrun.results.state import BATCH, FACTS, STREAM, BatchState, Facts
 from twinrun.results.verdict import Audit, QuarantineCount
 from twinrun.tables.checkpoint import Offsets, before, lag, later_of
 from twinrun.tables.control import Key, control_pinned
-from twinrun.tables.kafka import EXPIRY, isolation_of, stream_reader, stream_readers, topic_info
+from twinrun.tables.kafka import (
+    EXPIRY,
+    ingest_reader,
+    isolation_of,
+    stream_reader,
+    stream_readers,
+    topic_id_of,
+    topic_info,
+)
 from twinrun.tables.kafka import KIND as READ_BY
 from twinrun.tables.landed import KIND as LANDING
 from twinrun.tables.landed import Landed, lost_to, notes_on_landing, told_landing
@@ -152,6 +160,8 @@ class Coverage:
 
     ``bronze``: what the ingest has read up to, see `twinrun.tables.landed.landed_of`. ``broker``: where a reader by the
     source's isolation level would end now. ``held``: what the tables of each source hold up to what the batch has read.
+    ``severed``: sentences on topics that are not, or no more as they were read. ``unseen``: what Kafka said of topics
+    that it would not tell of. ``silent``: it did not answer at all.
     """
 
     broker: dict[str, Offsets | None]
@@ -159,6 +169,9 @@ class Coverage:
     topics: dict[str, TopicInfo | None]
     gone: ByName
     held: dict[str, Held]
+    severed: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    silent: bool = False
 
     @property
     def bronze(self) -> dict[str, Offsets]:
@@ -193,6 +206,8 @@ def tables_of(cfg: Config, job: Job) -> list[str]:
 def records_pinned(spark: SparkSession, cfg: Config, job: Job) -> Iterator[None]:
     """Every control record that a verify asks for, read once. Two small Spark jobs."""
     wanted = [(kind, job.job_name) for kind in (STREAM, BATCH, NAMED, FACTS)] + records_of(cfg, job)
+    topics = [cfg.source(source.name).topic for source in job.sources]
+    wanted += [(READ_BY, f"{ingest_reader(topic)}:{topic}") for topic in topics]
     with control_pinned(spark, cfg, wanted, [(READ_BY, stream_readers(job.job_name))]):
         yield
 
@@ -222,6 +237,8 @@ def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = Non
     broker: dict[str, Offsets | None] = {}
     topics: dict[str, TopicInfo | None] = {}
     told = {}
+    severed: list[str] = []
+    unseen: list[str] = []
     for source in ctx.job.sources:
         binding = ctx.cfg.source(source.name)
         told[source.name] = told_landing(ctx.spark, ctx.cfg, binding.topic)
@@ -234,8 +251,16 @@ def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = Non
             ranges = offset_ranges(ctx.cfg.kafka.bootstrap_servers, binding.topic, options, committed=committed)
             broker[source.name] = {partition: high for partition, (_, high) in ranges.items()}
             topics[source.name] = topic_info(ctx.cfg, binding.topic)
-        except BrokerError:
+            severed += _severed(ctx, source.name, broker[source.name] or {}, topics[source.name])
+        except TopicError:
             broker[source.name] = None
+            severed.append(
+                f"Kafka has no topic {binding.topic}: it was deleted, or conf names another cluster than the one that "
+                "was read"
+            )
+        except BrokerError as error:
+            broker[source.name] = None
+            unseen.append(f"{error.found.rstrip('.')}: the lag of {source.name} is unknown.")
     list_together(ctx.spark, _versions(ctx.cfg, ctx.job, ctx.cut, ctx.batch))
     gone = gone_from(ctx.spark, ctx.cfg, ctx.job)
     covered = {name: _covered(name, ctx.cut, ctx.batch, told[name], gone) for name in told}
@@ -245,7 +270,30 @@ def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = Non
     for name, land in landed.items():
         lost = lost_to(land, ctx.cut.start.get(name, {}), ctx.cut.end.get(name, {}), gone[name].ends)
         gone[name] = replace(gone[name], lost=lost)
-    return Coverage(broker, landed, topics, gone, held)
+    return Coverage(broker, landed, topics, gone, held, tuple(severed), tuple(unseen), silent)
+
+
+def _severed(ctx: Context, source: str, ends: Offsets, info: TopicInfo | None) -> list[str]:
+    """Why what was read of a topic is not what it has now, in sentences. No Spark job where records are pinned."""
+    topic = ctx.cfg.source(source).topic
+    readers = {
+        stream_reader(ctx.job.job_name, ctx.cut.state.version): "the stream",
+        ingest_reader(topic): "the ingest",
+    }
+    for reader, who in readers.items():
+        known = topic_id_of(ctx.spark, ctx.cfg, topic, reader)
+        if info is not None and known and known != info.topic_id:
+            return [
+                f"the topic {topic} was deleted and created anew since {who} read it: its offsets mean other records "
+                f"now, and {who} cannot go on"
+            ]
+    read = later_of(ctx.cut.end.get(source, {}), ctx.batch.ends.get(source, {}))
+    lost = {p: (ends.get(p, 0), end) for p, end in sorted(read.items()) if ends.get(p, 0) < end}
+    return [
+        f"partition {p} of the topic {topic} ends at {has} in Kafka, before {end}, up to which it was read: Kafka has "
+        "lost records, or it is another topic"
+        for p, (has, end) in lost.items()
+    ]
 
 
 def _held(
@@ -287,10 +335,14 @@ def _covered(name: str, cut: StreamCut, batch: BatchState, landed: Landed, gone:
 
 def notes_on_coverage(cfg: Config, job: Job, coverage: Coverage) -> tuple[str, ...]:
     """What a reader should know: what is gone, records of aborted transactions that count, holes on record."""
-    return notes_on(coverage.gone) + tuple(
-        f"{note[0].upper()}{note[1:]}."
-        for source in job.sources
-        for note in notes_on_landing(cfg, source.name, coverage.landed[source.name])
+    return (
+        coverage.unseen
+        + notes_on(coverage.gone)
+        + tuple(
+            f"{note[0].upper()}{note[1:]}."
+            for source in job.sources
+            for note in notes_on_landing(cfg, source.name, coverage.landed[source.name])
+        )
     )
 
 

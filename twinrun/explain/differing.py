@@ -154,6 +154,19 @@ class Matching:
         keys = [F.col("key")[key] for key in self.keys]
         return self._begun_before(rows, keys, start.cast("timestamp"), "place")
 
+    def begins(self, rows: DataFrame, job: Job, name: str) -> DataFrame:
+        """Of each place the starts of the sessions of ``rows`` that lie there: ``_place`` and ``name``. Lazy."""
+        keys = [F.col(quoted(key)) for key in self.keys]
+        start = F.col(quoted(job.window_column)).cast("timestamp")
+        placed = self._begun_before(rows, keys, start, "_begin_of")
+        place = self.place_id(keys, F.col("_begin_of")).alias("_place")
+        return placed.groupBy(place).agg(F.array_sort(F.collect_set(start)).alias(name))
+
+    def place_id(self, keys: list[Column], begin: Column) -> Column:
+        """A place by its keys and the start of the batch's session, as text."""
+        named = [key.alias(f"_key_{number}") for number, key in enumerate(keys)]
+        return F.to_json(F.struct(*named, begin.alias("_begin")), EXACT_TIMES)
+
     def _begun_before(self, frame: DataFrame, keys: list[Column], moment: Column, name: str) -> DataFrame:
         """Add the latest session start of the same keys at or before a moment. One shuffle by key; lazy."""
         assert self.sessions is not None

@@ -42,6 +42,8 @@ class Checks:
 
     ``counted``: events of the cut that would have reached the result, where the job leaves some out; else None.
     ``late_known``: every event that the stream has read is there to be looked at; else more of them may be late.
+    ``severed``: why what was read is not what Kafka has. ``begun``: the stream has done a micro-batch; else ``age_ms``
+    is how long ago it was started. ``silent``: Kafka did not answer at all.
     """
 
     comparison: Comparison
@@ -64,6 +66,9 @@ class Checks:
     unnamed: tuple[str, ...] = ()
     counted: int | None = None
     late_known: bool = True
+    severed: tuple[str, ...] = ()
+    begun: bool = True
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,11 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
     if waiting and not checks.comparison.rows_stream and waiting == checks.totals["rows_compared"]:
         every = "the only row still waits" if waiting == 1 else f"all {plural(waiting, 'row')} still wait"
         found.append(("nothing_compared", f"nothing was compared: {every} in the stream"))
+    elif checks.covered and _only_not_yet(checks):
+        every = "the only row is" if checks.totals["rows_compared"] == 1 else "all rows are"
+        why = f"the stream has written no row, and {every} of events that it has not read"
+        found.append(("nothing_compared", f"nothing was compared: {why}"))
+    found += [("stale", sentence) for sentence in checks.severed]
     limit = cfg.verify.max_lag_events
     if limit is not None and checks.lag_events > limit:
         least = "" if checks.broker_seen else "at least "
@@ -129,8 +139,17 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
     oldest_s = cfg.verify.max_age_s
     if oldest_s is not None and checks.lag_events > 0 and (checks.age_ms or 0) > oldest_s * 1000:
         age = human(checks.age_ms or 0)
-        found.append(("stale", f"events wait unread and the last micro-batch is {age} old; allowed: {oldest_s} s"))
+        none = f"the stream, begun {age} ago, has done nothing"
+        last = f"the last micro-batch is {age} old" if checks.begun else none
+        found.append(("stale", f"events wait unread and {last}; allowed: {oldest_s} s"))
     return found
+
+
+def _only_not_yet(checks: Checks) -> bool:
+    """Whether the stream has no row at all, and every row of the batch is there by events that it has not read."""
+    totals, names = checks.totals, {cause.cause for cause in checks.causes}
+    nothing = checks.comparison.rows_stream == 0 and totals["rows_compared"] > 0
+    return nothing and totals["rows_unexplained"] == 0 and bool(names) and names <= {"beyond_cut", "pending"}
 
 
 def _behind(pinned: Cut, rows: int) -> str:
@@ -294,7 +313,7 @@ def assemble(
         audits=checks.audits,
         expectations=checks.expectations,
         stream_lag_events=checks.lag_events if checks.broker_seen else None,
-        stream_age_ms=checks.age_ms,
+        stream_age_ms=checks.age_ms if checks.begun else None,
         duration_ms=duration_ms,
         watermarks=shown.watermarks,
         arrival=shown.arrival,
@@ -349,7 +368,7 @@ def notes_of(job: Job, cut: StreamCut, checks: Checks, batch: BatchState, shown:
             f"{worded(checks.duplicates, 'event id stands', 'event ids stand')} at several offsets (table "
             "duplicate_events)."
         )
-    if not checks.broker_seen:
+    if checks.silent:
         of_bronze = f"{plural(checks.lag_events, 'record')} of bronze"
         notes.insert(0, f"{SILENT}. The stream has not read {of_bronze}; what else Kafka holds is not known.")
     if cut.static_mixed:

@@ -64,7 +64,17 @@ from twinrun.job.passing import passages
 from twinrun.quality.expect import check_expectations, judge_rows
 from twinrun.results.cut import Context, StreamCut, both_states, foreign_commits, stream_cut
 from twinrun.results.records import Say, quiet, without_lineage
-from twinrun.results.state import BATCH, BatchState, Facts, Ids, StreamState, batch_state_of, facts_entry, facts_of
+from twinrun.results.state import (
+    BATCH,
+    BatchState,
+    Facts,
+    Ids,
+    StreamState,
+    batch_state_of,
+    begun_at_ms,
+    facts_entry,
+    facts_of,
+)
 from twinrun.results.verdict import (
     Arrival,
     Audit,
@@ -378,7 +388,10 @@ def _checks(ctx: Context, coverage: Coverage, measured: _Measured) -> Checks:
         sink=judged.foreign if judged else NOBODY,
         expectations=measured.expectations,
         lag_events=unread(ctx.cut, coverage, ctx.job),
-        age_ms=ctx.cut.taken_at_ms - ctx.cut.started_at_ms if ctx.cut.started_at_ms else None,
+        age_ms=ctx.cut.taken_at_ms - (ctx.cut.started_at_ms or begun_at_ms(ctx.spark, ctx.cfg, ctx.job.job_name)),
+        begun=bool(ctx.cut.started_at_ms),
+        severed=coverage.severed,
+        silent=coverage.silent,
         covered=measured.covered,
         foreign=foreign_commits(ctx.spark, ctx.batch.table, ctx.batch.table_version),
         broker_seen=all(ends is not None for ends in coverage.broker.values()),

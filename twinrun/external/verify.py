@@ -172,6 +172,7 @@ def _checks(ctx: Context, coverage: Coverage, measured: Measured) -> Checks:
         covered=measured.covered,
         foreign=foreign_commits(ctx.spark, ctx.batch.table, ctx.batch.table_version),
         broker_seen=True,
+        severed=coverage.severed,
     )
 
 

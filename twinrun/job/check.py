@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import get_args
 
+from twinrun.config.model import Config
 from twinrun.config.problems import listed, nearest
 from twinrun.durations import parse_ms
-from twinrun.errors import JobError, TableError
+from twinrun.errors import ConfigError, JobError, TableError
 from twinrun.events.json_ import find_decoder
 from twinrun.events.source import Avro, EventTimeFormat, OffsetRule, Protobuf, Source
 from twinrun.job.ddl import NUMERIC, DdlError, Field, read_ddl
@@ -112,7 +113,7 @@ def _undeclared(what: str, names: Iterable[str], fields: Iterable[str]) -> Itera
 # Everything that is wrong in a job definition and can be seen without Spark, found in one pass.
 
 
-__all__ = ["Problem", "check_definition", "definition_problems", "job_error"]
+__all__ = ["Problem", "check_definition", "check_topics", "definition_problems", "job_error"]
 
 _JOB_NAME = re.compile(r"\w[\w\-]*")
 
@@ -128,6 +129,28 @@ def check_definition(job: Job) -> None:
     problems = definition_problems(job)
     if problems:
         raise job_error(job, problems)
+
+
+def check_topics(cfg: Config, job: Job) -> None:
+    """Refuse two sources of a job that read one topic: an offset would not say whose record it is.
+
+    Raises
+    ------
+    ConfigError
+        Names the sources and the topic.
+    """
+    names: dict[str, str] = {}
+    for source in job.sources:
+        if source.name not in cfg.sources:
+            continue  # whoever reads it says so
+        topic = cfg.sources[source.name].topic
+        if topic in names:
+            raise ConfigError(
+                f"the sources {names[topic]} and {source.name} of {job.job_name} both read the topic {topic}.",
+                expected="a topic of its own for each source of a job",
+                fix="read it as one source, and let the function tell the two kinds of records apart",
+            )
+        names[topic] = source.name
 
 
 def definition_problems(job: Job) -> list[Problem]:

@@ -429,7 +429,8 @@ def _rule_of(node: Op, column: int, plan: Plan) -> LateRule:
     if not windows:
         return LateRule("time")
     window = windows.pop()
-    if windows or window.length_us is None:
+    # By a startTime windows end at other times than the rule knows.
+    if windows or window.length_us is None or window.start_us:
         return LateRule("unknown")
     if window.session:
         return LateRule("session", gap_us=window.length_us)

@@ -26,11 +26,15 @@ _STATEFUL = ("Aggregate", "Deduplicate", "DeduplicateWithinWatermark")
 
 @dataclass(frozen=True)
 class Window:
-    """A window of the plan. ``length_us`` is the gap of a session, None where it depends on the row."""
+    """A window of the plan. ``length_us`` is the gap of a session, None where it depends on the row.
+
+    ``start_us``: by how much its starts are moved from those of windows that begin at 1970, less than a slide.
+    """
 
     session: bool
     length_us: int | None
     slide_us: int | None = None
+    start_us: int = 0
 
 
 def grain_problems(job: Job, plan: Plan) -> list[Problem]:
@@ -79,7 +83,13 @@ def _window_problems(job: Job, plan: Plan, tops: list[Node]) -> Iterator[Problem
         found = f"the job declares {_words(declared)}, and the function groups by none"
         yield Problem(found, "the same grain", f"group by {call}")
     for window in computed:
-        if window != declared:
+        if window.start_us:
+            found = f"the function computes {_words(window)}, which would be cut at other places by twinrun"
+            expected = "windows that begin at 1970-01-01 00:00 UTC, or at a multiple of their slide from it"
+            yield Problem(
+                found, expected, "leave out startTime; whoever reads the result can put smaller windows together"
+            )
+        elif window != declared:
             found = f"the job declares {_words(declared)}, and the function computes {_words(window)}"
             yield Problem(found, "the same grain", "use one constant of the job file for both")
 
@@ -102,9 +112,10 @@ def _words(window: Window) -> str:
         return "sessions whose gap depends on the row"
     if window.session:
         return f"sessions with a gap of {_time(window.length_us)}"
+    begin = f" with a startTime of {_time(window.start_us)}" if window.start_us else ""
     if window.slide_us == window.length_us:
-        return f"windows of {_time(window.length_us)}"
-    return f"windows of {_time(window.length_us)} every {_time(window.slide_us or 0)}"
+        return f"windows of {_time(window.length_us)}{begin}"
+    return f"windows of {_time(window.length_us)} every {_time(window.slide_us or 0)}{begin}"
 
 
 def _time(duration_us: int) -> str:
@@ -156,12 +167,17 @@ def as_window(expr: Expr) -> Window | None:
     gaps = [part for part in parts(end) if part.kind == "TimestampAddInterval"]
     if gaps:
         return Window(session=True, length_us=_gap_us(gaps[0].operands[1]))
-    slides = {int(part.operands[1].value) for part in parts(start) if part.kind == "Remainder"}
+    remainders = [part for part in parts(start) if part.kind == "Remainder"]
+    slides = {int(part.operands[1].value) for part in remainders}
     lengths = [part.operands[1] for part in parts(end) if part.kind == "Add" and part.operands[1].kind == "Literal"]
     # The outermost sum of the end is start + length; the sums inside belong to the start.
     if len(slides) != 1 or not lengths:
         return None
-    return Window(session=False, length_us=int(lengths[0].value), slide_us=slides.pop())
+    slide_us = slides.pop()
+    # Spark: getWindow of TimeWindowing takes the remainder of the time less startTime by the slide.
+    begins = {int(part.operands[0].operands[1].value) for part in remainders if part.operands[0].kind == "Subtract"}
+    start_us = begins.pop() % slide_us if begins else 0
+    return Window(session=False, length_us=int(lengths[0].value), slide_us=slide_us, start_us=start_us)
 
 
 def _gap_us(expr: Expr) -> int | None:

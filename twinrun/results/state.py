@@ -290,6 +290,12 @@ def stream_state_of(record: Record | None) -> StreamState | None:
     return StreamState(**record.payload) if record else None
 
 
+def begun_at_ms(spark: SparkSession, cfg: Config, job: str) -> int:
+    """When the job's stream was last started, epoch ms. No Spark job where its record is pinned."""
+    record = latest_record(spark, cfg, STREAM, job)
+    return 0 if record is None else record.at_ms
+
+
 def save_stream_state(spark: SparkSession, cfg: Config, job: str, state: StreamState) -> None:
     """Append the state to the control table."""
     add_record(spark, cfg, STREAM, job, asdict(state))

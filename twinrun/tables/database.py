@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
@@ -192,6 +192,8 @@ class _Dialect:
         Its kind for decimals; how many digits they have decides how they are read.
     kinds : dict
         How each kind is read; all others come as text, and that is told.
+    as_text : dict
+        Kinds of which ``text`` would cut off, round or lose something: how they are asked for as text.
     others : bool
         Whether all others come as text, or are refused since the text that the server makes may be cut off.
     spoken : str
@@ -207,6 +209,7 @@ class _Dialect:
     decimal: str
     kinds: dict[str, _Read]
     spoken: str
+    as_text: dict[str, str] = field(default_factory=dict)
     others: bool = True
 
     def quoted(self, name: str) -> str:
@@ -217,7 +220,7 @@ class _Dialect:
 _PG_TEXT, _MARIA_TEXT = "{}::text", "CAST({} AS CHAR)"
 # There TEXT is VARCHAR(256), to which a longer text is cut off; of numbers and times there is no longer one.
 _REDSHIFT_TEXT = "{}::varchar(256)"
-_TEXTS = ("text", "character varying", "character")
+_MARIA_BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 _MARIA_STRINGS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
 _DIALECTS = {
     "postgresql": _Dialect(
@@ -254,6 +257,8 @@ _DIALECTS = {
             "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::varchar(256)", "timestamp", "Z"),
         },
         spoken="postgresql",
+        # A text is that already, and may be longer than what a cast makes.
+        as_text={"text": "{}", "character varying": "{}", "character": "rtrim({})"},
         others=False,
     ),
     "mariadb": _Dialect(
@@ -271,7 +276,7 @@ _DIALECTS = {
             ),
             "bigint unsigned": _Read(_MARIA_TEXT, "decimal(20,0)"),
             "bit": _Read("CAST({} + 0 AS CHAR)", "decimal(20,0)"),
-            **dict.fromkeys(("double", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), _Read()),
+            **dict.fromkeys(("double", *_MARIA_BYTES), _Read()),
             # As text the server rounds it to six digits.
             "float": _Read("CAST({} AS DOUBLE)", "float"),
             # Not cast: of a text beyond max_allowed_packet a cast makes null, where the column itself is an error.
@@ -281,6 +286,12 @@ _DIALECTS = {
             "timestamp": _Read(_MARIA_TEXT, "timestamp", "Z"),
         },
         spoken="mariadb",
+        as_text={
+            **dict.fromkeys(_MARIA_STRINGS, "{}"),
+            **dict.fromkeys(_MARIA_BYTES, "HEX({})"),
+            "bit": "CAST({} + 0 AS CHAR)",
+            "float": "CAST(CAST({} AS DOUBLE) AS CHAR)",
+        },
     ),
 }
 
@@ -340,8 +351,7 @@ def _columns(spark: SparkSession, found: Database, as_text: Collection[str], lea
                 fix=f"leave it out, --ignore {name}, or compare a view that writes it as one of these",
             )
         elif name in as_text:
-            # A text is that already, and may be longer than what a cast makes.
-            asked = dialect.kinds[kind].asked if kind in _TEXTS else dialect.text
+            asked = dialect.as_text.get(kind, dialect.text)
             made.append(_Stored(name, whole, _Read(asked.format(dialect.quoted(name))), told=True))
         else:
             made.append(_stored(dialect, name, kind, whole, _decimal(digits, scale)))

@@ -160,6 +160,12 @@ def ingest_reader(topic: str) -> str:
     return f"ingest:{topic}"
 
 
+def topic_id_of(spark: SparkSession, cfg: Config, topic: str, reader: str) -> str:
+    """The id that a topic had when a reader first read it; empty where that is not on record. One small Spark job."""
+    known = latest_record(spark, cfg, KIND, f"{reader}:{topic}")
+    return "" if known is None else str(known.payload["topic_id"])
+
+
 def isolation_of(spark: SparkSession, cfg: Config, topic: str, reader: str) -> str:
     """The isolation level that a reader has used; empty where that is not on record. One small Spark job."""
     known = latest_record(spark, cfg, KIND, f"{reader}:{topic}")

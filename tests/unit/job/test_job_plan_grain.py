@@ -33,6 +33,14 @@ def by_day(flights: DataFrame) -> DataFrame:
     return grouped(flights.withColumn("window_start", F.date_trunc("day", "ts")), "origin", "window_start")
 
 
+def from_half_past(flights: DataFrame) -> DataFrame:
+    return selected(grouped(flights, "origin", F.window("ts", "1 hour", "1 hour", "30 minutes")), "origin")
+
+
+def from_half_before(flights: DataFrame) -> DataFrame:
+    return selected(grouped(flights, "origin", F.window("ts", "1 hour", "30 minutes", "-10 minutes")), "origin")
+
+
 def dynamic_session(flights: DataFrame) -> DataFrame:
     gap = F.when(F.col("delay") > 1, "5 minutes").otherwise("10 minutes")
     per = grouped(flights, "origin", F.session_window("ts", gap))
@@ -46,6 +54,14 @@ def dynamic_session(flights: DataFrame) -> DataFrame:
         (replace(HOURLY, logic=half_hourly), "declares windows of 1 h, and the function computes windows of 30 min"),
         (replace(HOURLY, logic=sliding), "and the function computes windows of 1 h every 15 min"),
         (replace(HOURLY, slide="30 minutes"), "declares windows of 1 h every 30 min, and the function"),
+        (
+            replace(HOURLY, logic=from_half_past),
+            "computes windows of 1 h with a startTime of 30 min, which would be cut at other places",
+        ),
+        (
+            replace(HOURLY, logic=from_half_before, slide="30 minutes"),
+            "computes windows of 1 h every 30 min with a startTime of 20 min",
+        ),
         (replace(HOURLY, logic=session), "the function computes sessions with a gap of 10 min"),
         (replace(SESSION, gap="11 minutes"), "declares sessions with a gap of 11 min, and"),
         (replace(SESSION, logic=dynamic_session), "computes sessions whose gap depends on the row"),
