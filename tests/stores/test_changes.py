@@ -13,29 +13,19 @@ from pathlib import Path
 import pytest
 
 from tests.stores.command import make_project, twinrun
+from tests.stores.java import compiled, java_command
 from tests.stores.servers import PASSWORD, USER, Server
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic, offset_ranges
-from twinrun.session.jars import fetch_set, read_lock
-from twinrun.session.java import find_java
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 _QUIET_S = 4.0
 
 
 @pytest.fixture(scope="module")
 def classpath(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The engine and the small program around it."""
-    javac = find_java().binary.resolve().parent / "javac"
-    if not javac.exists():
-        pytest.skip(f"{javac} is not there: this needs a JDK, not only a JRE")
-    jars = fetch_set(read_lock((ROOT / "engines/jars.lock").read_text(encoding="utf-8"))["debezium"])
-    classes = tmp_path_factory.mktemp("classes")
-    path = os.pathsep.join(str(jar) for jar in jars)
-    source = ROOT / "engines/java/DebeziumChanges.java"
-    subprocess.run([str(javac), "-cp", path, "-d", str(classes), str(source)], check=True)
-    return os.pathsep.join([str(classes), path])
+    return compiled("debezium", ["engines/java/DebeziumChanges.java"], tmp_path_factory.mktemp("classes"))
 
 
 class Engine:
@@ -44,11 +34,9 @@ class Engine:
     def __init__(self, classpath: str, broker: BrokerInfo, topic: str, server: Server, folder: Path) -> None:
         self.topic, self.servers, self.log = topic, broker.bootstrap_servers, folder / "engine.log"
         arguments = [self.servers, topic, str(server.port), USER, "shop", "public.customers", str(folder / "offsets")]
-        java = [str(find_java().binary), "-Xmx256m", "-XX:+UseSerialGC", "-cp", classpath, "DebeziumChanges"]
+        java = java_command(classpath, "DebeziumChanges", *arguments)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*java, *arguments], env={**os.environ, "PGPASSWORD": PASSWORD}, stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(java, env={**os.environ, "PGPASSWORD": PASSWORD}, stdout=log, stderr=log)
 
     def size(self) -> int:
         return sum(high for _, high in offset_ranges(self.servers, self.topic, {}).values())
