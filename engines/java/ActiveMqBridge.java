@@ -7,6 +7,7 @@ import jakarta.jms.TextMessage;
 import java.io.ByteArrayOutputStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Properties;
 import java.util.concurrent.Future;
@@ -24,9 +25,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * Messages of an ActiveMQ queue into a topic, in the order of the queue; a message that comes a second time says so.
  *
  * <p>Arguments: address of ActiveMQ, queue, bootstrap servers, topic, seconds between two acknowledgements. Each message
- * is a JSON object; its record has three fields before those of the message: {@code message_id} (JMSMessageID),
- * {@code redelivered} (JMSRedelivered) and {@code delivery} (JMSXDeliveryCount). A body that is no object is passed on as
- * it is.
+ * is a JSON object; its record has two fields before those of the message: {@code message_id} (JMSMessageID) and
+ * {@code redelivered} (JMSRedelivered). A body that is no object is passed on as it is.
  *
  * <p>A queue forgets a message once it is acknowledged, which is after Kafka has it: what was sent and not acknowledged
  * when the bridge or the server died comes again, first and in order. The bridge ends when the server does; whoever
@@ -75,7 +75,7 @@ public final class ActiveMqBridge {
         }
         // A map, an object or a stream: no JSON, so its bytes as ActiveMQ sends them.
         ByteSequence sent = ((ActiveMQMessage) message).getContent();
-        return sent == null ? new byte[0] : java.util.Arrays.copyOfRange(sent.data, sent.offset, sent.offset + sent.length);
+        return sent == null ? new byte[0] : Arrays.copyOfRange(sent.data, sent.offset, sent.offset + sent.length);
     }
 
     private static boolean blank(byte one) {
@@ -112,8 +112,7 @@ public final class ActiveMqBridge {
             from++;
         } while (blank(body[from]));
         String told = "{\"message_id\": " + quoted(message.getJMSMessageID())
-                + ", \"redelivered\": " + message.getJMSRedelivered()
-                + ", \"delivery\": " + message.getIntProperty("JMSXDeliveryCount") + (from == to - 1 ? "" : ", ");
+                + ", \"redelivered\": " + message.getJMSRedelivered() + (from == to - 1 ? "" : ", ");
         ByteArrayOutputStream all = new ByteArrayOutputStream();
         all.writeBytes(told.getBytes(StandardCharsets.UTF_8));
         all.write(body, from, to - from);
