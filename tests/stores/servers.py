@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.stores.java import java_command
+
 USER, PASSWORD = "twin", "kept-secret-5291"
 _WAIT_S = 60.0
 
@@ -54,7 +56,7 @@ def postgres() -> Iterator[Server]:
     # It refuses to run as root, and its own user cannot read the folders of root's tests.
     owner = "postgres" if os.geteuid() == 0 else None
     with _folder(owner) as folder:
-        port, data = _free_port(), folder / "data"
+        port, data = free_port(), folder / "data"
         (folder / "password").write_text(PASSWORD, encoding="utf-8")
         if owner:
             shutil.chown(folder / "password", owner)
@@ -87,7 +89,7 @@ def mariadb() -> Iterator[Server]:
     assert client is not None
     who = [f"--user={'root' if os.geteuid() == 0 else os.environ.get('USER', '')}"]
     with _folder(None) as folder:
-        port, data = _free_port(), folder / "data"
+        port, data = free_port(), folder / "data"
         made = [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", *who]
         subprocess.run(made, check=True, capture_output=True, text=True)
         places = [f"--datadir={data}", f"--socket={folder / 's'}", f"--pid-file={folder / 'pid'}"]
@@ -119,7 +121,7 @@ def _folder(owner: str | None) -> Iterator[Path]:
 @contextmanager
 def _running(
     command: list[str], folder: Path, port: int, owner: str | None, more: dict[str, str] | None = None
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     env = {**os.environ, **(more or {})}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
@@ -131,7 +133,7 @@ def _running(
                 assert process.poll() is None, (folder / "server.log").read_text(encoding="utf-8")
                 assert time.monotonic() < deadline, "it does not answer"
                 time.sleep(0.2)
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(30)
@@ -145,7 +147,8 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody uses now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -158,7 +161,7 @@ def rabbitmq() -> Iterator[int]:
     server = str(installed[0]) if installed else program("rabbitmq-server")
     assert server is not None
     with _folder(None) as folder:
-        port, dist = _free_port(), _free_port()
+        port, dist = free_port(), free_port()
         (folder / "plugins").write_text("[].\n", encoding="utf-8")
         env = {
             "HOME": str(folder),
@@ -170,7 +173,7 @@ def rabbitmq() -> Iterator[int]:
             "RABBITMQ_LOG_BASE": str(folder / "log"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(folder / "none"),
-            "ERL_EPMD_PORT": str(_free_port()),
+            "ERL_EPMD_PORT": str(free_port()),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
         try:
@@ -181,3 +184,12 @@ def rabbitmq() -> Iterator[int]:
             names = program("epmd")
             if names:
                 subprocess.run([names, "-port", env["ERL_EPMD_PORT"], "-kill"], check=False, capture_output=True)
+
+
+@contextmanager
+def activemq(classpath: str, folder: Path, port: int, marks: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An ActiveMQ on what its folder holds; its process, which may be killed."""
+    with _running(
+        java_command(classpath, "ActiveMqServer", str(port), str(folder), marks), folder, port, None
+    ) as process:
+        yield process

@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.stores.command import make_project, twinrun
+from tests.stores.java import compiled, java_command
 from tests.stores.servers import PASSWORD, USER, Server
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic, offset_ranges
-from twinrun.session.jars import fetch_set, read_lock
-from twinrun.session.java import find_java
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
 _QUIET_S = 4.0
 
 
@@ -56,14 +54,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 def _classpath(jar_set: str, folder: Path) -> str:
     """The engine and the small program around it."""
-    javac = find_java().binary.resolve().parent / "javac"
-    if not javac.exists():
-        pytest.skip(f"{javac} is not there: this needs a JDK, not only a JRE")
-    jars = fetch_set(read_lock((ROOT / "engines/jars.lock").read_text(encoding="utf-8"))[jar_set])
-    path, classes = os.pathsep.join(str(jar) for jar in jars), folder / "classes"
-    source = ROOT / "engines/java/DebeziumChanges.java"
-    subprocess.run([str(javac), "-cp", path, "-d", str(classes), str(source)], check=True)
-    return os.pathsep.join([str(classes), path])
+    return compiled(jar_set, ["engines/java/DebeziumChanges.java"], folder / "classes")
 
 
 class Engine:
@@ -73,13 +64,10 @@ class Engine:
         self.topic, self.servers, self.log = topic, broker.bootstrap_servers, folder / "engine.log"
         server = database.server
         place = [str(server.port), USER, "shop", database.table, str(folder / "offsets")]
-        java = [str(find_java().binary), "-Xmx256m", "-XX:+UseSerialGC", "-cp", database.classpath, "DebeziumChanges"]
+        java = java_command(database.classpath, "DebeziumChanges", server.kind, self.servers, topic, *place)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*java, server.kind, self.servers, topic, *place],
-                env={**os.environ, "DATABASE_PASSWORD": PASSWORD},
-                stdout=log,
-                stderr=log,
+                java, env={**os.environ, "DATABASE_PASSWORD": PASSWORD}, stdout=log, stderr=log
             )
 
     def size(self) -> int:

@@ -3,7 +3,6 @@ messages twice and says so; a stream queue delivers none twice."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,21 +10,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.stores.command import make_project, twinrun
+from tests.stores.bridged import MESSAGES, counted_per_minute, lines, records, started, wait_for
 from tests.stores.servers import program, rabbitmq
 from twinrun.broker.process import BrokerInfo
-from twinrun.broker.records import stored_records
-from twinrun.broker.topics import create_topic, offset_ranges
+from twinrun.broker.topics import create_topic
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(sys.prefix) / "engines" / "queues" / "bin" / "python"
-T0_MS = 1_704_067_200_000
-MESSAGES = 900
 
 
 @pytest.fixture(scope="module")
@@ -39,31 +34,8 @@ def port() -> Iterator[int]:
 
 
 def publish(port: int, queue: str, kind: str) -> None:
-    """Every second one message, with an id of its own."""
-    lines = [json.dumps({"id": f"m{n}", "at": T0_MS + 1_000 * n, "points": n % 7}) for n in range(MESSAGES)]
     command = [str(PYTHON), str(Path(__file__).parent / "publish.py"), str(port), queue, kind]
-    subprocess.run(command, input="\n".join(lines), text=True, check=True, timeout=60)
-
-
-def bridged(port: int, broker: BrokerInfo, queue: str, kind: str, topic: str, every_s: float, log: Path) -> Any:
-    arguments = [str(port), queue, kind, broker.bootstrap_servers, topic, str(every_s)]
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [str(PYTHON), str(ROOT / "engines/python/queue_bridge.py"), *arguments], stdout=file, stderr=file
-        )
-
-
-def records(broker: BrokerInfo, topic: str) -> list[dict[str, Any]]:
-    found = stored_records(broker.bootstrap_servers, topic, offset_ranges(broker.bootstrap_servers, topic, {}))
-    return [json.loads(each.value or b"") for each in sorted(found, key=lambda r: r.offset)]
-
-
-def wait_for(broker: BrokerInfo, topic: str, least: int, process: Any, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while sum(high for _, high in offset_ranges(broker.bootstrap_servers, topic, {}).values()) < least:
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-        time.sleep(0.02)
+    subprocess.run(command, input=lines(), text=True, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["queue", "stream"])
@@ -76,7 +48,8 @@ def test_each_message_counts_once_in_both_modes_though_the_bridge_was_killed(
     log = tmp_path / "bridge.log"
     # Killed before it has acknowledged anything, however slow the machine is.
     for least, every_s, how in ((50, 60.0, signal.SIGKILL), (MESSAGES, 1.0, signal.SIGTERM)):
-        process = bridged(port, broker, queue, kind, topic, every_s, log)
+        arguments = [str(port), queue, kind, broker.bootstrap_servers, topic, str(every_s)]
+        process = started([str(PYTHON), str(ROOT / "engines/python/queue_bridge.py"), *arguments], log)
         wait_for(broker, topic, least, process, log)
         if least == MESSAGES:
             time.sleep(2)
@@ -95,11 +68,4 @@ def test_each_message_counts_once_in_both_modes_though_the_bridge_was_killed(
         assert twice
         assert twice <= set(again), "whatever came twice is marked"
 
-    make_project(tmp_path, broker, "messages_per_minute", "messages", topic)
-    code, said = twinrun("run", "messages_per_minute", folder=tmp_path)
-    assert code == 0, said
-    assert "messages_per_minute: AGREE" in said
-    code, said = twinrun("show", "messages_per_minute", "--limit", "100", "--json", folder=tmp_path)
-    assert code == 0, said
-    rows = json.loads(said[said.index("{") :])["rows"]
-    assert [row["messages"] for row in rows] == [60] * (MESSAGES // 60)
+    assert counted_per_minute(tmp_path / "project", broker, topic) == [60] * (MESSAGES // 60)
