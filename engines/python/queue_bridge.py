@@ -29,7 +29,7 @@ def main(port: str, queue: str, kind: str, servers: str, topic: str, every_s: st
     channel.basic_qos(prefetch_count=MOST)
     start = {"x-stream-offset": _behind(servers, topic)} if stream else None
     failed = []
-    last, acknowledged = None, time.monotonic()
+    last, held, acknowledged = None, 0, time.monotonic()
     print("READY", flush=True)
     for method, properties, body in channel.consume(queue, arguments=start, inactivity_timeout=0.1):
         if method is not None:
@@ -41,13 +41,14 @@ def main(port: str, queue: str, kind: str, servers: str, topic: str, every_s: st
                 value=_record(properties.message_id, method.redelivered, offset, body),
                 on_delivery=lambda error, _: failed.append(error) if error else None,
             )
-            last = method.delivery_tag
-        if last is not None and time.monotonic() - acknowledged >= float(every_s):
+            last, held = method.delivery_tag, held + 1
+        # With so many held nothing more is handed out.
+        if last is not None and (held == MOST or time.monotonic() - acknowledged >= float(every_s)):
             producer.flush()
             if failed:
                 sys.exit(f"Kafka refused a record: {failed[0]}")
             channel.basic_ack(last, multiple=True)
-            last, acknowledged = None, time.monotonic()
+            last, held, acknowledged = None, 0, time.monotonic()
 
 
 def _record(message_id, redelivered, offset, body):
