@@ -99,3 +99,20 @@ def test_a_late_event_without_effect_does_not_ride_along_with_a_newer_price(make
     found = causes(verdict)
     found.pop("pending", None)
     assert set(found) == {"static_version"}
+
+
+def test_of_events_that_only_the_batch_has_those_without_effect_are_not_blamed(make_world: Any) -> None:
+    """One from before the stream's start, within a session and without an amount; one that it has not read yet."""
+    world: World = make_world()
+    job = "sessions_by_amount"
+    world.produce([click(10, name="before-the-start", amount=None)])
+    world.stream(job, "latest")
+    world.produce([click(5, amount=1), click(15, amount=2), click(16, "b"), click(17, "b"), *far(200)])
+    world.stream(job)
+    world.produce([click(12, name="not-read-yet", amount=4)])
+    world.ingest(job)
+    world.batch(job)
+    verdict = world.verify(job, wait_s=0)
+    found = causes(verdict)
+    found.pop("pending", None)
+    assert found == {"beyond_cut": 1}

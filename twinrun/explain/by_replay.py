@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TypeVar
 
 from pyspark.sql import DataFrame
@@ -15,7 +16,7 @@ from pyspark.sql import functions as F
 from twinrun.comparator.digest import sent
 from twinrun.errors import QueryError
 from twinrun.events.exact import EXACT_TIMES
-from twinrun.explain.closed_form import Recomputed, classify
+from twinrun.explain.closed_form import EARLY, Recomputed, classify
 from twinrun.explain.differing import KEY_ID, Sides, differing, differing_keys, matching_of, rows_at
 from twinrun.explain.evidence import Needed, ProofInputs, causes_of, gather, marked_by_step
 from twinrun.explain.prove import (
@@ -339,6 +340,7 @@ def _worlds(
         in_order=held(in_order),
         kept=at(whole_kept),
         kept_by_window=by_window,
+        without={name: at(rows) for name, rows in _without(job, inputs).items()},
         split=_split(job, ask.rows, inputs.whole, uniform, whole_kept) if job.shape == "session" else None,
         used=of_used,
         whole=at(inputs.whole),
@@ -368,6 +370,20 @@ def _with_extra_sessions(job: Job, rows: DataFrame) -> DataFrame:
     marked = rows.withColumn("_session", F.to_json(F.struct(*keys, F.col("place")), EXACT_TIMES))
     made = marked.filter(F.col("stream").isNotNull()).groupBy("_session").agg((F.count("*") - 1).alias("extra"))
     return marked.join(made, "_session", "left").drop("_session").withColumn("extra", F.coalesce("extra", F.lit(0)))
+
+
+def _without(job: Job, inputs: ProofInputs) -> dict[str, DataFrame]:
+    """By cause what the batch has without its events; empty where only one cause has any. One small Spark job."""
+    early = [frame.filter(F.col("_cause").isin(*EARLY)).select("_cause") for frame in inputs.marked.values()]
+    names = [row[0] for row in reduce(DataFrame.unionByName, early).distinct().collect()]
+    if len(names) < 2:
+        return {}
+    found = {}
+    for name in sorted(names):
+        others = F.coalesce(F.col("_cause").isin(*EARLY) & (F.col("_cause") != name), F.lit(False))
+        left = {source: frame.filter(F.col(USED) | others) for source, frame in inputs.marked.items()}
+        found[name] = batch_rows(job, left, inputs.batch_static)
+    return found
 
 
 def _split(job: Job, rows: DataFrame, whole: DataFrame, played: Played, kept: DataFrame) -> DataFrame:

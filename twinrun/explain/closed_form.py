@@ -6,8 +6,9 @@ row, and the function over all events gives the batch's row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -115,6 +116,9 @@ class Recomputed:
         The function in batch over all events.
     used_static : DataFrame
         As ``used``, with the static tables of the batch.
+    without : dict of str to DataFrame
+        Where the batch alone used events by several of `EARLY`: by cause, the function in batch over all events but
+        those of that cause.
     mode_dependent : bool
         In order, some row of the whole result is still not the batch's, and the operators are opaque: then no row's
         difference is put down to order.
@@ -135,6 +139,7 @@ class Recomputed:
     used_static: DataFrame
     kept_by_window: bool = False
     split: DataFrame | None = None
+    without: Mapping[str, DataFrame] = field(default_factory=dict)
     mode_dependent: bool = False
     faithful: bool = True
 
@@ -162,6 +167,7 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, recomputed: Recomputed) 
     if recomputed.pending is not None:
         flags.append(recomputed.pending.select(key_id(job).alias(KEY_ID)).distinct().withColumn("_waits", F.lit(True)))
         flags.append(differing_keys(job, recomputed.pending, recomputed.kept, "_waits_other"))
+    flags += [differing_keys(job, each, recomputed.whole, f"_by_{name}") for name, each in recomputed.without.items()]
     if recomputed.split is not None:
         flags.append(recomputed.split.withColumn("_split", F.lit(True)))
     marked = rows
@@ -170,7 +176,7 @@ def classify(job: Job, flow: Dataflow, rows: DataFrame, recomputed: Recomputed) 
     absent = {"_static", "_statics", "_waits", "_waits_other", "_split"} - set(marked.columns)
     if absent:
         marked = marked.withColumns(dict.fromkeys(absent, F.lit(None).cast("boolean")))
-    causes = _causes(recomputed.mode_dependent)
+    causes = _causes(recomputed.mode_dependent, tuple(recomputed.without))
     sink_right = F.col("_sink").isNull()
     table_right = F.col("_table_wrong").isNull()
     # Where the watermark drops rows by no rule that is known, order is not told from lateness. Nor is it where a
@@ -196,8 +202,8 @@ def _unless_same(job: Job, expected: DataFrame, actual: DataFrame, flag: str) ->
     return [] if expected is actual else [differing_keys(job, expected, actual, flag)]
 
 
-def _causes(mode_dependent: bool) -> Column:
-    """Causes of a row whose sink holds what the logic emitted."""
+def _causes(mode_dependent: bool, tried: Sequence[str]) -> Column:
+    """Causes of a row whose sink holds what the logic emitted. ``tried``: those of `EARLY` that were left out alone."""
     late = F.coalesce(F.col("causes")["late_dropped"], F.lit(0))
     copies = F.coalesce(F.col("causes")["duplicate_event"], F.lit(0))
     # What waits in the state is told only where it is the row that the batch has of what the stream used.
@@ -214,15 +220,19 @@ def _causes(mode_dependent: bool) -> Column:
         "arrival_order": (left & ~split & (copies == 0), F.lit(0)),
         "mode_dependent_logic": (order & mode & ~waits, F.lit(0)),
         "static_version": (F.col("_static").isNotNull() | F.col("_statics").isNotNull(), F.lit(0)),
-        **{
-            name: (
-                F.col("_early").isNotNull() & (F.coalesce(F.col("causes")[name], F.lit(0)) > 0),
-                F.coalesce(F.col("causes")[name], F.lit(0)),
-            )
-            for name in EARLY
-        },
+        **{name: (_early(name, tried), F.coalesce(F.col("causes")[name], F.lit(0))) for name in EARLY},
     }
     return _map({name: F.when(holds, count.cast("bigint")) for name, (holds, count) in found.items()})
+
+
+def _early(name: str, tried: Sequence[str]) -> Column:
+    """Whether events that only the batch used changed the row, and those of this cause by themselves, where any did."""
+    changes = F.col("_early").isNotNull() & (F.coalesce(F.col("causes")[name], F.lit(0)) > 0)
+    if name not in tried:
+        return changes
+    alone = [F.col(f"_by_{each}").isNotNull() & (F.col("causes")[each] > 0) for each in tried]
+    some: Column = reduce(lambda one, other: one | other, [F.coalesce(each, F.lit(False)) for each in alone])
+    return changes & (F.col(f"_by_{name}").isNotNull() | ~some)
 
 
 def _sink_fault(job: Job, recomputed: Recomputed) -> DataFrame:
