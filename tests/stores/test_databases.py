@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
-from tests.stores.command import LOGIN, twinrun
+from tests.stores.command import LOGIN, compared, parquet, twinrun
 from tests.stores.servers import PASSWORD, USER, Server, mariadb, program
 
 pytestmark = pytest.mark.slow
@@ -48,19 +47,6 @@ def maria() -> Iterator[Server]:
         pytest.skip("MariaDB is not on this machine: apt-get install mariadb-server, or as your system has it")
     with mariadb() as server:
         yield server
-
-
-def parquet(folder: Path, rows: dict[str, Any], **schema: Any) -> str:
-    path = folder / "rows.parquet"
-    pl.DataFrame(rows, schema_overrides=schema).write_parquet(path)
-    return str(path)
-
-
-def compared(left: str, right: str, *more: str, keys: str = "id") -> dict[str, Any]:
-    code, said = twinrun("compare", left, right, "--keys", keys, "--json", *more)
-    assert code in (0, 1), said
-    found: dict[str, Any] = json.loads(said[said.index("{") :])
-    return {"code": code, "rows": found["batch"]["rows"], "others": sum(found["rows_different"].values()), **found}
 
 
 @pytest.mark.parametrize(
