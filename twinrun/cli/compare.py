@@ -40,8 +40,7 @@ def compare(
         str,
         typer.Argument(
             metavar="BATCH",
-            help="A Delta or Parquet table: a path or a catalog name; jdbc:KIND://HOST/DATABASE#TABLE; "
-            "cassandra://HOST/KEYSPACE#TABLE.",
+            help="A table: a path, a catalog name, jdbc:KIND://HOST/DATABASE#TABLE or cassandra://HOST/KEYSPACE#TABLE.",
         ),
     ],
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The other table.")],

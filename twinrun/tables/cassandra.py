@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,6 +30,7 @@ _EXPECTED = "cassandra://HOST[:PORT]/KEYSPACE#TABLE"
 _SETTINGS = "spark.cassandra."
 # Its default, one replica, would take a replica that lags behind for a table that lacks rows.
 _DEFAULTS = {"input.consistency.level": "LOCAL_QUORUM"}
+_READER = "CassandraSQLRow$CassandraSQLRowReader$"  # reads by place, where others look a column of the table up
 _MOST_DIGITS = 38
 _DAY_MS = 86_400_000
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
@@ -118,9 +119,10 @@ def read_cassandra(
     """
     found = cassandra_of(ref)
     with plain_errors(f"reading {ref}"):
-        settings, connector = _connector(spark, found)
-        columns = _columns(connector, found, as_text)
-        raw = _texts(spark, found, settings, connector, columns).localCheckpoint()
+        scan = _Scan(spark, found)
+        columns = _columns(scan, found, as_text)
+        fields = scan.rows(found, [each.asked for each in columns])
+        raw = fields.select(*[F.col("fields")[n].alias(each.name) for n, each in enumerate(columns)]).localCheckpoint()
         looked = [each for each in columns if each.name not in leave]
         fitted = _fitted(raw, looked, ref)
         count = sound_rows(raw, fitted, ref)
@@ -155,7 +157,7 @@ _TEXT = "CAST({} AS text)"
 _MILLIS = "CAST(toUnixTimestamp({}) AS text)"
 _NESTED = _Kind("toJson({})", told=True, text="toJson({})")
 _KINDS: Mapping[str, _Kind] = {
-    **dict.fromkeys(("ascii", "text", "varchar"), _Kind()),
+    **dict.fromkeys(("ascii", "text"), _Kind()),
     **{kind: _Kind(_TEXT, kind, text=_TEXT) for kind in ("tinyint", "smallint", "int", "bigint", "boolean")},
     **{kind: _Kind(_TEXT, kind, text=_TEXT) for kind in ("float", "double")},
     "counter": _Kind(_TEXT, "bigint", text=_TEXT),
@@ -166,8 +168,6 @@ _KINDS: Mapping[str, _Kind] = {
     "blob": _Kind("{}", "binary"),
     **dict.fromkeys(("time", "uuid", "timeuuid", "inet", "duration"), _Kind(told=True)),
 }
-_WRAPPERS = {"list", "set", "map", "tuple", "frozen", "vector"}
-_NO_FLOATS = _WRAPPERS | (set(_KINDS) - {"float", "double"})
 
 
 @dataclass(frozen=True)
@@ -215,95 +215,82 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _connector(spark: SparkSession, found: CassandraTable) -> tuple[Any, Any]:
-    """The connector's settings, those of the session and the login, which is in no setting of Spark's; and itself."""
-    jvm: Any = spark._jvm
-    settings: Any = spark.sparkContext._jsc.sc().getConf().clone()
-    for name, value in _DEFAULTS.items():
-        settings.setIfMissing(_SETTINGS + name, value)
-    settings.set(f"{_SETTINGS}connection.host", found.host)
-    settings.set(f"{_SETTINGS}connection.port", str(found.port))
-    for name, variable in (("username", USER), ("password", PASSWORD)):
-        if variable in os.environ:
-            settings.set(f"{_SETTINGS}auth.{name}", os.environ[variable])
-    return settings, jvm.com.datastax.spark.connector.cql.CassandraConnector(settings)
+class _Scan:
+    """The connector's scan of token ranges, with the login, which is in no setting of Spark's."""
+
+    def __init__(self, spark: SparkSession, found: CassandraTable) -> None:
+        self._spark, self._jvm = spark, cast("Any", spark._jvm)
+        settings: Any = spark.sparkContext._jsc.sc().getConf().clone()
+        for name, value in _DEFAULTS.items():
+            settings.setIfMissing(_SETTINGS + name, value)
+        settings.set(f"{_SETTINGS}connection.host", found.host)
+        settings.set(f"{_SETTINGS}connection.port", str(found.port))
+        for name, variable in (("username", USER), ("password", PASSWORD)):
+            if variable in os.environ:
+                settings.set(f"{_SETTINGS}auth.{name}", os.environ[variable])
+        connector = self._jvm.com.datastax.spark.connector
+        self._connector = connector.cql.CassandraConnector.apply(settings)
+        self._reading = connector.rdd.ReadConf.fromSparkConf(settings)
+
+    def columns(self, found: CassandraTable) -> list[tuple[str, str, str]]:
+        """Each column's name, its type, and that with all that it is made of; those of the key first."""
+        option, session = self._jvm.scala.Option, self._connector.openSession()
+        try:
+            schema = self._jvm.com.datastax.spark.connector.cql.Schema
+            tables = schema.fromCassandra(session, option.apply(found.keyspace), option.apply(found.table)).tables()
+        finally:
+            session.close()
+        if tables.isEmpty():
+            return []
+        columns = tables.head().columns()
+        each = [columns.apply(place) for place in range(columns.size())]
+        return [
+            (
+                str(column.columnName()),
+                re.sub(r"\bvarchar\b", "text", str(column.columnType().cqlTypeName())),
+                str(column.columnType().toString()),
+            )
+            for column in each
+        ]
+
+    def rows(self, found: CassandraTable, asked: Sequence[str]) -> DataFrame:
+        """Each row as a list of the texts that were asked for, in the column ``fields``. Nothing is read yet."""
+        jvm, context = self._jvm, self._spark.sparkContext
+        connector, gateway = jvm.com.datastax.spark.connector, cast("Any", context._gateway)
+        arguments = jvm.java.util.ArrayList()
+        # Of one text alone the server takes the type for unknown.
+        arguments.add(jvm.scala.util.Right(f"({', '.join([*asked, asked[0]])})"))
+        listed = jvm.scala.jdk.javaapi.CollectionConverters.asScala(arguments).toSeq()
+        ref = gateway.new_array(connector.ColumnRef, 1)
+        ref[0] = connector.FunctionCallRef("toJson", listed, jvm.scala.Option.empty())
+        reader = getattr(getattr(jvm.org.apache.spark.sql.cassandra, _READER), "MODULE$")
+        scan = connector.japi.CassandraJavaUtil.javaFunctions(context._jsc.sc()).cassandraTable(
+            found.keyspace, found.table, reader
+        )
+        scan = scan.withConnector(self._connector).withReadConf(self._reading).select(ref)
+        session: Any = self._spark._jsparkSession
+        made = session.createDataFrame(scan, jvm.org.apache.spark.sql.types.StructType.fromDDL("texts STRING"))
+        options = {"mode": "FAILFAST", "maxStringLen": str(2**31 - 1)}
+        return DataFrame(made, self._spark).select(F.from_json("texts", "array<string>", options).alias("fields"))
 
 
-def _columns(connector: Any, found: CassandraTable, as_text: Collection[str]) -> list[_Held]:
+def _columns(scan: _Scan, found: CassandraTable, as_text: Collection[str]) -> list[_Held]:
     """What the database says of a table's columns, those of its key first."""
-    keyspace, table = (value.replace("'", "''") for value in (found.keyspace, found.table))
-    session = connector.openSession()
-    try:
-        said = session.execute(
-            "SELECT column_name, type, kind, position FROM system_schema.columns "
-            f"WHERE keyspace_name = '{keyspace}' AND table_name = '{table}'"
-        ).all()
-        own = session.execute(
-            f"SELECT type_name, field_types FROM system_schema.types WHERE keyspace_name = '{keyspace}'"
-        ).all()
-    finally:
-        session.close()
-    if not said:
+    columns = scan.columns(found)
+    if not columns:
         raise TableError(
             f"there is no table {found.table} in the keyspace {found.keyspace} at {found.host}:{found.port}.",
             expected="a table or view that the user may read, its name as the database holds it",
             fix="correct the part behind #, upper and lower case too",
         )
-    types = {str(row.getString("type_name")): str(row.getObject("field_types")) for row in own}
-    order = {"partition_key": 0, "clustering": 1}
-    columns = sorted(
-        (order.get(str(row.getString("kind")), 2), int(row.getInt("position")), str(row.getString("column_name")), row)
-        for row in said
-    )
-    return [_held(name, str(row.getString("type")), types, name in as_text) for _, _, name, row in columns]
-
-
-def _held(name: str, stored: str, types: Mapping[str, str], as_text: bool) -> _Held:
-    """A column by its type; ``types``: what those of the user's own are made of."""
-    kind = _KINDS.get(stored, _NESTED)
-    if as_text:
-        kind = replace(kind, asked=kind.text, cast=None, told=True)
-    words, seen = set(re.findall(r"[a-z_]\w*", stored)), set[str]()
-    while words - seen:
-        word = (words - seen).pop()
-        seen.add(word)
-        words |= set(re.findall(r"[a-z_]\w*", types.get(word, "")))
-    unknown = words - _NO_FLOATS - set(types)
-    return _Held(name, stored, kind, kind.told, kind.asked == _NESTED.asked and bool(unknown))
-
-
-def _texts(
-    spark: SparkSession, found: CassandraTable, settings: Any, connector: Any, columns: list[_Held]
-) -> DataFrame:
-    """Each row as the texts that the server makes of its columns. Nothing is read yet."""
-    jvm: Any = spark._jvm
-    gateway: Any = spark.sparkContext._gateway
-    util, string = jvm.com.datastax.spark.connector.japi.CassandraJavaUtil, jvm.java.lang.String("").getClass()
-    # A row is mapped to a pair, by the names _1 and _2. Of one text alone the server takes the type for unknown.
-    first = columns[0].asked
-    refs = gateway.new_array(jvm.com.datastax.spark.connector.ColumnRef, 2)
-    refs[0] = _call(jvm, f"({', '.join([*(each.asked for each in columns), first])})", "_1")
-    refs[1] = _call(jvm, f"({first}, {first})", "_2")
-    table = util.javaFunctions(spark.sparkContext._jsc.sc()).cassandraTable(
-        found.keyspace, found.table, util.mapRowToTuple(string, string)
-    )
-    reading = jvm.com.datastax.spark.connector.rdd.ReadConf.fromSparkConf(settings)
-    pairs = table.withConnector(connector).withReadConf(reading).select(refs).rdd()
-    text = jvm.org.apache.spark.sql.Encoders.STRING()
-    session: Any = spark._jsparkSession
-    made = session.createDataset(pairs, jvm.org.apache.spark.sql.Encoders.tuple(text, text)).toDF()
-    options = {"mode": "FAILFAST", "maxStringLen": str(2**31 - 1)}
-    fields = F.from_json(F.col("_1"), "array<string>", options)
-    rows = DataFrame(made, spark).select(fields.alias("fields"))
-    return rows.select(*[F.col("fields")[place].alias(each.name) for place, each in enumerate(columns)])
-
-
-def _call(jvm: Any, argument: str, alias: str) -> Any:
-    """A call of toJson as the connector selects it."""
-    arguments = jvm.java.util.ArrayList()
-    arguments.add(jvm.scala.util.Right(argument))
-    made = jvm.scala.jdk.javaapi.CollectionConverters.asScala(arguments).toSeq()
-    return jvm.com.datastax.spark.connector.FunctionCallRef("toJson", made, jvm.scala.Option.apply(alias))
+    made = []
+    for name, stored, whole in columns:
+        kind = _KINDS.get(stored, _NESTED)
+        if name in as_text:
+            kind = replace(kind, asked=kind.text, cast=None, told=True)
+        hides = kind.asked == _NESTED.asked and re.search(r"FloatType|DoubleType", whole) is not None
+        made.append(_Held(name, stored, kind, kind.told, hides))
+    return made
 
 
 def _fitted(raw: DataFrame, columns: list[_Held], ref: str) -> list[_Held]:
