@@ -30,7 +30,6 @@ _EXPECTED = "cassandra://HOST[:PORT]/KEYSPACE#TABLE"
 _SETTINGS = "spark.cassandra."
 # Its default, one replica, would take a replica that lags behind for a table that lacks rows.
 _DEFAULTS = {"input.consistency.level": "LOCAL_QUORUM"}
-_READER = "CassandraSQLRow$CassandraSQLRowReader$"  # reads by place, where others look a column of the table up
 _MOST_DIGITS = 38
 _DAY_MS = 86_400_000
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
@@ -263,13 +262,15 @@ class _Scan:
         listed = jvm.scala.jdk.javaapi.CollectionConverters.asScala(arguments).toSeq()
         ref = gateway.new_array(connector.ColumnRef, 1)
         ref[0] = connector.FunctionCallRef("toJson", listed, jvm.scala.Option.empty())
-        reader = getattr(getattr(jvm.org.apache.spark.sql.cassandra, _READER), "MODULE$")
+        schema = jvm.org.apache.spark.sql.types.StructType.fromDDL("texts STRING")
+        # Reads by place, where others look a column of the table up, or need a class that Spark has no more.
+        reader = connector.datasource.UnsafeRowReaderFactory(schema)
         scan = connector.japi.CassandraJavaUtil.javaFunctions(context._jsc.sc()).cassandraTable(
             found.keyspace, found.table, reader
         )
         scan = scan.withConnector(self._connector).withReadConf(self._reading).select(ref)
         session: Any = self._spark._jsparkSession
-        made = session.createDataFrame(scan, jvm.org.apache.spark.sql.types.StructType.fromDDL("texts STRING"))
+        made = session.internalCreateDataFrame(scan.rdd(), schema, False)
         options = {"mode": "FAILFAST", "maxStringLen": str(2**31 - 1)}
         return DataFrame(made, self._spark).select(F.from_json("texts", "array<string>", options).alias("fields"))
 
