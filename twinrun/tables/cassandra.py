@@ -30,6 +30,7 @@ _EXPECTED = "cassandra://HOST[:PORT]/KEYSPACE#TABLE"
 _SETTINGS = "spark.cassandra."
 # Its default, one replica, would take a replica that lags behind for a table that lacks rows.
 _DEFAULTS = {"input.consistency.level": "LOCAL_QUORUM"}
+_OTHER_NAMES = {"varchar": "text", "DurationType": "duration"}
 _MOST_DIGITS = 38
 _DAY_MS = 86_400_000
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
@@ -246,7 +247,7 @@ class _Scan:
         return [
             (
                 str(column.columnName()),
-                re.sub(r"\bvarchar\b", "text", str(column.columnType().cqlTypeName())),
+                re.sub(r"\w+", lambda word: _OTHER_NAMES.get(word[0], word[0]), str(column.columnType().cqlTypeName())),
                 str(column.columnType().toString()),
             )
             for column in each
