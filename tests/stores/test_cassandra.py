@@ -195,10 +195,10 @@ def test_counters_static_columns_names_of_any_kind_and_rows_that_expire(cass: Se
     cass.run(
         """CREATE TABLE shop.hits (id int PRIMARY KEY, c counter);
         UPDATE shop.hits SET c = c + 9007199254740993 WHERE id = 1;
-        CREATE TABLE shop."Odd Name" ("Id" int, "a.b" int, "Order" text static, PRIMARY KEY ("Id", "a.b"));
-        INSERT INTO shop."Odd Name" ("Id", "a.b", "Order") VALUES (1, 2, 'x');
-        INSERT INTO shop."Odd Name" ("Id", "Order") VALUES (2, 'alone');
-        INSERT INTO shop."Odd Name" ("Id", "a.b", "Order") VALUES (3, 2, 'gone') USING TTL 1;
+        CREATE TABLE shop."OddName" ("Id" int, "a.b" int, "Order" text static, PRIMARY KEY ("Id", "a.b"));
+        INSERT INTO shop."OddName" ("Id", "a.b", "Order") VALUES (1, 2, 'x');
+        INSERT INTO shop."OddName" ("Id", "Order") VALUES (2, 'alone');
+        INSERT INTO shop."OddName" ("Id", "a.b", "Order") VALUES (3, 2, 'gone') USING TTL 1;
         CREATE TABLE shop.only (id int PRIMARY KEY);
         INSERT INTO shop.only (id) VALUES (7)"""
     )
@@ -209,7 +209,7 @@ def test_counters_static_columns_names_of_any_kind_and_rows_that_expire(cass: Se
     path = parquet(
         tmp_path, {"Id": [1, 2], "a.b": [2, None], "Order": ["x", "alone"]}, **{"Id": pl.Int32, "a.b": pl.Int32}
     )
-    odd = compared(path, cass.table("Odd Name"), keys="Id,a.b")
+    odd = compared(path, cass.table("OddName"), keys="Id,a.b")
     assert (odd["verdict"], odd["rows"]) == ("equal", 2), odd
 
 
