@@ -10,9 +10,7 @@ from twinrun.tables.cassandra import CassandraTable, cassandra_of, is_cassandra,
 
 def test_a_reference_names_host_port_keyspace_and_table() -> None:
     assert cassandra_of("cassandra://db.example:9043/shop#sales") == CassandraTable("db.example", 9043, "shop", "sales")
-    assert cassandra_of("cassandra://db.example/Shop#OddName") == CassandraTable(
-        "db.example", 9042, "Shop", "OddName"
-    )
+    assert cassandra_of("cassandra://db.example/Shop#OddName") == CassandraTable("db.example", 9042, "Shop", "OddName")
     assert is_cassandra("cassandra://db.example/shop#sales")
     assert not is_cassandra("jdbc:cassandra://db.example/shop#sales")
 
