@@ -61,7 +61,7 @@ faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 	$(BIN)/python -m pytest tests/faults
 
 .PHONY: stores
-stores: setup $(DONE)/engine-queues ## Databases and queues, really run: PostgreSQL, MariaDB, RabbitMQ, ActiveMQ (each skipped where it is not installed).
+stores: setup $(DONE)/engine-queues ## Databases and queues, really run: PostgreSQL, MariaDB, Cassandra, RabbitMQ, ActiveMQ (each skipped where it is not installed).
 	$(BIN)/python -m pytest -m slow tests/stores -rs
 
 .PHONY: soak

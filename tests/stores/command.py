@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import polars as pl
 
 from tests.stores.servers import PASSWORD, USER
 from twinrun.broker.process import BrokerInfo
 
-LOGIN = {"TWINRUN_JDBC_USER": USER, "TWINRUN_JDBC_PASSWORD": PASSWORD}
+_WHO = {"USER": USER, "PASSWORD": PASSWORD}
+LOGIN = {f"TWINRUN_{kind}_{name}": value for kind in ("JDBC", "CASSANDRA") for name, value in _WHO.items()}
 _TWINRUN = Path(sys.executable).parent / "twinrun"
 _JOBS = Path(__file__).parent / "jobs"
 
@@ -30,6 +35,19 @@ def twinrun(*arguments: str, folder: Path = Path("/"), env: dict[str, str] | Non
     assert PASSWORD not in said
     assert "\tat " not in said, said
     return done.returncode, said
+
+
+def parquet(folder: Path, rows: dict[str, Any], **schema: Any) -> str:
+    path = folder / "rows.parquet"
+    pl.DataFrame(rows, schema_overrides=schema).write_parquet(path)
+    return str(path)
+
+
+def compared(left: str, right: str, *more: str, keys: str = "id") -> dict[str, Any]:
+    code, said = twinrun("compare", left, right, "--keys", keys, "--json", *more)
+    assert code in (0, 1), said
+    found: dict[str, Any] = json.loads(said[said.index("{") :])
+    return {"code": code, "rows": found["batch"]["rows"], "others": sum(found["rows_different"].values()), **found}
 
 
 def make_project(folder: Path, broker: BrokerInfo, job: str, source: str, topic: str) -> None:

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Server:
 
     def table(self, name: str) -> str:
         """The reference of a table."""
+        if self.kind == "cassandra":
+            return f"cassandra://127.0.0.1:{self.port}/shop#{name}"
         return f"jdbc:{self.kind}://127.0.0.1:{self.port}/shop#{name}"
 
 
@@ -106,6 +108,75 @@ def mariadb() -> Iterator[Server]:
             yield Server("mariadb", port, (*base, "-u", "root", "shop"))
 
 
+_CASSANDRA_YAML = """
+cluster_name: twinrun
+num_tokens: 4
+partitioner: org.apache.cassandra.dht.Murmur3Partitioner
+seed_provider:
+  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
+    parameters: [{{seeds: "127.0.0.1:{storage}"}}]
+listen_address: 127.0.0.1
+rpc_address: 127.0.0.1
+storage_port: {storage}
+native_transport_port: {port}
+endpoint_snitch: SimpleSnitch
+authenticator: PasswordAuthenticator
+authorizer: CassandraAuthorizer
+commitlog_sync: periodic
+commitlog_sync_period: 10s
+hints_directory: {folder}/hints
+data_file_directories: ["{folder}/data"]
+commitlog_directory: {folder}/commitlog
+saved_caches_directory: {folder}/caches
+"""
+# What Cassandra looks into of Java's own; its start script opens these, and more.
+_CASSANDRA_OPENS = """java.base/java.io java.base/java.lang java.base/java.nio java.base/java.util
+    java.base/java.util.concurrent java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch
+    java.rmi/sun.rmi.transport.tcp java.rmi/sun.rmi.registry java.rmi/sun.rmi.server java.sql/java.sql
+    java.management/com.sun.jmx.remote.security java.management.rmi/com.sun.jmx.remote.internal.rmi"""
+
+
+@contextmanager
+def cassandra(java: Path, jars: Sequence[Path], driver: Sequence[Path]) -> Iterator[Server]:
+    """A Cassandra of one node with a keyspace ``shop``, whose user needs a password.
+
+    ``jars`` are the server's, ``driver`` those of the client, `engines/java/Cql.java`.
+    """
+    with _folder(None) as folder:
+        port, storage = free_port(), free_port()
+        text = _CASSANDRA_YAML.format(folder=folder, port=port, storage=storage)
+        (folder / "cassandra.yaml").write_text(text, encoding="utf-8")
+        (folder / "logback.xml").write_text('<configuration><root level="OFF"/></configuration>', encoding="utf-8")
+        path = os.pathsep.join(str(each) for each in (folder, *jars))
+        opened = [
+            f"--add-{how}={each}=ALL-UNNAMED" for each in _CASSANDRA_OPENS.split() for how in ("opens", "exports")
+        ]
+        properties = {
+            "jdk.attach.allowAttachSelf": "true",
+            "cassandra.config": f"file://{folder}/cassandra.yaml",
+            "cassandra.storagedir": folder,
+            "cassandra-foreground": "yes",
+            "cassandra.skip_wait_for_gossip_to_settle": 0,
+            "cassandra.ring_delay_ms": 1,
+            "cassandra.superuser_setup_delay_ms": 0,
+            "cassandra.native.epoll.enabled": "false",
+        }
+        command = [str(java), "-Xmx384m", "-XX:+UseSerialGC", *opened, "-cp", path]
+        command += [f"-D{name}={value}" for name, value in properties.items()]
+        source = Path(__file__).resolve().parents[2] / "engines/java/Cql.java"
+        path = os.pathsep.join(str(each) for each in (folder, *driver, *jars))
+        client = (str(java), "-cp", path, str(source), str(port))
+        with _running([*command, "org.apache.cassandra.service.CassandraDaemon"], folder, port, None):
+            made = (
+                "CREATE KEYSPACE shop WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1};\n"
+                f"CREATE ROLE {USER} WITH PASSWORD = '{PASSWORD}' AND LOGIN = true;\n"
+                f"GRANT ALL ON KEYSPACE shop TO {USER}"
+            )
+            _once_it_can(lambda: Server("cassandra", port, (*client, "cassandra")).run(made, CQLPASSWORD="cassandra"))
+            os.environ["CQLPASSWORD"] = PASSWORD
+            yield Server("cassandra", port, (*client, USER))
+
+
 @contextmanager
 def _folder(owner: str | None) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="twinrun-store-"))
@@ -116,6 +187,16 @@ def _folder(owner: str | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _once_it_can(work: Callable[[], object]) -> None:
+    """Its first user is there a while after its port."""
+    for _ in range(5):
+        with suppress(AssertionError):
+            work()
+            return
+        time.sleep(2)
+    work()
 
 
 @contextmanager

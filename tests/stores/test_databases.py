@@ -9,12 +9,11 @@ import sys
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
-from tests.stores.command import LOGIN, twinrun
+from tests.stores.command import LOGIN, compared, parquet, twinrun
 from tests.stores.servers import PASSWORD, USER, Server
 
 pytestmark = pytest.mark.slow
@@ -39,19 +38,6 @@ ROWS = {
     "ok": [True, None, False],
 }
 SCHEMA = {"price": pl.Decimal(10, 2)}
-
-
-def parquet(folder: Path, rows: dict[str, Any], **schema: Any) -> str:
-    path = folder / "rows.parquet"
-    pl.DataFrame(rows, schema_overrides=schema).write_parquet(path)
-    return str(path)
-
-
-def compared(left: str, right: str, *more: str, keys: str = "id") -> dict[str, Any]:
-    code, said = twinrun("compare", left, right, "--keys", keys, "--json", *more)
-    assert code in (0, 1), said
-    found: dict[str, Any] = json.loads(said[said.index("{") :])
-    return {"code": code, "rows": found["batch"]["rows"], "others": sum(found["rows_different"].values()), **found}
 
 
 @pytest.mark.parametrize(

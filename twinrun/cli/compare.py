@@ -40,7 +40,7 @@ def compare(
         str,
         typer.Argument(
             metavar="BATCH",
-            help="A Delta or Parquet table: a path or a catalog name; or jdbc:KIND://HOST/DATABASE#TABLE.",
+            help="A table: a path, a catalog name, jdbc:KIND://HOST/DATABASE#TABLE or cassandra://HOST/KEYSPACE#TABLE.",
         ),
     ],
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The other table.")],
@@ -109,12 +109,16 @@ def compare(
 
 def _need(cfg: Config | None, refs: tuple[str, str]) -> tuple[str, ...]:
     """Refuse tables that are surely absent; the drivers of those that a database has."""
+    from twinrun.tables.cassandra import is_cassandra, need_cassandra
     from twinrun.tables.database import is_database, need_database
 
     drivers = []
     for ref in refs:
         if is_database(ref):
             drivers.append(need_database(ref).spoken)
+        elif is_cassandra(ref):
+            need_cassandra(ref)
+            drivers.append("cassandra")
         else:
             need_table(cfg, ref, fix="correct the path, or give a catalog name such as main.flights.hourly")
     return tuple(dict.fromkeys(drivers))

@@ -13,6 +13,7 @@ from twinrun.comparator.result import Comparison
 from twinrun.comparator.tables import compare_frames
 from twinrun.config.model import Config
 from twinrun.session.plain import plain_errors
+from twinrun.tables.cassandra import is_cassandra, read_cassandra
 from twinrun.tables.database import is_database, read_database
 from twinrun.tables.delta import latest_version, read_table, table_exists
 from twinrun.tables.files import local_path
@@ -108,9 +109,10 @@ def _told(table: Table) -> Read:
 
 def _read(spark: SparkSession, cfg: Config | None, ref: str, asked: Asked) -> Table:
 
-    if is_database(ref):
+    if is_database(ref) or is_cassandra(ref):
+        read = read_database if is_database(ref) else read_cassandra
         texts = [name for name, text in asked.types.items() if text.strip().lower() == "string"]
-        rows, note, facts = read_database(spark, ref, as_text=texts, leave=asked.ignore)
+        rows, note, facts = read(spark, ref, as_text=texts, leave=asked.ignore)
         return Table(rows, Read(note, facts), tuple(name for name in rows.columns if name in asked.ignore))
     is_path = "/" in ref
     more: tuple[str, ...] = ()

@@ -41,6 +41,11 @@ _KNOWN = (
         "restore the topic, or start anew with --new-checkpoint: verify then names what lies before the start",
     ),
     (
+        r"driver\.api\.core\.auth\.AuthenticationException",
+        "Cassandra refuses the user or the password, or wants them",
+        "set the environment variables TWINRUN_CASSANDRA_USER and TWINRUN_CASSANDRA_PASSWORD",
+    ),
+    (
         r"TimeoutException.*(?:metadata|topic|node)|Failed to construct kafka|No resolvable bootstrap|Timed out",
         "Kafka cannot be reached",
         "check kafka.bootstrap_servers in conf/ and that the broker runs (twinrun broker status)",

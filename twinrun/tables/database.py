@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
@@ -26,7 +27,8 @@ USER, PASSWORD = "TWINRUN_JDBC_USER", "TWINRUN_JDBC_PASSWORD"
 _FORM = re.compile(
     r"jdbc:(?P<kind>[a-z]+)://(?P<address>[^/?#]+)/(?P<database>[^/?#;]+)(?P<more>\?[^#]*)?#(?P<table>.+)"
 )
-_SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
+SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
+"""What a reference with a user or a password in it holds."""
 _KINDS = {"postgresql": "postgresql", "redshift": "redshift", "mariadb": "mariadb", "mysql": "mariadb"}
 _WAIT_S = 5.0
 _FETCH_ROWS = 10_000
@@ -74,7 +76,7 @@ def database_of(ref: str) -> Database:
     expected = (
         "jdbc:postgresql://HOST:PORT/DATABASE#SCHEMA.TABLE (or redshift), or jdbc:mariadb://HOST:PORT/DATABASE#TABLE"
     )
-    if _SECRET.search(ref):
+    if SECRET.search(ref):
         raise InputError(
             "the reference of a database table holds a user or a password.",
             expected=expected,
@@ -106,15 +108,20 @@ def need_database(ref: str) -> Database:
         The reference is none, or nobody answers there.
     """
     found = database_of(ref)
+    need_answer(found.host, found.port, found.kind)
+    return found
+
+
+def need_answer(host: str, port: int, kind: str) -> None:
+    """Refuse a server of this kind that does not answer. Waits for at most five seconds."""
     try:
-        socket.create_connection((found.host, found.port), _WAIT_S).close()
+        socket.create_connection((host, port), _WAIT_S).close()
     except OSError as error:
         raise MachineError(
-            f"no database answers at {found.host}:{found.port} ({error.strerror or error}).",
-            expected=f"a {found.kind} server",
+            f"no database answers at {host}:{port} ({error.strerror or error}).",
+            expected=f"a {kind} server",
             fix="start it, or correct host and port",
         ) from None
-    return found
 
 
 def read_database(
@@ -158,11 +165,30 @@ def read_database(
         asked = ", ".join(f"{each.how.asked} AS {dialect.quoted(each.name)}" for each in columns)
         table = f"{dialect.quoted(found.schema)}.{dialect.quoted(found.table)}"
         raw = _reader(spark, found).option("query", f"SELECT {asked} FROM {table}").load().localCheckpoint()
-        count = _sound_rows(raw, [each for each in columns if each.name not in leave], ref)
+        count = sound_rows(raw, [each for each in columns if each.name not in leave], ref)
     rows = raw.select(*[each.read(F.col(quoted(each.name))).alias(each.name) for each in columns])
     texts = [f"{each.name} ({each.stored})" for each in columns if each.told]
     facts = (f"read as text: {', '.join(texts)}",) if texts else ()
     return rows, f"{found.kind}, {plural(count, 'row')} in one statement", facts
+
+
+class Checked(Protocol):
+    """A column that comes as text, and what is read of it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def stored(self) -> str:
+        """Its type in the database."""
+
+    @property
+    def cast(self) -> str | None:
+        """The type of its text; None where it is not read from text."""
+
+    def read(self, text: Column) -> Column:
+        """The column in its type; null where the type does not hold the text."""
 
 
 @dataclass(frozen=True)
@@ -305,9 +331,14 @@ class _Stored:
     how: _Read
     told: bool = False
 
+    @property
+    def cast(self) -> str | None:
+        """The type of its text; None where it is not read from text."""
+        return self.how.cast
+
     def read(self, text: Column) -> Column:
         """The column in its type, from what the server gave."""
-        cast = self.how.cast
+        cast = self.cast
         if cast is None:
             return text
         whole = F.concat(text, F.lit(self.how.zone)) if self.how.zone else text
@@ -384,9 +415,9 @@ def _decimal(digits: int | None, scale: int | None) -> str | None:
     return f"decimal({digits},{scale})"
 
 
-def _sound_rows(raw: DataFrame, columns: list[_Stored], ref: str) -> int:
+def sound_rows(raw: DataFrame, columns: Sequence[Checked], ref: str) -> int:
     """How many rows there are; refuses columns with values that their type here does not hold. One Spark job."""
-    cast = [each for each in columns if each.how.cast is not None]
+    cast = [each for each in columns if each.cast is not None]
     asked = [F.count(F.lit(1)).alias("rows")]
     for number, each in enumerate(cast):
         value = F.col(quoted(each.name))
@@ -398,8 +429,8 @@ def _sound_rows(raw: DataFrame, columns: list[_Stored], ref: str) -> int:
         if told[f"n{number}"]:
             raise TableError(
                 f"{plural(told[f'n{number}'], 'value')} of {each.name} in {ref}, stored as {each.stored}, "
-                f"cannot be read as {each.how.cast}, such as {told[f'v{number}'][:60]}.",
-                expected=f"values that {each.how.cast} holds",
+                f"cannot be read as {each.cast}, such as {told[f'v{number}'][:60]}.",
+                expected=f"values that {each.cast} holds",
                 fix=f"compare it as text on both sides, --as {each.name}=string, or leave it out, --ignore {each.name}",
             )
     return int(told["rows"])
