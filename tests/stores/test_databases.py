@@ -178,6 +178,25 @@ def test_numbers_bits_and_times_of_mariadb_keep_their_values(maria: Server, tmp_
     assert "stored as date, cannot be read as date, such as 0000-00-00" in said
 
 
+@pytest.mark.parametrize("kind", ["pg", "maria"])
+def test_who_may_not_read_all_columns_is_refused_and_does_not_compare_the_others(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    server: Server = request.getfixturevalue(kind)
+    who = "few" if kind == "pg" else "few@'127.0.0.1'"
+    made = (
+        "CREATE ROLE few LOGIN PASSWORD 'few-4711'" if kind == "pg" else f"CREATE USER {who} IDENTIFIED BY 'few-4711'"
+    )
+    server.run(f"""CREATE TABLE salaries (id int PRIMARY KEY, cents int); INSERT INTO salaries VALUES (1, 5); {made};
+        GRANT SELECT (id) ON salaries TO {who}""")
+    path = parquet(tmp_path, {"id": [1]})
+    login = {"TWINRUN_JDBC_USER": "few", "TWINRUN_JDBC_PASSWORD": "few-4711"}
+    code, said = twinrun("compare", path, server.table("salaries"), "--keys", "id", env=login)
+    assert code == 2, said
+    assert "denied" in said
+    assert "few-4711" not in said
+
+
 def test_as_text_no_digit_and_no_byte_is_lost(maria: Server, tmp_path: Path) -> None:
     """Its own cast rounds a FLOAT to six digits, and makes a question mark of what is no text."""
     for name, number, raw in (("one", "1.2345678", "00ff01"), ("two", "1.2345699", "00ff01"), ("three", "7", "00fe01")):
