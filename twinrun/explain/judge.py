@@ -139,9 +139,15 @@ def _cannot_say(cfg: Config, job: Job, checks: Checks, pinned: Cut) -> list[tupl
     oldest_s = cfg.verify.max_age_s
     if oldest_s is not None and checks.lag_events > 0 and (checks.age_ms or 0) > oldest_s * 1000:
         age = human(checks.age_ms or 0)
-        none = f"the stream, begun {age} ago, has done nothing"
-        last = f"the last micro-batch is {age} old" if checks.begun else none
-        found.append(("stale", f"events wait unread and {last}; allowed: {oldest_s} s"))
+        if checks.begun:
+            found.append(("stale", f"events wait unread and the last micro-batch is {age} old; allowed: {oldest_s} s"))
+        else:
+            found.append(
+                (
+                    "stale",
+                    f"events wait unread and the stream, begun {age} ago, has done nothing; allowed: {oldest_s} s",
+                )
+            )
     return found
 
 

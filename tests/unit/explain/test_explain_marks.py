@@ -190,7 +190,7 @@ def test_the_notes_say_what_is_known_of_losses_and_no_more() -> None:
 
     def notes(late: int, drops: bool, unnamed: tuple[str, ...], covered: bool = True, known: bool = True) -> str:
         checks: Any = SimpleNamespace(
-            late_events=late, drops_late=drops, unnamed=unnamed, sink=NOBODY, duplicates=0, broker_seen=True
+            late_events=late, drops_late=drops, unnamed=unnamed, sink=NOBODY, duplicates=0, silent=False
         )
         checks.covered, checks.late_known = covered, known
         batch: Any = SimpleNamespace(static={})

@@ -44,10 +44,6 @@ def by_column(flights: DataFrame) -> DataFrame:
     return selected(grouped(flights.withColumn("window", F.window("ts", "60 minutes")), "window", "origin"), "origin")
 
 
-def started_elsewhere(flights: DataFrame) -> DataFrame:
-    return selected(grouped(flights, "origin", F.window("ts", "1 hour", "1 hour", "5 minutes")), "origin")
-
-
 def derived_keys(flights: DataFrame) -> DataFrame:
     upper = F.upper("origin").alias("origin")
     return selected(grouped(flights, upper, F.window("ts", "1 hour")), "origin")
@@ -88,7 +84,6 @@ SOUND: dict[str, tuple[Job, str | None]] = {
     "sliding": (replace(HOURLY, logic=sliding, slide="15 minutes"), None),
     "aliased window": (replace(HOURLY, logic=aliased), None),
     "window as a column": (replace(HOURLY, logic=by_column), None),
-    "window with an offset": (replace(HOURLY, logic=started_elsewhere), None),
     "derived keys": (replace(HOURLY, logic=derived_keys), None),
     "chained windows": (replace(HOURLY, logic=chained, tolerances={}), None),
     "session": (SESSION, None),
