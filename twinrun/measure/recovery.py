@@ -33,7 +33,7 @@ from twinrun.results.state import stream_state
 from twinrun.results.verdict import Verdict
 from twinrun.session.settings import Size, by_size
 from twinrun.session.spark import build_session, stop_session
-from twinrun.session.sparkconf import DEFAULT_MASTER, session_settings
+from twinrun.session.sparkconf import session_settings
 from twinrun.tables.checkpoint import Offsets, next_offsets, open_micro_batch
 
 _START_S, _END_S, _LOOK_S = 120.0, 60.0, 0.5
@@ -57,7 +57,7 @@ def recover(bench: Bench, arm: Arm, name: str, say: Say) -> Recovery:
     primed, length_s = len(bench.primer), bench.dues[-1].due_s
     say(f"{arm.name}: under load, to be killed")
     with _stream(cfg, bench, name, of_arm.folder) as first:
-        _wait(bench, first, lambda: _read(of_arm) >= primed, _START_S, "did not read its first records")
+        _wait(bench, first, lambda: _begun(of_arm) and _read(of_arm) >= primed, _START_S, "did not begin")
         load, start_s = of_arm.load()
         try:
             _wait(bench, first, lambda: time.time() >= start_s + length_s / 2, length_s + 60, "waited for nothing")
@@ -105,6 +105,12 @@ def _told(
 def _checkpoint(of_arm: ArmTables) -> str | None:
     state = stream_state(of_arm.bench.spark, of_arm.cfg(), of_arm.bench.job.job_name)
     return None if state is None else state.checkpoint
+
+
+def _begun(of_arm: ArmTables) -> bool:
+    """Whether the query runs: from then on its state has its id."""
+    state = stream_state(of_arm.bench.spark, of_arm.cfg(), of_arm.bench.job.job_name)
+    return state is not None and state.query_id is not None
 
 
 def _ends(of_arm: ArmTables) -> dict[str, Offsets]:
@@ -160,17 +166,20 @@ class _Process:
 @contextmanager
 def _stream(cfg: Config, bench: Bench, name: str, folder: Path) -> Iterator[_Process]:
     log = folder / "stream.log"
+    # The master of this session, whoever named it; but not its JVM.
+    spark = cfg.spark.model_copy(update={"master": bench.spark.sparkContext.master})
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_GATEWAY")}
     with log.open("ab") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "twinrun.measure.recovery", name, str(len(bench.dues))],
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=said,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**env, "PYTHONWARNINGS": "ignore"},
         )
         assert process.stdin is not None
         with process.stdin as given:
-            pickle.dump(cfg, given)
+            pickle.dump(cfg.model_copy(update={"spark": spark}), given)
         running = _Process(process, log)
         try:
             yield running
@@ -215,7 +224,7 @@ def main(argv: list[str]) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = session_settings(cfg)
-    master = settings.get("spark.master", DEFAULT_MASTER)
+    master = settings["spark.master"]
     settings = by_size(settings, Size(0, int(argv[1])), cfg.spark.small_data, master=master)
     spark = build_session(f"twinrun measure {job.job_name}", settings, master=master)
     try:

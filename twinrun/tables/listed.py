@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+
+from twinrun.tables.files import at as located
+from twinrun.tables.files import newest_number
 
 # Ask several small questions about tables in one Spark job.
 #
@@ -161,7 +164,17 @@ def list_together(spark: SparkSession, versions: Iterable[Version]) -> None:
 
 
 def is_delta(spark: SparkSession, ref: str) -> bool:
-    """Whether a Delta table lies at a path. No Spark job."""
+    """Whether a Delta table lies at a path. No Spark job.
+
+    Asked while the log's folder was there and still empty, Delta keeps "no" in memory, and says it again after another
+    process has made the table, until something reads the table (findings/delta_table_that_stays_absent.sh).
+    """
+    if DeltaTable.isDeltaTable(spark, ref):
+        return True
+    if newest_number(spark, f"{ref}/_delta_log", ".json") is None:
+        return False
+    delta: Any = cast("Any", spark._jvm).org.apache.spark.sql.delta.DeltaLog
+    delta.invalidateCache(spark._jsparkSession, located(spark, ref)[0])
     return bool(DeltaTable.isDeltaTable(spark, ref))
 
 
