@@ -62,7 +62,7 @@ faults: setup ## Kill -9 at chosen and random moments, and what a restart finds.
 
 .PHONY: stores
 stores: setup $(DONE)/engine-queues ## Databases and queues, really run: PostgreSQL, MariaDB, Cassandra, RabbitMQ, ActiveMQ (each skipped where it is not installed).
-	$(BIN)/python -m pytest -m slow tests/stores -rs
+	$(BIN)/python -m pytest -m slow tests/stores -rs -n $(WORKERS) --dist loadfile
 
 .PHONY: soak
 soak: setup ## Verify again and again while ingest, stream and batch run.
