@@ -77,8 +77,8 @@ def sustained(bench: Bench, arm: Arm, records: Sequence[Record], say: Say) -> Su
     records : sequence of Record
         As many as there are, in their order; a probe takes the first of them, none twice.
     """
-    of_fastest = bench.tables_of("fastest")
-    flat_out = fastest(bench.broker.bootstrap_servers, of_fastest.topic, schedule(records[:1000], 1_000.0)[0])
+    flat = bench.tables_of("flat-out")
+    flat_out = fastest(bench.broker.bootstrap_servers, flat.topic, schedule(records[:1000], 1_000.0)[0])
     by_records, by_producer = len(records) / LEAST_S, flat_out * SAFE_SHARE
     most = min(by_records, by_producer)
     ended = (
