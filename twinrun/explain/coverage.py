@@ -34,7 +34,7 @@ from twinrun.tables.kafka import (
     isolation_of,
     stream_reader,
     stream_readers,
-    topic_id_of,
+    topic_ids_of,
     topic_info,
 )
 from twinrun.tables.kafka import KIND as READ_BY
@@ -276,13 +276,12 @@ def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = Non
 def _severed(ctx: Context, source: str, ends: Offsets, info: TopicInfo | None) -> list[str]:
     """Why what was read of a topic is not what it has now, in sentences. No Spark job where records are pinned."""
     topic = ctx.cfg.source(source).topic
-    readers = {
-        stream_reader(ctx.job.job_name, ctx.cut.state.version): "the stream",
-        ingest_reader(topic): "the ingest",
-    }
+    readers = {ingest_reader(topic): "the ingest"}
+    if ctx.cut.query_id:
+        readers = {stream_reader(ctx.job.job_name, ctx.cut.state.version): "the stream", **readers}
+    known = topic_ids_of(ctx.spark, ctx.cfg, topic, readers)
     for reader, who in readers.items():
-        known = topic_id_of(ctx.spark, ctx.cfg, topic, reader)
-        if info is not None and known and known != info.topic_id:
+        if info is not None and known.get(reader, info.topic_id) != info.topic_id:
             return [
                 f"the topic {topic} was deleted and created anew since {who} read it: its offsets mean other records "
                 f"now, and {who} cannot go on"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from twinrun.config.model import Config
 from twinrun.config.sections import SourceBinding
 from twinrun.errors import CheckpointError, DataLossError
 from twinrun.tables.checkpoint import Offsets, next_offsets, plain
-from twinrun.tables.control import add_record, latest_record
+from twinrun.tables.control import add_record, latest_record, latest_records
 from twinrun.tables.delta import read_table, table_exists
 
 # The Kafka side of a stream: reader options, and the guards that a topic still is and has what is read next.
@@ -160,10 +160,10 @@ def ingest_reader(topic: str) -> str:
     return f"ingest:{topic}"
 
 
-def topic_id_of(spark: SparkSession, cfg: Config, topic: str, reader: str) -> str:
-    """The id that a topic had when a reader first read it; empty where that is not on record. One small Spark job."""
-    known = latest_record(spark, cfg, KIND, f"{reader}:{topic}")
-    return "" if known is None else str(known.payload["topic_id"])
+def topic_ids_of(spark: SparkSession, cfg: Config, topic: str, readers: Iterable[str]) -> dict[str, str]:
+    """By reader the id that a topic had when it first read it, where that is on record. Two small Spark jobs."""
+    found = latest_records(spark, cfg, [(KIND, f"{reader}:{topic}") for reader in readers])
+    return {subject.removesuffix(f":{topic}"): str(each.payload["topic_id"]) for (_, subject), each in found.items()}
 
 
 def isolation_of(spark: SparkSession, cfg: Config, topic: str, reader: str) -> str:
