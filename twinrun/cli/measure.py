@@ -63,6 +63,8 @@ class Asked:
     repeats: int
     seed: int
     quick: bool
+    name: str = ""
+    """Of the job, as the command line has it."""
     limit: bool = False
     recovery: bool = False
 
@@ -137,12 +139,12 @@ def measure(
     if history:
         return _history(call, cfg, job, most)
     _check_job(job)
-    asked = replace(asked_for(quick, events, rate, arm, repeats, seed), limit=limit, recovery=recovery)
+    asked = replace(asked_for(quick, events, rate, arm, repeats, seed), name=name, limit=limit, recovery=recovery)
     if (limit or recovery) and asked.quickest is None:
         raise InputError("--limit and --recovery need a stream.", fix="give an arm such as --arm 'stream 1s'")
     with fresh_folder(cfg.root / _FOLDER, "measurement") as folder:
         try:
-            found, past = _measure(call, cfg, name, job, folder, asked)
+            found, past = _measure(call, cfg, job, folder, asked)
         finally:
             with without_interruption():
                 stop_broker(broker_folder(folder))
@@ -227,9 +229,7 @@ def _check_job(job: Job) -> None:
         )
 
 
-def _measure(
-    call: Call, cfg: Config, name: str, job: Job, folder: Path, asked: Asked
-) -> tuple[Measurement, tuple[Past, ...]]:
+def _measure(call: Call, cfg: Config, job: Job, folder: Path, asked: Asked) -> tuple[Measurement, tuple[Past, ...]]:
     """All that happens before Spark starts, then the arms on one session."""
     from twinrun.measure.load import check_rate, fastest
 
@@ -245,7 +245,7 @@ def _measure(
 
     def work(spark: SparkSession, stop: threading.Event) -> tuple[Measurement, tuple[Past, ...]]:
         session_s = time.monotonic() - began
-        return _on_spark(call, spark, cfg, name, job, folder, asked, load, broker, session_s, stop)
+        return _on_spark(call, spark, cfg, job, folder, asked, load, broker, session_s, stop)
 
     return with_spark(cfg, f"measure {job.job_name}", work, size=Size(0, len(load.dues)))
 
@@ -254,7 +254,6 @@ def _on_spark(
     call: Call,
     spark: SparkSession,
     cfg: Config,
-    name: str,
     job: Job,
     folder: Path,
     asked: Asked,
@@ -271,10 +270,20 @@ def _on_spark(
 
     about = machine()
     cores = _cores(spark, about["cores"])
-    tables = _tables(spark, cfg, job, folder, load)
-    settle_s, at = max(60.0, load.dues[-1].due_s), folder / "arms"
-    shared = (broker, at, load.dues, _PARTITIONS, about["cores"], settle_s, stop, tables, load.primer)
-    bench = Bench(spark, cfg, job, *shared)
+    bench = Bench(
+        spark=spark,
+        cfg=cfg,
+        job=job,
+        broker=broker,
+        folder=folder / "arms",
+        dues=load.dues,
+        partitions=_PARTITIONS,
+        cores=about["cores"],
+        settle_s=max(60.0, load.dues[-1].due_s),
+        stop=stop,
+        tables=_tables(spark, cfg, job, folder, load),
+        primer=load.primer,
+    )
     prepare(bench)
     results: list[Result] = []
     order = in_order(asked.arms, asked.repeats, asked.seed)
@@ -285,7 +294,7 @@ def _on_spark(
             result = run_arm(bench, arm, repeat, say)
             results.append(result)
             call.out.note(f"  {number + 1:>3} of {len(order)}  {result.seconds:6.1f} s  {arm.name}: {told(result)}")
-        limits, kills = _limits(bench, asked, name, load, say)
+        limits, kills = _limits(bench, asked, load, say)
     kept, thrown = without_noisy(results, NOISE_SHARE)
     found = Measurement(
         measurement=uuid.uuid4().hex[:12],
@@ -312,7 +321,7 @@ def _on_spark(
 
 
 def _limits(
-    bench: Bench, asked: Asked, name: str, load: Load, say: Callable[[str], None]
+    bench: Bench, asked: Asked, load: Load, say: Callable[[str], None]
 ) -> tuple[tuple[Sustained, ...], tuple[Recovery, ...]]:
     """The highest rate and the kill, where they were asked for."""
     from twinrun.measure.recovery import recover
@@ -324,7 +333,7 @@ def _limits(
     records = [*(due.record for due in load.dues), *load.more]
     return (
         (sustained(bench, arm, records, say),) if asked.limit else (),
-        (recover(bench, arm, name, say),) if asked.recovery else (),
+        (recover(bench, arm, asked.name, say),) if asked.recovery else (),
     )
 
 

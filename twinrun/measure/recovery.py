@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -89,16 +90,12 @@ def _told(
         return told
     before_ms = int((start_s + length_s / 4) * 1000), int(killed_s * 1000)
     again = fresh_again(bench.spark, of_arm.cfg(), bench.job, of_arm.cut(), of_arm.batch_state(), before_ms)
-    return Recovery(
-        arm,
-        verdict.outcome,
-        verdict.exit_code,
-        verdict.problems,
-        killed_s - start_s,
-        again.first_commit_s,
-        again.fresh_s,
-        again.before_s,
-        twice,
+    return replace(
+        told,
+        running_s=again.first_commit_s,
+        fresh_again_s=again.fresh_s,
+        before_s=again.before_s,
+        worked_twice=twice,
     )
 
 

@@ -18,6 +18,11 @@ SCHEMA_VERSION = 1
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
+def proven(outcome: str, exit_code: int) -> bool:
+    """Whether a verify found no difference, or proved each, within the job's limits: else nothing has a figure."""
+    return outcome in ("agree", "explained") and exit_code == 0
+
+
 @dataclass(frozen=True)
 class Unit:
     """One run that began and ended: the events that were new to it, the rows it wrote, its seconds and CPU seconds."""
@@ -87,7 +92,7 @@ class Result:
     @property
     def agreed(self) -> bool:
         """Whether the verify found no difference, or proved each, and the load was what was asked for."""
-        return self.outcome in ("agree", "explained") and self.exit_code == 0 and self.kept_up
+        return proven(self.outcome, self.exit_code) and self.kept_up
 
     @property
     def why_not(self) -> str:
@@ -152,7 +157,7 @@ class Recovery:
     @property
     def agreed(self) -> bool:
         """Whether the verify found no difference, or proved each."""
-        return self.outcome in ("agree", "explained") and self.exit_code == 0
+        return proven(self.outcome, self.exit_code)
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ class Sustained:
     @property
     def agreed(self) -> bool:
         """Whether the verify found no difference, or proved each."""
-        return self.outcome in ("agree", "explained") and self.exit_code == 0
+        return proven(self.outcome, self.exit_code)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from twinrun.job.job import Job
 from twinrun.measure.arms import Arm
 from twinrun.measure.freshness import BatchRun, Freshness, batch_freshness, commit_ms, stream_freshness
 from twinrun.measure.load import Due, Load, Order, Sent, write_dues
-from twinrun.measure.results import MicroBatches, Result, Unit
+from twinrun.measure.results import MicroBatches, Result, Unit, proven
 from twinrun.measure.usage import Cpu, Peak, cpu, folder_size, others_share, peak_memory
 from twinrun.produce.producer import produce
 from twinrun.produce.records import Record
@@ -215,7 +215,7 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
 def _result(
     bench: Bench, of_arm: ArmTables, arm: Arm, repeat: int, did: _Did, verdict: Verdict, sizes: dict[str, int]
 ) -> Result:
-    agreed = verdict.outcome in ("agree", "explained") and verdict.exit_code == 0 and did.kept_up
+    agreed = proven(verdict.outcome, verdict.exit_code) and did.kept_up
     return Result(
         arm=arm,
         repeat=repeat,
