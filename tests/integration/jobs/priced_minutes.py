@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from sessions_by_amount import CLICKS
 
-from twinrun import Job, Source, Table
-
-CLICKS = Source(
-    "clicks",
-    schema="id STRING NOT NULL, at BIGINT NOT NULL, page STRING NOT NULL, amount DECIMAL(10,2), weight DOUBLE",
-    event_time="at",
-    lateness="10 seconds",
-    max_ahead="1 hour",
-    id=["id"],
-)
+from twinrun import Job, Table
 
 
 def priced_minutes(clicks: DataFrame, prices: DataFrame) -> DataFrame:

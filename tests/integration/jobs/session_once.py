@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from dataclasses import replace
 
-from twinrun import Job, Source
+from sessions_by_amount import CLICKS
+from sessions_by_amount import JOB as BY_AMOUNT
 
-CLICKS = Source(
-    "clicks",
-    schema="id STRING NOT NULL, at BIGINT NOT NULL, page STRING NOT NULL, amount DECIMAL(10,2), weight DOUBLE",
-    event_time="at",
-    lateness="10 seconds",
-    max_ahead="1 hour",
-    id=["id"],
-    distinct=["id"],
-)
-
-
-def session_once(clicks: DataFrame) -> DataFrame:
-    """Sessions over clicks of which each id counts once."""
-    visits = clicks.groupBy("page", F.session_window("at", "1 minute")).agg(F.sum("amount").alias("value"))
-    return visits.select("page", F.col("session_window.start").alias("window_start"), "value")
-
-
-JOB = Job(session_once, sources=[CLICKS], keys=["page", "window_start"], gap="1 minute")
+JOB = replace(BY_AMOUNT, name="session_once", sources=[replace(CLICKS, distinct=["id"])])

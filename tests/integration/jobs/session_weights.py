@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-
-from twinrun import Job, Source
-
-CLICKS = Source(
-    "clicks",
-    schema="id STRING NOT NULL, at BIGINT NOT NULL, page STRING NOT NULL, amount DECIMAL(10,2), weight DOUBLE",
-    event_time="at",
-    lateness="10 seconds",
-    max_ahead="1 hour",
-    id=["id"],
-)
+from sessions_by_amount import JOB as BY_AMOUNT
+from sessions_by_amount import per_session
 
 
 def session_weights(clicks: DataFrame) -> DataFrame:
     """The sum of weights per session, which depends on the order of adding."""
-    visits = clicks.groupBy("page", F.session_window("at", "1 minute")).agg(F.sum("weight").alias("value"))
-    return visits.select("page", F.col("session_window.start").alias("window_start"), "value")
+    return per_session(clicks, F.sum("weight"))
 
 
-JOB = Job(session_weights, sources=[CLICKS], keys=["page", "window_start"], gap="1 minute")
+JOB = replace(BY_AMOUNT, logic=session_weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from twinrun import Job, Source
@@ -17,10 +17,15 @@ CLICKS = Source(
 )
 
 
+def per_session(clicks: DataFrame, value: Column) -> DataFrame:
+    """A value per page and session."""
+    visits = clicks.groupBy("page", F.session_window("at", "1 minute")).agg(value.alias("value"))
+    return visits.select("page", F.col("session_window.start").alias("window_start"), "value")
+
+
 def sessions_by_amount(clicks: DataFrame) -> DataFrame:
     """The sum of amounts per session."""
-    visits = clicks.groupBy("page", F.session_window("at", "1 minute")).agg(F.sum("amount").alias("value"))
-    return visits.select("page", F.col("session_window.start").alias("window_start"), "value")
+    return per_session(clicks, F.sum("amount"))
 
 
 JOB = Job(sessions_by_amount, sources=[CLICKS], keys=["page", "window_start"], gap="1 minute")
