@@ -103,26 +103,29 @@ def _ids(path: str) -> set[str]:
     return set(_table(path)["verify_id"].to_list())
 
 
-def run_twinrun(world: World, log: Log) -> dict[str, Any]:
-    """Both modes over both topics, and the ordinary verify."""
+def run_batches(world: World, jobs: Sequence[str] = (*TOPICS, SO_FAR)) -> dict[str, float]:
+    """Land both topics and run these jobs over what was landed; CPU seconds of each batch run."""
     assert world.spark is not None
-    ingest, batch, stream = (
-        importlib.import_module(name)
-        for name in ("twinrun.streaming.ingest", "twinrun.batch.runner", "twinrun.streaming.runner")
-    )
-    cpu: dict[str, float] = {}
-    for job, (source, _) in TOPICS.items():
-        loaded = load_job(HERE / "jobs" / f"{job}.py")
-        ingest.run(world.spark, world.cfg(), loaded.sources[0])
-        for name, runner in (("batch", batch), ("stream", stream)):
-            if (job, name) == ("sales_one", "stream"):
-                continue
-            before = cpu_s()
-            runner.run(world.spark, world.cfg(), loaded)
-            cpu.setdefault(name, cpu_s() - before)
-        print(f"twinrun {job} over {source}: {cpu}", flush=True)
-    batch.run(world.spark, world.cfg(), load_job(HERE / "jobs" / f"{SO_FAR}.py"))
-    verdict = verify(world.spark, world.cfg(), load_job(HERE / "jobs" / "sales.py"))
+    ingest, batch = (importlib.import_module(f"twinrun.{name}") for name in ("streaming.ingest", "batch.runner"))
+    for job in TOPICS:
+        ingest.run(world.spark, world.cfg(), load_job(HERE / "jobs" / f"{job}.py").sources[0])
+    taken = {}
+    for job in jobs:
+        before = cpu_s()
+        batch.run(world.spark, world.cfg(), load_job(HERE / "jobs" / f"{job}.py"))
+        taken[job] = cpu_s() - before
+    return taken
+
+
+def run_twinrun(world: World, log: Log) -> dict[str, Any]:
+    """Both modes, and the ordinary verify."""
+    assert world.spark is not None
+    cpu = {"batch": run_batches(world)["sales"]}
+    loaded, before = load_job(HERE / "jobs" / "sales.py"), cpu_s()
+    importlib.import_module("twinrun.streaming.runner").run(world.spark, world.cfg(), loaded)
+    cpu["stream"] = cpu_s() - before
+    print(f"twinrun: {cpu}", flush=True)
+    verdict = verify(world.spark, world.cfg(), loaded)
     version = f"Spark {world.spark.version}"
     million = 1e6 / len(log.events)
     return {

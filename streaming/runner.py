@@ -131,7 +131,7 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
 def write_results(spark: SparkSession, cfg: Config, job: Job, results: DataFrame, state: StreamState) -> StreamingQuery:
     """Start the query: Delta's own sink for ``final``, MERGE with the micro-batch id in the commit for ``updates``.
 
-    With a topic besides (``sinks:`` in conf) both are done micro-batch by micro-batch, and then sent.
+    With a topic besides (``sinks:`` in conf) each micro-batch is sent, and then written into the table.
     """
     writer = results.writeStream.queryName(job.job_name).option("checkpointLocation", state.checkpoint)
     if cfg.stream.trigger == "available-now":

@@ -1,6 +1,8 @@
 """What other engines really wrote, verified again: each difference by the engine's own rule, and by no other.
 
 Recorded by ``python -m bench.engines --events 2000 --minutes 20 --no-controls --keep tests/integration/engines``.
+`make test` holds each rule and two that are declared wrongly. Engines without a rule and the other wrong ones are slow:
+`make engines` holds all of them on what it has just run.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -16,17 +19,18 @@ from bench.engine_judge import against_oracle, declaration, deliberate, judge
 from bench.engine_log import Log, expected, planned, sums_of
 from bench.engine_records import lay_again
 from bench.engine_runs import ENGINES, Engine
-from bench.engine_world import TOPICS, World, run_twinrun
+from bench.engine_world import TOPICS, World, run_batches
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic
 
 RECORDED = Path(__file__).parent / "engines"
 BY_RULE = [engine for engine in ENGINES if engine.rule != "none"]
+QUICK_CONTROLS = ("kafka-streams", "flink-sql")
 
 
 @dataclass
 class Laid:
-    """The log that the engines read, both modes of twinrun over it, and its tables."""
+    """The log that the engines read, and the batch's tables over it."""
 
     world: World
     log: Log
@@ -41,12 +45,17 @@ def laid(spark_session: SparkSession, broker: BrokerInfo, tmp_path_factory: pyte
         create_topic(world.bootstrap, world.topic(job), partitions)
     log = planned(2_000, 20)
     world.lay(log.events)
-    told = run_twinrun(world, log)
-    assert told["stream"]["unexplained"] == 0
+    run_batches(world)
     return Laid(world, log)
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def slow_unless(quick: bool) -> Any:
+    return () if quick else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "engine", [pytest.param(each, id=each.name, marks=slow_unless(each in BY_RULE)) for each in ENGINES]
+)
 def test_every_difference_of_a_real_engine_is_explained_by_its_own_rule(laid: Laid, engine: Engine) -> None:
     ran = lay_again(laid.world.bootstrap, engine, f"{laid.world.prefix}{engine.rule}-{ENGINES.index(engine)}", RECORDED)
     report = judge(laid.world, laid.log, engine, ran, controls=False)
@@ -61,7 +70,13 @@ def test_every_difference_of_a_real_engine_is_explained_by_its_own_rule(laid: La
         assert told["explained"] == 0
 
 
-@pytest.mark.parametrize(("engine", "number"), [(engine, n) for n, engine in enumerate(BY_RULE)])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        pytest.param(each, n, id=each.name, marks=slow_unless(each.rule in QUICK_CONTROLS))
+        for n, each in enumerate(BY_RULE)
+    ],
+)
 def test_a_rule_that_is_declared_wrongly_explains_nothing_wrongly(laid: Laid, engine: Engine, number: int) -> None:
     out = f"{laid.world.prefix}wrong-{number}"
     job, declared = declaration(laid.log, engine, lay_again(laid.world.bootstrap, engine, out, RECORDED))

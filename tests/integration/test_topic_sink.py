@@ -20,6 +20,7 @@ from twinrun.external.declared import external_binding
 from twinrun.external.verify import verify_external
 from twinrun.job.job import Job
 from twinrun.results.verdict import Verdict
+from twinrun.session.settings import with_settings
 
 LOG = [click(second, page, weight=second / 7) for second in range(5, 200, 15) for page in "ab"]
 LATE = click(30, "a", name="late", weight=3.0)
@@ -112,7 +113,7 @@ def test_a_stream_sends_each_closed_window_once_and_its_table_is_verified_as_eve
 
 
 @pytest.mark.slow
-def test_a_micro_batch_that_died_before_the_topic_is_sent_again_and_is_in_the_table_once(
+def test_a_micro_batch_that_died_after_the_topic_is_sent_again_and_is_in_the_table_once(
     world: SinkWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.with_sink("minutes_so_far")
@@ -133,6 +134,19 @@ def test_a_micro_batch_that_died_before_the_topic_is_sent_again_and_is_in_the_ta
     ids = [value["record_id"] for _, value in sent if value is not None]
     assert len(ids) > len(set(ids)), "the micro-batch was sent twice, with the same ids"
     assert plain(newest(sent)) == held(world, "stream", "minutes_so_far")
+
+
+def test_of_a_micro_batch_that_fails_no_row_is_sent(make_world: Any) -> None:
+    """It may come again without the record that it failed on: rows of the first try would then stand in the topic."""
+    world = SinkWorld(**vars(make_world(**{"stream.max_offsets_per_trigger": 400})))
+    world.with_sink("amount_per_weight")
+    good = [click(second, f"page-{second}", weight=1.0) for second in range(399)]
+    world.produce([*good, click(400, "weightless", weight=0.0)])
+    # More tasks than cores: the first ones are done with their rows when another one fails.
+    settings = with_settings(world.spark, {"spark.sql.shuffle.partitions": "8"})
+    with settings, pytest.raises(QueryError, match="Division by zero"):
+        world.stream("amount_per_weight")
+    assert world.sent("amount_per_weight") == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Results as records of a topic: what a mode wrote into its table, sent to Kafka as well, at least once.
+"""Results as records of a topic: what a mode writes into its table, sent to Kafka as well, at least once.
 
 A record's key is a JSON object of the result's keys, its value one of all columns, or nothing (a tombstone) where the
 row is gone. ``record_id`` in the value is a function of what was written: the micro-batch of a stream's checkpoint, or
@@ -75,7 +75,8 @@ def publish_micro_batch(
     Parameters
     ----------
     rows : DataFrame
-        What the micro-batch writes into the table, persisted, since it is read twice; with `GONE` rows may go.
+        What the micro-batch writes into the table, persisted and worked out, since it is read twice; with `GONE` rows
+        may go.
     """
     written = without_lineage(rows)
     gone = F.coalesce(F.col(GONE), F.lit(False)) if GONE in rows.columns else F.lit(False)

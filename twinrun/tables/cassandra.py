@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from twinrun.errors import InputError, TableError
 from twinrun.events.exact import quoted
 from twinrun.session.plain import plain_errors
-from twinrun.tables.database import SECRET, need_answer, sound_rows
+from twinrun.tables.database import need_answer, read_as_text, refuse_secrets, sound_rows
 from twinrun.wording import plural
 
 USER, PASSWORD = "TWINRUN_CASSANDRA_USER", "TWINRUN_CASSANDRA_PASSWORD"
@@ -61,12 +61,7 @@ def cassandra_of(ref: str) -> CassandraTable:
     InputError
         It is none, or holds a user or a password, which are not shown.
     """
-    if SECRET.search(ref):
-        raise InputError(
-            "the reference of a Cassandra table holds a user or a password.",
-            expected=_EXPECTED,
-            fix=f"leave them out, and set the environment variables {USER} and {PASSWORD}",
-        )
+    refuse_secrets(ref, "Cassandra", _EXPECTED, (USER, PASSWORD))
     match = _FORM.fullmatch(ref)
     if match is None:
         raise InputError(f"{ref} names no table of Cassandra.", expected=_EXPECTED)
@@ -129,9 +124,7 @@ def read_cassandra(
     known = {each.name: each for each in fitted}
     final = [known.get(each.name, each) for each in columns]
     rows = raw.select(*[each.read(F.col(quoted(each.name))).alias(each.name) for each in final])
-    texts = [f"{each.name} ({each.stored})" for each in columns if each.told]
-    facts = (f"read as text: {', '.join(texts)}",) if texts else ()
-    return rows, f"cassandra, {plural(count, 'row')} by token ranges, no versions", facts
+    return rows, f"cassandra, {plural(count, 'row')} by token ranges, no versions", read_as_text(columns)
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ USER, PASSWORD = "TWINRUN_JDBC_USER", "TWINRUN_JDBC_PASSWORD"
 _FORM = re.compile(
     r"jdbc:(?P<kind>[a-z]+)://(?P<address>[^/?#]+)/(?P<database>[^/?#;]+)(?P<more>\?[^#]*)?#(?P<table>.+)"
 )
-SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
-"""What a reference with a user or a password in it holds."""
+_SECRET = re.compile(r"(^|[?&;])(user|password|pwd)=|//[^/]*@", re.IGNORECASE)
 _KINDS = {"postgresql": "postgresql", "redshift": "redshift", "mariadb": "mariadb", "mysql": "mariadb"}
 _WAIT_S = 5.0
 _FETCH_ROWS = 10_000
@@ -76,12 +75,7 @@ def database_of(ref: str) -> Database:
     expected = (
         "jdbc:postgresql://HOST:PORT/DATABASE#SCHEMA.TABLE (or redshift), or jdbc:mariadb://HOST:PORT/DATABASE#TABLE"
     )
-    if SECRET.search(ref):
-        raise InputError(
-            "the reference of a database table holds a user or a password.",
-            expected=expected,
-            fix=f"leave them out, and set the environment variables {USER} and {PASSWORD}",
-        )
+    refuse_secrets(ref, "database", expected, (USER, PASSWORD))
     match = _FORM.fullmatch(ref)
     if match is None:
         raise InputError(f"{ref} names no table of a database.", expected=expected)
@@ -97,6 +91,16 @@ def database_of(ref: str) -> Database:
     return Database(
         kind, host, int(port or _DIALECTS[kind].port), match["database"], schema or usual, table, match["more"] or ""
     )
+
+
+def refuse_secrets(ref: str, what: str, expected: str, variables: tuple[str, str]) -> None:
+    """Refuse a reference that holds a user or a password, which are not shown; the variables are where they belong."""
+    if _SECRET.search(ref):
+        raise InputError(
+            f"the reference of a {what} table holds a user or a password.",
+            expected=expected,
+            fix=f"leave them out, and set the environment variables {' and '.join(variables)}",
+        )
 
 
 def need_database(ref: str) -> Database:
@@ -170,9 +174,13 @@ def read_database(
         raw = _reader(spark, found).option("query", f"SELECT {asked} FROM {table}").load().localCheckpoint()
         count = sound_rows(raw, [each for each in columns if each.name not in leave], ref)
     rows = raw.select(*[each.read(F.col(quoted(each.name))).alias(each.name) for each in columns])
+    return rows, f"{found.kind}, {plural(count, 'row')} in one statement", read_as_text(columns)
+
+
+def read_as_text(columns: Sequence[Checked]) -> tuple[str, ...]:
+    """What a reader should know: which columns are text here, and are none in the database."""
     texts = [f"{each.name} ({each.stored})" for each in columns if each.told]
-    facts = (f"read as text: {', '.join(texts)}",) if texts else ()
-    return rows, f"{found.kind}, {plural(count, 'row')} in one statement", facts
+    return (f"read as text: {', '.join(texts)}",) if texts else ()
 
 
 class Checked(Protocol):
@@ -185,6 +193,10 @@ class Checked(Protocol):
     @property
     def stored(self) -> str:
         """Its type in the database."""
+
+    @property
+    def told(self) -> bool:
+        """Whether it is text here and none there, which is told."""
 
     @property
     def cast(self) -> str | None:
@@ -246,37 +258,34 @@ class _Dialect:
         return self.quote + name.replace(self.quote, 2 * self.quote) + self.quote
 
 
-_PG_TEXT, _MARIA_TEXT = "{}::text", "CAST({} AS CHAR)"
+_PG_TEXT, _MARIA_TEXT, _MARIA_BITS = "{}::text", "CAST({} AS CHAR)", "CAST({} + 0 AS CHAR)"
 # There TEXT is VARCHAR(256), to which a longer text is cut off; of numbers and times there is no longer one.
 _REDSHIFT_TEXT = "{}::varchar(256)"
 _MARIA_BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 _MARIA_STRINGS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
+_POSTGRESQL = _Dialect(
+    port=5432,
+    driver="org.postgresql.Driver",
+    settings={"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
+    quote='"',
+    text=_PG_TEXT,
+    whole="udt_name",
+    decimal="numeric",
+    kinds={
+        **dict.fromkeys(("smallint", "integer", "bigint", "boolean", "real", "double precision", "bytea"), _Read()),
+        **dict.fromkeys(("text", "character varying", "character", "name"), _Read(_PG_TEXT)),
+        "date": _Read(_PG_TEXT, "date"),
+        "timestamp without time zone": _Read(_PG_TEXT, "timestamp_ntz"),
+        "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::text", "timestamp", "Z"),
+    },
+    spoken="postgresql",
+)
 _DIALECTS = {
-    "postgresql": _Dialect(
-        port=5432,
-        driver="org.postgresql.Driver",
-        settings={"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
-        quote='"',
-        text=_PG_TEXT,
-        whole="udt_name",
-        decimal="numeric",
-        kinds={
-            **dict.fromkeys(("smallint", "integer", "bigint", "boolean", "real", "double precision", "bytea"), _Read()),
-            **dict.fromkeys(("text", "character varying", "character", "name"), _Read(_PG_TEXT)),
-            "date": _Read(_PG_TEXT, "date"),
-            "timestamp without time zone": _Read(_PG_TEXT, "timestamp_ntz"),
-            "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::text", "timestamp", "Z"),
-        },
-        spoken="postgresql",
-    ),
-    "redshift": _Dialect(
+    "postgresql": _POSTGRESQL,
+    "redshift": replace(
+        _POSTGRESQL,
         port=5439,
-        driver="org.postgresql.Driver",
-        settings={"sessionInitStatement": "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'"},
-        quote='"',
         text=_REDSHIFT_TEXT,
-        whole="udt_name",
-        decimal="numeric",
         kinds={
             **dict.fromkeys(("smallint", "integer", "bigint", "boolean", "real", "double precision"), _Read()),
             **dict.fromkeys(("text", "character varying"), _Read()),
@@ -285,7 +294,6 @@ _DIALECTS = {
             "timestamp without time zone": _Read(_REDSHIFT_TEXT, "timestamp_ntz"),
             "timestamp with time zone": _Read("({} AT TIME ZONE 'UTC')::varchar(256)", "timestamp", "Z"),
         },
-        spoken="postgresql",
         # A text is that already, and may be longer than what a cast makes.
         as_text={"text": "{}", "character varying": "{}", "character": "rtrim({})"},
         others=False,
@@ -304,7 +312,7 @@ _DIALECTS = {
                 ("tinyint", "smallint", "mediumint", "int", "bigint", "year"), _Read(_MARIA_TEXT, "bigint")
             ),
             "bigint unsigned": _Read(_MARIA_TEXT, "decimal(20,0)"),
-            "bit": _Read("CAST({} + 0 AS CHAR)", "decimal(20,0)"),
+            "bit": _Read(_MARIA_BITS, "decimal(20,0)"),
             **dict.fromkeys(("double", *_MARIA_BYTES), _Read()),
             # As text the server rounds it to six digits.
             "float": _Read("CAST({} AS DOUBLE)", "float"),
@@ -318,7 +326,7 @@ _DIALECTS = {
         as_text={
             **dict.fromkeys(_MARIA_STRINGS, "{}"),
             **dict.fromkeys(_MARIA_BYTES, "HEX({})"),
-            "bit": "CAST({} + 0 AS CHAR)",
+            "bit": _MARIA_BITS,
             "float": "CAST(CAST({} AS DOUBLE) AS CHAR)",
         },
     ),
