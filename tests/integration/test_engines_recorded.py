@@ -1,7 +1,7 @@
 """What other engines really wrote, verified again: each difference by the engine's own rule, and by no other.
 
 Recorded by ``python -m bench.engines --events 2000 --minutes 20 --no-controls --keep tests/integration/engines``.
-`make test` holds each rule and two that are declared wrongly. Engines without a rule and the other wrong ones are slow:
+`make test` holds each rule and one that is declared wrongly. Engines without a rule and the other wrong ones are slow:
 `make engines` holds all of them on what it has just run.
 """
 
@@ -19,13 +19,16 @@ from bench.engine_judge import against_oracle, declaration, deliberate, judge
 from bench.engine_log import Log, expected, planned, sums_of
 from bench.engine_records import lay_again
 from bench.engine_runs import ENGINES, Engine
-from bench.engine_world import TOPICS, World, run_batches
+from bench.engine_world import SO_FAR, TOPICS, World, run_batches
+from tests.integration.counted import with_jobs
 from twinrun.broker.process import BrokerInfo
 from twinrun.broker.topics import create_topic
 
 RECORDED = Path(__file__).parent / "engines"
 BY_RULE = [engine for engine in ENGINES if engine.rule != "none"]
-QUICK_CONTROLS = ("kafka-streams", "flink-sql")
+MOST_JOBS = 60
+"""Spark jobs that a verify of an engine's result is promised to take at most."""
+QUICK_CONTROL = "flink-sql"
 
 
 @dataclass
@@ -45,7 +48,7 @@ def laid(spark_session: SparkSession, broker: BrokerInfo, tmp_path_factory: pyte
         create_topic(world.bootstrap, world.topic(job), partitions)
     log = planned(2_000, 20)
     world.lay(log.events)
-    run_batches(world)
+    run_batches(world, tuple(TOPICS))
     return Laid(world, log)
 
 
@@ -57,6 +60,8 @@ def slow_unless(quick: bool) -> Any:
     "engine", [pytest.param(each, id=each.name, marks=slow_unless(each in BY_RULE)) for each in ENGINES]
 )
 def test_every_difference_of_a_real_engine_is_explained_by_its_own_rule(laid: Laid, engine: Engine) -> None:
+    if engine.so_far:
+        run_batches(laid.world, (SO_FAR,))
     ran = lay_again(laid.world.bootstrap, engine, f"{laid.world.prefix}{engine.rule}-{ENGINES.index(engine)}", RECORDED)
     report = judge(laid.world, laid.log, engine, ran, controls=False)
     assert report.problems == []
@@ -73,7 +78,7 @@ def test_every_difference_of_a_real_engine_is_explained_by_its_own_rule(laid: La
 @pytest.mark.parametrize(
     ("engine", "number"),
     [
-        pytest.param(each, n, id=each.name, marks=slow_unless(each.rule in QUICK_CONTROLS))
+        pytest.param(each, n, id=each.name, marks=slow_unless(each.rule == QUICK_CONTROL))
         for n, each in enumerate(BY_RULE)
     ],
 )
@@ -81,7 +86,10 @@ def test_a_rule_that_is_declared_wrongly_explains_nothing_wrongly(laid: Laid, en
     out = f"{laid.world.prefix}wrong-{number}"
     job, declared = declaration(laid.log, engine, lay_again(laid.world.bootstrap, engine, out, RECORDED))
     errors = list(deliberate(engine, declared).values())
-    verdict, rows = laid.world.external(job, **{**declared, **errors[number % len(errors)]})
+    wrong_on_purpose = {**declared, **errors[number % len(errors)]}
+    assert laid.world.spark is not None
+    (verdict, rows), jobs = with_jobs(laid.world.spark, lambda: laid.world.external(job, **wrong_on_purpose))
+    assert jobs <= MOST_JOBS
     lost = expected(laid.log, engine.rule, one_partition=engine.one_partition)
     wrong, _ = against_oracle(rows, lost, sums_of(laid.log.events), verdict)
     assert wrong == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import World, click
+from tests.integration.counted import with_jobs
 from twinrun.explain.verify import verify
-from twinrun.session.settings import AT_REST, SMALL, with_settings
+from twinrun.session.settings import with_settings
 
 WINDOWED, STATELESS, UPDATES = "per_minute", "cents_of_a", "minutes_so_far"
 JOBS = (WINDOWED, STATELESS, UPDATES)
@@ -53,19 +53,12 @@ def _expected_of_events() -> list[Any]:
 
 def _jobs_of_verify(world: World, name: str, outcome: str, *, expect: bool = False) -> int:
     """Spark jobs of one verify, under the settings that little data gets."""
-    context, group = world.spark.sparkContext, f"a verify {uuid.uuid4().hex}"
-    little = {key: value for key, value in {**SMALL, **AT_REST}.items() if key.startswith("spark.sql.")}
     job, suite = world.job(name), _expected_of_events if name == STATELESS else _expected
     job = replace(job, expect=suite) if expect else job
-    with with_settings(world.spark, little):
-        context.setJobGroup(group, "a verify is counted")
-        try:
-            found = verify(world.spark, world.cfg(), job)
-        finally:
-            context.setLocalProperty("spark.jobGroup.id", None)  # type: ignore[arg-type]
+    found, jobs = with_jobs(world.spark, lambda: verify(world.spark, world.cfg(), job))
     assert found.outcome == outcome
     assert len([each for each in found.expectations if each.table != "ledger"]) == (4 if expect else 0)
-    return len(context.statusTracker().getJobIdsForGroup(group))
+    return jobs
 
 
 def test_a_verify_takes_few_spark_jobs_where_all_agree(world: World) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from twinrun.broker.process import BrokerInfo
 _WHO = {"USER": USER, "PASSWORD": PASSWORD}
 LOGIN = {f"TWINRUN_{kind}_{name}": value for kind in ("JDBC", "CASSANDRA") for name, value in _WHO.items()}
 _TWINRUN = Path(sys.executable).parent / "twinrun"
+_ROOT = Path(__file__).resolve().parents[2]
 _JOBS = Path(__file__).parent / "jobs"
+Run = Callable[..., tuple[int, str]]
 
 
 def twinrun(*arguments: str, folder: Path = Path("/"), env: dict[str, str] | None = None) -> tuple[int, str]:
@@ -37,14 +42,42 @@ def twinrun(*arguments: str, folder: Path = Path("/"), env: dict[str, str] | Non
     return done.returncode, said
 
 
+_resident: dict[str, subprocess.Popen[str]] = {}
+
+
+def in_session(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """The same of a command that compares, in a process and a session that stay for the next ones."""
+    kind = "cassandra" if any(each.startswith("cassandra:") for each in arguments) else "jdbc"
+    if kind not in _resident:
+        _resident[kind] = _started(("cassandra",) if kind == "cassandra" else ("postgresql", "mariadb"))
+    process = _resident[kind]
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({"arguments": arguments, "env": LOGIN if env is None else env}) + "\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    said = str(answer["said"])
+    assert PASSWORD not in said
+    assert "\tat " not in said, said
+    return answer["code"], said
+
+
+def _started(drivers: tuple[str, ...]) -> subprocess.Popen[str]:
+    log = Path(tempfile.mkdtemp(prefix="twinrun-stores-")) / "java.log"
+    command = [sys.executable, "-m", "tests.stores.resident", str(log), *drivers]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
+    atexit.register(process.kill)
+    return process
+
+
 def parquet(folder: Path, rows: dict[str, Any], **schema: Any) -> str:
     path = folder / "rows.parquet"
     pl.DataFrame(rows, schema_overrides=schema).write_parquet(path)
     return str(path)
 
 
-def compared(left: str, right: str, *more: str, keys: str = "id") -> dict[str, Any]:
-    code, said = twinrun("compare", left, right, "--keys", keys, "--json", *more)
+def compared(left: str, right: str, *more: str, keys: str = "id", run: Run = in_session) -> dict[str, Any]:
+    code, said = run("compare", left, right, "--keys", keys, "--json", *more)
     assert code in (0, 1), said
     found: dict[str, Any] = json.loads(said[said.index("{") :])
     return {"code": code, "rows": found["batch"]["rows"], "others": sum(found["rows_different"].values()), **found}

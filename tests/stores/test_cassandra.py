@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.stores.command import LOGIN, compared, parquet, twinrun
+from tests.stores.command import LOGIN, compared, in_session, parquet, twinrun
 from tests.stores.servers import PASSWORD, USER, Server, cassandra
 from twinrun.errors import MachineError
 from twinrun.session.jars import fetch_jars, fetch_set, read_lock
@@ -65,7 +65,7 @@ stop_session(spark)
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
     batch, keys = str(tmp_path / "batch"), "shop,window_start"
-    same = compared(batch, cass.table("sales"), keys=keys)
+    same = compared(batch, cass.table("sales"), keys=keys, run=twinrun)
     assert (same["code"], same["verdict"], same["rows"]) == (0, "equal", 500), same
 
     cass.run(
@@ -182,7 +182,7 @@ def test_what_no_column_here_can_hold_is_refused_by_name_and_can_be_compared_as_
             f"{made};\nINSERT INTO shop.{name} (id, v) VALUES (1, {value});\nINSERT INTO shop.{name} (id) VALUES (2)"
         )
     for name, (kind, _, says) in REFUSED.items():
-        code, said = twinrun("compare", path, cass.table(name), "--keys", "id")
+        code, said = in_session("compare", path, cass.table(name), "--keys", "id")
         assert code == 2, said
         assert f"v in {cass.table(name)}, stored as {kind}" in said, said
         assert says in said, said
@@ -224,7 +224,7 @@ def test_a_server_that_is_down_refuses_or_lacks_the_table_is_told_in_a_sentence(
         (cass.table("nowhere"), LOGIN, "there is no table nowhere in the keyspace shop at 127.0.0.1"),
         (cass.table("sales").replace("127", f"{USER}:{PASSWORD}@127"), LOGIN, "holds a user or a password"),
     ):
-        code, said = twinrun("compare", path, ref, "--keys", "id", env=env)
+        code, said = in_session("compare", path, ref, "--keys", "id", env=env)
         assert code == 2, said
         assert says in said, said
         assert "wrong-5291" not in said

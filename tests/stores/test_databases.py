@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.stores.command import LOGIN, compared, parquet, twinrun
+from tests.stores.command import LOGIN, compared, in_session, parquet, twinrun
 from tests.stores.servers import PASSWORD, USER, Server
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ def test_what_no_column_here_can_hold_is_refused_by_name_and_can_be_compared_as_
     for name, (dtype, value, says) in POSTGRES_ODD.items():
         pg.run(f"CREATE TABLE {name} (id int, v {dtype}); INSERT INTO {name} VALUES (1, {value}), (2, NULL)")
         path = parquet(tmp_path, {"id": [1, 2], "v": [value.strip("'"), None]})
-        code, said = twinrun("compare", path, pg.table(name), "--keys", "id")
+        code, said = in_session("compare", path, pg.table(name), "--keys", "id")
         assert code == 2, said
         assert f"1 value of v in {pg.table(name)}, stored as {dtype.replace('timestamptz', 'timestamp with')}" in said
         assert says in said
@@ -191,7 +191,7 @@ def test_who_may_not_read_all_columns_is_refused_and_does_not_compare_the_others
         GRANT SELECT (id) ON salaries TO {who}""")
     path = parquet(tmp_path, {"id": [1]})
     login = {"TWINRUN_JDBC_USER": "few", "TWINRUN_JDBC_PASSWORD": "few-4711"}
-    code, said = twinrun("compare", path, server.table("salaries"), "--keys", "id", env=login)
+    code, said = in_session("compare", path, server.table("salaries"), "--keys", "id", env={**LOGIN, **login})
     assert code == 2, said
     assert "denied" in said
     assert "few-4711" not in said
@@ -233,7 +233,7 @@ stop_session(spark)
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd="/")
     assert done.returncode == 0, done.stderr
     batch = str(tmp_path / "batch")
-    same = compared(batch, pg.table("sales"), "--naive-time-zone", "UTC", keys="shop,window_start")
+    same = compared(batch, pg.table("sales"), "--naive-time-zone", "UTC", keys="shop,window_start", run=twinrun)
     assert (same["verdict"], same["rows"]) == ("equal", 500)
     pg.run("DELETE FROM sales WHERE orders = 17")
     gone = compared(batch, pg.table("public.sales"), "--naive-time-zone", "UTC", keys="shop,window_start")
@@ -251,6 +251,6 @@ def test_a_server_that_is_down_refuses_or_lacks_the_table_is_told_in_a_sentence(
         ("jdbc:oracle://h/d#t", LOGIN, "tables of oracle are not read"),
         ("jdbc:postgresql://h/d", LOGIN, "names no table of a database"),
     ):
-        code, said = twinrun("compare", path, ref, "--keys", "id", env=env)
+        code, said = in_session("compare", path, ref, "--keys", "id", env=env)
         assert code == 2, said
         assert says in said, said

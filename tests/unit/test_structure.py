@@ -152,6 +152,13 @@ def test_files_and_functions_stay_small() -> None:
     assert problems == []
 
 
+def test_java_is_asked_in_few_rooms_only() -> None:
+    java = re.compile(r"\._(jvm|jsc|jconf|jdf|jsparkSession)\b")
+    rooms = {path.relative_to(ROOT).parts[:-1] for path in python_files() if java.search(path.read_text("utf-8"))}
+    allowed = ("session", "job", "lint", "tables", "explain")
+    assert {room for room in rooms if room[0] != "tests"} == {("twinrun", name) for name in allowed}
+
+
 def test_public_names_are_pinned() -> None:
     declared = ["Avro", "Job", "Protobuf", "Source", "Table", "Tolerance"]
     assert twinrun.__all__ == [*declared, "absolute", "compare", "rel", "verify"]

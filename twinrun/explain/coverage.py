@@ -202,6 +202,11 @@ def tables_of(cfg: Config, job: Job) -> list[str]:
     return [cfg.table("micro_batches"), cfg.table("erased"), *topics, *made]
 
 
+def statics_of(cfg: Config, job: Job) -> list[str]:
+    """The job's static tables. Pure."""
+    return [static_ref(cfg, table.name) for table in job.tables]
+
+
 @contextmanager
 def records_pinned(spark: SparkSession, cfg: Config, job: Job) -> Iterator[None]:
     """Every control record that a verify asks for, read once. Two small Spark jobs."""

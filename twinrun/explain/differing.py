@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
@@ -32,6 +34,17 @@ class Sides:
 
     batch: DataFrame
     stream: DataFrame
+
+
+@contextmanager
+def read_once(sides: Sides) -> Iterator[Sides]:
+    """Both results, each kept from when it is first read to the end of the block. No Spark job by itself."""
+    kept = Sides(sides.batch.persist(), sides.stream.persist())
+    try:
+        yield kept
+    finally:
+        kept.batch.unpersist()
+        kept.stream.unpersist()
 
 
 def compare_sides(job: Job, sides: Sides, full: bool) -> tuple[Comparison, DataFrame]:

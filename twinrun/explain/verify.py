@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
@@ -30,10 +30,11 @@ from twinrun.explain.coverage import (
     notes_on_sources,
     records_pinned,
     silent_kafka,
+    statics_of,
     tables_of,
     unread,
 )
-from twinrun.explain.differing import Sides, anything, closed, compare_sides, uncounted
+from twinrun.explain.differing import Sides, anything, closed, compare_sides, read_once, uncounted
 from twinrun.explain.explain import NOBODY, Explained, Found, explain
 from twinrun.explain.judge import Checks, Shown, assemble, judge, notes_of
 from twinrun.explain.summary import (
@@ -94,7 +95,7 @@ from twinrun.tables.control import read_records
 from twinrun.tables.delta import read_table
 from twinrun.tables.lease import held_lease
 from twinrun.tables.listed import Question, ask, listed_once
-from twinrun.tables.static import read_static, static_ref
+from twinrun.tables.static import read_static
 from twinrun.wording import plural
 
 _POLL_S = 2.0
@@ -162,7 +163,7 @@ def verify(
         covered = _covered(cut, batch, job)
         facts = Facts() if full else facts_of(spark, cfg, job)
         coverage = coverage_of(ctx, silent=silent, facts=facts)
-        sides = stack.enter_context(_whole_sides(spark, batch, cut))
+        sides = stack.enter_context(read_once(_whole_sides(spark, batch, cut)))
         say("comparing")
         ready = Sides(closed(job, sides.batch, cut.watermark_ms), closed(job, sides.stream, cut.watermark_ms))
         comparison, differences = compare_sides(job, ready, full)
@@ -204,8 +205,7 @@ def verify(
 
 def _looked_at(cfg: Config, job: Job, stream: StreamState, batch: BatchState) -> list[str]:
     """The tables that a verify asks more than once and does not write; and the ledger, before it writes it."""
-    static = [static_ref(cfg, table.name) for table in job.tables]
-    return [stream.table, batch.table, cfg.table("ledger"), *tables_of(cfg, job), *static]
+    return [stream.table, batch.table, cfg.table("ledger"), *tables_of(cfg, job), *statics_of(cfg, job)]
 
 
 def _flow(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, batch: BatchState) -> Dataflow:
@@ -224,17 +224,10 @@ def _ask_kafka(cfg: Config, say: Say, on_warning: Say | None) -> bool:
     return bool(silent)
 
 
-@contextmanager
-def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Iterator[Sides]:
-    """Both results as they are pinned, open windows too. Each is read once, by whatever asks first."""
+def _whole_sides(spark: SparkSession, batch: BatchState, cut: StreamCut) -> Sides:
+    """Both results as they are pinned, open windows too. Lazy."""
     stream = read_table(spark, cut.state.table, cut.committed.version)
-    sides = Sides(without_lineage(read_table(spark, batch.table, batch.table_version)), without_lineage(stream))
-    kept = Sides(sides.batch.persist(), sides.stream.persist())
-    try:
-        yield kept
-    finally:
-        kept.batch.unpersist()
-        kept.stream.unpersist()
+    return Sides(without_lineage(read_table(spark, batch.table, batch.table_version)), without_lineage(stream))
 
 
 def _wait_for_batch(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
@@ -19,6 +20,7 @@ from twinrun.external.records import REASON, ROW, RULE, TOMBSTONE, decode_record
 from twinrun.job.job import Job
 from twinrun.results.verdict import QuarantineCount
 from twinrun.tables.delta import delta_table, one_change, replace_part, table_exists
+from twinrun.tables.listed import Question, ask
 from twinrun.wording import plural, worded
 
 MOST_FIELDS = 200
@@ -65,7 +67,8 @@ class TopicResult:
 def read_result_topic(
     spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, schema: StructType
 ) -> TopicResult:
-    """Read the topic from its first record to its end as it is now, committed transactions only. About six Spark jobs.
+    """Read the topic from its first record to its end as it is now, committed transactions only. Two Spark jobs,
+    or three.
 
     Parameters
     ----------
@@ -92,23 +95,27 @@ def read_result_topic(
     malformed = decoded.filter(F.col(RULE).isNotNull())
     good = decoded.filter(F.col(RULE).isNull())
     kept = _latest(good, job, binding) if latest else _not_taken_back(good) if signed else good
-    rows = kept.select(f"{ROW}.*").localCheckpoint()
-    split_keys = 0
-    if latest:
-        keys = [F.col(quoted(key)) for key in job.keys]
-        split_keys = rows.groupBy(*keys).count().filter(F.col("count") > 1).count()
-    counts = good.agg(F.count_if(~F.col(TOMBSTONE)), F.count_if(TOMBSTONE)).collect()[0]
-    fields = _fields(good, counts[0], schema, job, binding)
-    by_rule = _by_rule(malformed, topic)
+    rows = kept.select(f"{ROW}.*").localCheckpoint(eager=False)
+    counted = good.agg(F.count_if(~F.col(TOMBSTONE)).alias("records"), F.count_if(TOMBSTONE).alias("tombstones"))
+    per_key = rows.groupBy(*[F.col(quoted(key)) for key in job.keys]) if latest else rows.groupBy()
+    left = per_key.agg(F.count(F.lit(1)).alias("n"))
+    several = F.count_if(F.col("n") > 1) if latest else F.lit(0)
+    left = left.agg(F.coalesce(F.sum("n"), F.lit(0)).alias("rows"), several.alias("split"))
+    (records, tombstones), (remaining, split_keys), fields, by_rule = ask(
+        Question(counted, lambda found: (found[0]["records"], found[0]["tombstones"])),
+        Question(left, lambda found: (found[0]["rows"], found[0]["split"])),
+        _fields(good, schema, job, binding),
+        _by_rule(malformed, topic),
+    )
     _keep_malformed(spark, cfg, job, topic, malformed if by_rule else None)
     return TopicResult(
         rows=rows,
-        records=counts[0],
-        superseded=counts[0] - rows.count() if latest or signed else 0,
-        tombstones=counts[1],
+        records=records,
+        superseded=records - remaining if latest or signed else 0,
+        tombstones=tombstones,
         malformed=by_rule,
         split_keys=split_keys,
-        fields=fields,
+        fields=fields(records),
     )
 
 
@@ -192,15 +199,19 @@ def _not_taken_back(good: DataFrame) -> DataFrame:
     return left.filter(F.col("_left") > 0).select(F.explode(F.array_repeat(ROW, F.col("_left"))).alias(ROW))
 
 
-def _by_rule(malformed: DataFrame, topic: str) -> tuple[QuarantineCount, ...]:
-    """Malformed records by rule, each with one example. One Spark job; a row per rule is collected."""
+def _by_rule(malformed: DataFrame, topic: str) -> Question[tuple[QuarantineCount, ...]]:
+    """Malformed records by rule, each with one example: a row per rule."""
     order = F.struct("partition", "offset")
     spot = F.concat(F.lit(f"{topic} partition "), F.col("partition"), F.lit(" offset "), F.col("offset"))
     counted = malformed.groupBy(RULE).agg(
         F.count("*").alias("n"), F.min_by(spot, order).alias("spot"), F.min_by(REASON, order).alias("reason")
     )
-    rows = counted.orderBy(RULE).collect()
-    return tuple(QuarantineCount(topic, r[RULE], r["n"], r["spot"], r["reason"] or "") for r in rows)
+
+    def read(rows: list[Row]) -> tuple[QuarantineCount, ...]:
+        by_name = sorted(rows, key=lambda row: str(row[RULE]))
+        return tuple(QuarantineCount(topic, r[RULE], r["n"], r["spot"], r["reason"] or "") for r in by_name)
+
+    return Question(counted, read)
 
 
 def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malformed: DataFrame | None) -> None:
@@ -219,15 +230,25 @@ def _keep_malformed(spark: SparkSession, cfg: Config, job: Job, topic: str, malf
     replace_part(rows, ref, f"job = '{job.job_name}'")
 
 
-def _fields(good: DataFrame, total: int, schema: StructType, job: Job, binding: ExternalBinding) -> Fields:
-    """Fields against the result's columns. One Spark job; at most `MOST_FIELDS` foreign names are collected."""
-    valued = good.filter(~F.col(TOMBSTONE))
+def _fields(
+    good: DataFrame, schema: StructType, job: Job, binding: ExternalBinding
+) -> Question[Callable[[int], Fields]]:
+    """Fields against the result's columns, by the number of records; at most `MOST_FIELDS` foreign names."""
     wanted = [field.name for field in schema]
-    names = valued.select(F.explode(field_names(binding, wanted, job)).alias("name"))
+    names = good.filter(~F.col(TOMBSTONE)).select(F.explode(field_names(binding, wanted, job)).alias("name"))
     # The result's own columns first: none of them may fall to the limit.
-    order = (F.col("name").isin(*wanted).desc(), F.col("count").desc(), "name")
-    counted = names.groupBy("name").count().orderBy(*order).limit(len(wanted) + MOST_FIELDS).collect()
-    found = {row["name"]: row["count"] for row in counted}
+    order = (F.col("name").isin(*wanted).desc(), F.col("n").desc(), "name")
+    counted = names.groupBy("name").agg(F.count(F.lit(1)).alias("n")).orderBy(*order).limit(len(wanted) + MOST_FIELDS)
+
+    def read(rows: list[Row]) -> Callable[[int], Fields]:
+        found = {row["name"]: row["n"] for row in rows}
+        return lambda total: _held_against(found, total, wanted, job, binding)
+
+    return Question(counted, read)
+
+
+def _held_against(found: dict[str, int], total: int, wanted: list[str], job: Job, binding: ExternalBinding) -> Fields:
+    """What is wrong with the fields of ``total`` records, of which so many have each."""
     if not total:
         return Fields()
     in_key = key_columns(binding, job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
@@ -13,8 +14,17 @@ from twinrun.comparator.result import Comparison
 from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding
 from twinrun.events.exact import quoted
-from twinrun.explain.coverage import Coverage, audits_of, coverage_of, notes_on_coverage, silent_kafka
-from twinrun.explain.differing import Sides, closed, compare_sides, uncounted, waits_for_close
+from twinrun.explain.coverage import (
+    Coverage,
+    audits_of,
+    coverage_of,
+    notes_on_coverage,
+    records_pinned,
+    silent_kafka,
+    statics_of,
+    tables_of,
+)
+from twinrun.explain.differing import Sides, closed, compare_sides, read_once, uncounted, waits_for_close
 from twinrun.explain.explain import Explained as Judged
 from twinrun.explain.judge import Checks, Shown, assemble, judge
 from twinrun.explain.summary import cause_counts, of_rows, row_samples, sample_rows, timeline, totals, windows_frame
@@ -39,7 +49,7 @@ from twinrun.results.records import Say, quiet
 from twinrun.results.verdict import CauseCount, ExpectationResult, Verdict
 from twinrun.session.plain import plain_errors
 from twinrun.tables.lease import held_lease
-from twinrun.tables.listed import ask
+from twinrun.tables.listed import ask, listed_once
 from twinrun.wording import plural
 
 
@@ -69,8 +79,8 @@ def verify_external(
     -------
     Verdict
         With ``external`` set, and without micro-batches. The rows are in the table ``external_differences``, malformed
-        records in ``external_malformed``; the ledger is not written. Up to a hundred small
-        Spark jobs.
+        records in ``external_malformed``; the ledger is not written. At most 60 small Spark
+        jobs where a rule explains.
 
     Raises
     ------
@@ -84,15 +94,22 @@ def verify_external(
     began = time.monotonic()
     say = on_step or quiet
     subject = f"verify-external:{job.job_name}"
-    with held_lease(spark, cfg, subject, f"twinrun verify {job.job_name} --external"), plain_errors("the verify"):
+    with (
+        held_lease(spark, cfg, subject, f"twinrun verify {job.job_name} --external"),
+        plain_errors("the verify"),
+        ExitStack() as stack,
+    ):
         say("reading the external result")
         batch = wait_for_batch(spark, cfg, job, binding, cfg.verify.wait_s if wait_s is None else wait_s)
         covered = is_covered(batch, binding, job)
         silent = bool(silent_kafka(cfg))
+        stack.enter_context(records_pinned(spark, cfg, job))
+        stack.enter_context(listed_once([batch.table, *tables_of(cfg, job), *statics_of(cfg, job)]))
         case, external, notes = read_case(spark, cfg, job, binding, batch)
+        case = replace(case, sides=stack.enter_context(read_once(case.sides)))
         ctx = Context(spark, cfg, case.job, case.flow, case.cut, batch)
         coverage = coverage_of(ctx, silent=silent)
-        empty = case.sides.stream.limit(1).count() == 0
+        rows = case.sides.stream.count()
         ready = Sides(*(closed(job, side, case.ready_ms) for side in (case.sides.batch, case.sides.stream)))
         say("comparing")
         comparison, differences = compare_sides(case.job, ready, full)
@@ -100,7 +117,7 @@ def verify_external(
         judged: Explained | None = None
         if comparison.rows_different:
             say(f"explaining {plural(comparison.rows_different, 'differing row')}")
-            untried = "input_behind" if not covered else "unexplained" if empty else ""
+            untried = "input_behind" if not covered else "" if rows else "unexplained"
             mine = replace(case, sides=ready)
             judged = explain_external(spark, cfg, mine, verify_id, differences, coverage.gone, untried=untried)
         kept = None if judged is None else judged.judged
@@ -116,14 +133,9 @@ def verify_external(
         checks = _checks(ctx, coverage, measured)
         pinned = pinned_cut(cfg, case, batch, coverage, checks.audits, external.version)
         points, differing = ask(timeline(job, windows, counts), sample_rows(kept, cfg.verify.sample_rows))
-        shown = Shown(
-            late=() if judged is None else judged.late,
-            samples=() if kept is None else row_samples(kept, differing),
-            timeline=points,
-            micro_batches=(),
-            quarantine=coverage.refused,
-        )
-        decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, empty)
+        samples = () if kept is None else row_samples(kept, differing)
+        shown = Shown(() if judged is None else judged.late, samples, points, (), coverage.refused)
+        decision = with_problems(judge(cfg, job, case.cut, batch, checks, pinned, strict), external, rows == 0)
         refuted = 0 if judged is None else judged.refuted
         unexpected = 0 if judged is None else judged.unexpected
         waiting = _waiting(case, kept)
@@ -135,7 +147,6 @@ def verify_external(
         verdict = assemble(
             job, case.cut, checks, shown, pinned, decision, notes, int((time.monotonic() - began) * 1000)
         )
-        rows = case.sides.stream.count()
     side = external_side(job, binding, external, rows, counts["early_rows"], out_of_reach(case, refuted))
     return replace(verdict, external=side, lateness_ms=binding.lateness_ms, stream_lag_events=None)
 
