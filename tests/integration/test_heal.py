@@ -153,6 +153,7 @@ def test_a_table_that_moved_is_not_healed(world: World) -> None:
 
 @pytest.mark.slow
 def test_a_batch_table_that_moved_is_no_source_of_a_heal(world: World) -> None:
+    world.batch()
     world.verify()
     before = version(world)
     DeltaTable.forPath(world.spark, str(world.table("batch"))).update(SECOND_B, {"clicks": "78"})

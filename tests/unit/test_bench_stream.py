@@ -12,7 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from bench.engine_log import T0_MS
-from bench.stream import RESULTS, ROOT, doc_table
+from bench.stream import RESULTS, ROOT, Arm, Figures, Site, arms, doc_table
 from bench.stream_delays import (
     SPEED,
     Load,
@@ -102,3 +102,15 @@ def test_a_row_of_a_delta_table_can_be_read_when_its_first_commit_is_there(tmp_p
         log = tmp_path / "_delta_log" / f"{number:020d}.json"
         assert read_delta(tmp_path)["shop-1", int(start.timestamp() * 1000)] == log.stat().st_mtime
     assert len(read_delta(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("arm", [each for each in arms() if each.engine is not None], ids=lambda arm: arm.name)
+def test_an_engine_that_keeps_no_checkpoint_of_sparks_is_judged_by_its_rows(
+    arm: Arm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.stream.read_closed", lambda *_: rows_read(0.3))
+    site = object.__new__(Site)
+    site.servers = "nowhere"
+    figures = Figures(arm.name, arm.out, LOAD.rate, producer={"end_late_s": 0.0})
+    site._judge(figures, arm, "out", Path(), LOAD)
+    assert (figures.missing, figures.p50_ms, figures.sustained, figures.micro_batch_ms) == (0, 300.0, True, None)
