@@ -150,7 +150,8 @@ def _mover(spark: SparkSession, cfg: Config, job: Job, stream: StreamState, now:
 
 def _moved(mode: str, table: str, now: int, seen: int, why: str, job: Job) -> TableError:
     return TableError(
-        f"the {mode}'s table {table} has moved since the last verify, from version {seen} to {now}, {why}.",
-        expected="the tables as that verify saw them",
-        fix=f"run: twinrun verify {job.job_name}, and heal before the {mode} runs again",
+        f"the {mode}'s table {table} has moved since the last verify that counts, from version {seen} to {now}, {why}.",
+        expected="the tables as that verify saw them; one for which the batch lacked input does not count",
+        fix=f"run: twinrun verify {job.job_name}, after a batch run where it says input_behind, and heal before the "
+        f"{mode} runs again",
     )
