@@ -52,7 +52,7 @@ from bench.stream_delays import (
 )
 from bench.stream_load import SHOPS
 from twinrun.broker.process import BrokerInfo, start_broker, stop_broker
-from twinrun.broker.topics import create_topic
+from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.measure.sustained import next_rate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +94,7 @@ class Figures:
     producer: dict[str, float] = field(default_factory=dict)
     micro_batch_ms: float | None = None
     failed: str | None = None
+    commit: str | None = None
 
 
 def arms() -> list[Arm]:
@@ -126,7 +127,7 @@ class Site:
         self.number += 1
         folder = self.folder / f"{self.number:02d}"
         folder.mkdir()
-        figures = Figures(arm.name, arm.out, load.rate)
+        figures = Figures(arm.name, arm.out, load.rate, commit=commit())
         topic, out = f"orders-{self.number}", f"sales-{self.number}"
         create_topic(self.servers, topic, PARTITIONS)
         for name in (out, f"{out}-binary"):
@@ -188,24 +189,31 @@ class Site:
         with log.open("wb") as file:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT)
         try:
-            self._wait_ready(arm, process, folder, log)
+            self._wait_ready(arm, process, out, folder, log)
             yield process
             if process.poll() is not None:
                 raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-500:])
         finally:
             end_tree(process)
 
-    def _wait_ready(self, arm: Arm, process: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
+    def _wait_ready(self, arm: Arm, process: subprocess.Popen[bytes], out: str, folder: Path, log: Path) -> None:
         until = time.monotonic() + READY_LIMIT_S
-        spark = arm.engine is None
         while time.monotonic() < until:
             if process.poll() is not None:
                 raise RuntimeError(log.read_text(encoding="utf-8", errors="replace")[-500:])
-            if _reads(checkpoint_of(arm, folder), arm) if spark else b"READY" in log.read_bytes():
+            if self._is_ready(arm, out, folder, log):
                 time.sleep(_QUIET_START_S)
                 return
             time.sleep(0.2)
         raise RuntimeError(f"{arm.name} was not ready in {READY_LIMIT_S:.0f} s")
+
+    def _is_ready(self, arm: Arm, out: str, folder: Path, log: Path) -> bool:
+        """Whether it says so, has done its first micro-batch or, where one lasts minutes, has handed a row on."""
+        if arm.engine is not None:
+            return b"READY" in log.read_bytes()
+        if arm.real_time:
+            return any(end > 0 for _, end in offset_ranges(self.servers, out).values())
+        return (checkpoint_of(arm, folder) / "commits" / "0").exists()
 
     def _command(self, arm: Arm, topic: str, out: str, folder: Path) -> list[str]:
         if arm.engine is not None:
@@ -243,11 +251,6 @@ def checkpoint_of(arm: Arm, folder: Path) -> Path:
     """Where a Spark arm keeps its offsets."""
     name = _JOBS[arm.out]
     return folder / "checkpoint" if arm.by_hand else folder / "cp" / "stream" / name / "v1"
-
-
-def _reads(checkpoint: Path, arm: Arm) -> bool:
-    """Whether a query has done its first micro-batch; with the real-time trigger that lasts minutes: has begun it."""
-    return (checkpoint / ("offsets" if arm.real_time else "commits") / "0").exists()
 
 
 def micro_batch_ms(checkpoint: Path, load: Load) -> float | None:
@@ -362,7 +365,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of each load (60; quick: 24)")
     parser.add_argument("--warm", type=float, help="of it not counted (20; quick: 8)")
     parser.add_argument("--updates-up-to", type=float, default=10_000, help="changed and single rows up to this rate")
-    parser.add_argument("--only", nargs="+", choices=[arm.name for arm in arms()], help="these engines")
+    parser.add_argument(
+        "--only", nargs="+", choices=[arm.name for arm in arms()], help="these engines; the figures of the others stay"
+    )
     parser.add_argument(
         "--limit", nargs="+", choices=[arm.name for arm in arms()], default=[], help="their highest rate"
     )
@@ -382,16 +387,27 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _write(asked: argparse.Namespace, found: Sequence[Figures], limits: Sequence[dict[str, Any]]) -> None:
     if asked.out is None:
         return
+    order = {arm.name: number for number, arm in enumerate(arms())}
+    measured = [asdict(each) for each in found]
+    done = {(each.engine, each.rate_per_s) for each in found}
+    others = [each for each in _kept(asked, "figures") if (each["engine"], each["rate_per_s"]) not in done]
     document = {
         "commit": commit(),
         "machine": machine(),
         "load_before": os.getloadavg()[0],
         "settings": {"seconds": asked.seconds, "warm_s": asked.warm, "speed": SPEED, "shops": SHOPS},
-        "limits": list(limits),
-        "figures": [asdict(each) for each in found],
+        "limits": list(limits) or _kept(asked, "limits"),
+        "figures": sorted([*others, *measured], key=lambda each: (each["rate_per_s"], order[each["engine"]])),
     }
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _kept(asked: argparse.Namespace, part: str) -> list[Any]:
+    """What a run of some arms alone leaves as it is."""
+    if not asked.only or not asked.out.exists():
+        return []
+    return list(json.loads(asked.out.read_text(encoding="utf-8"))[part])
 
 
 def _say(text: str) -> None:
