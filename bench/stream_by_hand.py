@@ -45,7 +45,9 @@ def main() -> None:
     asked = parser.parse_args()
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    spark = build_session("by-hand", {"spark.driver.memory": "2g"})
+    # The real-time trigger runs the tasks of all partitions at the same time: it asks for slots, not for cores.
+    master = "local[6]" if asked.real_time else "local[2]"
+    spark = build_session("by-hand", {"spark.driver.memory": "2g"}, master=master)
     records = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", asked.servers)
