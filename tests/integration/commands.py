@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
@@ -34,8 +34,15 @@ def run(*arguments: str) -> Ran:
 @contextmanager
 def on_session(spark: SparkSession) -> Iterator[SparkSession]:
     """Commands use this session for a block: a JVM for each would cost more than what they do in it."""
+    with sessions_by(lambda *_, **__: spark):
+        yield spark
+
+
+@contextmanager
+def sessions_by(build: Callable[..., SparkSession]) -> Iterator[None]:
+    """Commands get their session from here for a block, called as `build_session` is, and leave it as it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(twinrun.session.spark, "build_session", lambda *_, **__: spark)
+        patch.setattr(twinrun.session.spark, "build_session", build)
         patch.setattr(twinrun.session.spark, "stop_session", lambda _: None)
         patch.setattr(twinrun.session.spark, "watch_jvm", lambda *_: None)
-        yield spark
+        yield

@@ -7,46 +7,41 @@ with the drivers that are named on the command line. Run by `tests.stores.comman
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import twinrun.session.spark as session
-from twinrun.cli.app import main
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.integration.commands import run, sessions_by
+from twinrun.session.spark import build_session
 
 
-def keep_session(drivers: list[str]) -> None:
-    """Commands use one session: the first one's, which has all drivers."""
-    built, real = [], session.build_session
+def built_once(drivers: list[str]) -> Callable[..., SparkSession]:
+    """The first command's session, with all drivers, for each of them."""
+    built: list[SparkSession] = []
 
-    def once(name: str, conf: Mapping[str, str], *, master: str | None, drivers: Any = (), every: Any = drivers) -> Any:
+    def build(name: str, conf: Mapping[str, str], **given: Any) -> SparkSession:
         if not built:
-            built.append(real(name, conf, master=master, drivers=every))
+            built.append(build_session(name, conf, **{**given, "drivers": drivers}))
         return built[0]
 
-    session.build_session = once
-    session.stop_session = lambda _: None
-    session.watch_jvm = lambda *_: None
+    return build
 
 
 def ran(arguments: list[str], env: Mapping[str, str], log: Path) -> dict[str, Any]:
     """One command, under these variables for its time."""
-    before, written = dict(os.environ), log.stat().st_size
-    os.environ.update(env)
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed), redirect_stderr(printed):
-            code = main(arguments)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    written = log.stat().st_size
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        done = run(*arguments)
     java = log.read_bytes()[written:].decode(errors="replace")
-    return {"code": code, "said": printed.getvalue() + java}
+    return {"code": done.code, "said": done.out + done.err + java}
 
 
 def serve(log: Path, drivers: list[str]) -> None:
@@ -55,10 +50,10 @@ def serve(log: Path, drivers: list[str]) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    keep_session(drivers)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(ran(asked["arguments"], asked["env"], log)), file=answers, flush=True)
+    with sessions_by(built_once(drivers)):
+        for line in sys.stdin:
+            asked = json.loads(line)
+            print(json.dumps(ran(asked["arguments"], asked["env"], log)), file=answers, flush=True)
     os._exit(0)
 
 

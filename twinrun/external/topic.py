@@ -67,8 +67,7 @@ class TopicResult:
 def read_result_topic(
     spark: SparkSession, cfg: Config, job: Job, binding: ExternalBinding, schema: StructType
 ) -> TopicResult:
-    """Read the topic from its first record to its end as it is now, committed transactions only. Two Spark jobs,
-    or three.
+    """Read the topic from its first record to its end as it is now, committed transactions only. 2 or 3 Spark jobs.
 
     Parameters
     ----------
