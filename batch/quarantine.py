@@ -23,9 +23,9 @@ from twinrun.events.source import Source
 from twinrun.job.job import Job
 from twinrun.results.cut import newest_commit
 from twinrun.results.records import MOST, Refusal, is_left_out, refusals_of, save_refusals
-from twinrun.results.state import StreamState, stream_state
+from twinrun.results.state import StreamState, first_read, stream_state, told_in_offsets
 from twinrun.session.plain import plain_errors
-from twinrun.tables.checkpoint import Offsets, end_offsets, last_committed, logged, query_id, start_offsets
+from twinrun.tables.checkpoint import Offsets, end_offsets, last_committed, logged, query_id
 from twinrun.tables.delta import read_table, table_exists
 from twinrun.tables.lease import held_lease
 
@@ -208,14 +208,14 @@ def _reached(spark: SparkSession, cfg: Config, job: Job) -> _Reached:
     written = _written(spark, job, state, owner)
     topics = {cfg.source(source.name).topic: source.name for source in job.sources}
     ends: dict[str, Offsets] = {}
-    newest = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") == max(done, written))
+    told = told_in_offsets(spark, cfg, job, state)
+    newest = logged(spark, cfg, owner, state.checkpoint, told).filter(F.col("micro_batch") == max(done, written))
     for row in newest.select("end_offsets").collect():
         for end in row[0]:
             if end["topic"] in topics:
                 ends.setdefault(topics[end["topic"]], {})[end["partition"]] = end["offset"]
-    starts = {
-        topics[topic]: found for topic, found in start_offsets(spark, state.checkpoint).items() if topic in topics
-    }
+    first = first_read(spark, cfg, job, state)
+    starts = {topics[topic]: found for topic, found in first.items() if topic in topics}
     return _Reached(owner, starts, ends, written if written > done else None)
 
 

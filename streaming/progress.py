@@ -254,4 +254,5 @@ def _offsets(text: Any) -> dict[tuple[str, str], int]:
         return {}
     if not isinstance(topics, dict):  # the first micro-batch of a query began nowhere: null
         return {}
-    return {(topic, part): int(offset) for topic, parts in topics.items() for part, offset in dict(parts).items()}
+    by_topic = {topic: parts for topic, parts in topics.items() if isinstance(parts, dict)}  # Delta's has none
+    return {(topic, part): int(offset) for topic, parts in by_topic.items() for part, offset in parts.items()}

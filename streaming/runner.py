@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from twinrun.config.model import Config
+from twinrun.config.sections import SourceBinding
 from twinrun.durations import spark_interval
 from twinrun.errors import ConfigError
 from twinrun.events.decode import decode, decoder_fingerprint, distinct_in_stream, valid_events
@@ -38,18 +39,21 @@ from twinrun.results.state import (
     StreamState,
     check_continues,
     check_not_lost,
+    check_reads,
     has_open_micro_batch,
     new_checkpoint,
     next_stream_version,
     save_stream_state,
     stream_state,
+    told_in_offsets,
 )
 from twinrun.results.submit import submitted
 from twinrun.session.plain import plain_errors
 from twinrun.streaming.progress import Flush, follow, observed, sum_refused
 from twinrun.streaming.refresh import Pause
 from twinrun.streaming.sink import start_final, start_updates, start_with_topic
-from twinrun.tables.checkpoint import RunFacts, flush, open_micro_batch
+from twinrun.tables.bronze import BRONZE, TOPIC, bronze_range, bronze_stream
+from twinrun.tables.checkpoint import RunFacts, at_or_after, before, flush, open_micro_batch
 from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import Lease, append, latest_version, rows_written, table_exists
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
@@ -117,7 +121,7 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
     """The frames of the job's function by parameter name: decoded topics with their watermark, pinned tables."""
     frames = read_static(spark, cfg, pins)
     for source in job.sources:
-        raw = kafka_stream(spark, cfg, cfg.source(source.name), cfg.stream.max_offsets_per_trigger, state.starting)
+        raw = _raw(spark, cfg, cfg.source(source.name), state)
         decoded = observed(decode(raw, source), source.name, state.refused.get(source.name, []))
         events = valid_events(decoded, source)
         events = without(events, state.refused, source.name)
@@ -126,6 +130,13 @@ def read_inputs(spark: SparkSession, cfg: Config, job: Job, pins: Pins, state: S
             events = distinct_in_stream(events, source)
         frames[source.name] = events
     return frames
+
+
+def _raw(spark: SparkSession, cfg: Config, binding: SourceBinding, state: StreamState) -> DataFrame:
+    """A source's records as a stream, from its topic or from bronze."""
+    if state.reads == BRONZE:
+        return bronze_stream(spark, cfg, binding.topic)
+    return kafka_stream(spark, cfg, binding, cfg.stream.max_offsets_per_trigger, state.starting)
 
 
 def write_results(spark: SparkSession, cfg: Config, job: Job, results: DataFrame, state: StreamState) -> StreamingQuery:
@@ -168,17 +179,25 @@ def _follow_one(
         if state.query_id is None:
             # From now on a start with another checkpoint, or without one, is refused.
             save_stream_state(spark, cfg, job.job_name, replace(state, query_id=owner))
-        log = _logger(spark, cfg, state, owner, facts)
+        log = _logger(spark, cfg, job, state, owner, facts)
         return follow(query, cfg, lease, log, pause, on_progress), owner
 
 
 def _computed(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> Frames:
     """What the function was being given: the events of the micro-batch that is not committed, and the static tables."""
     starts, ends = open_micro_batch(spark, state.checkpoint)
+    told = told_in_offsets(spark, cfg, job, state)
+    if told is not None:
+        starts, ends = told([starts, ends])
     events = {}
     for source in job.sources:
         binding = cfg.source(source.name)
-        raw = kafka_range(spark, cfg, binding, starts.get(binding.topic, {}), ends.get(binding.topic, {}))
+        first, last = starts.get(binding.topic, {}), ends.get(binding.topic, {})
+        if told is None:
+            raw = kafka_range(spark, cfg, binding, first, last)
+        else:
+            places = ("partition", "offset")
+            raw = bronze_range(spark, cfg, binding.topic).filter(at_or_after(first, *places) & before(last, *places))
         read = without(valid_events(decode(raw, source), source), state.refused, source.name)
         events[source.name] = read.persist()
     return events, read_static(spark, cfg, state.static)
@@ -196,20 +215,24 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
         entries = refusals_of(spark, cfg, job.job_name)
     if last is None or fresh is not None:
         starting = fresh or beginning(cfg, job)
+        _check_beginning(cfg, starting)
         state = next_stream_version(cfg, job.job_name, last, starting)
     else:
+        check_reads(cfg, job.job_name, last)
         state = check_continues(spark, job.job_name, last, meaning, cfg.spark.accept_plans_of)
         check_unused(job.job_name, entries, state.query_id)
-    for source in job.sources:
+    for source in job.sources if state.reads == TOPIC else ():
         guard_topic(spark, cfg, source.name, stream_reader(job.job_name, state.version))
     if state.query_id is not None:
         # What earlier runs did is logged under their facts before this run adds to the checkpoint.
         facts = RunFacts(job.job_name, state.run_id, state.static, state.decoders)
-        newest = flush(spark, cfg, state.query_id, state.checkpoint, facts)
+        told = told_in_offsets(spark, cfg, job, state)
+        newest = flush(spark, cfg, state.query_id, state.checkpoint, facts, told=told)
         if has_open_micro_batch(spark, state, newest):
             pins = state.static
         topics = [cfg.source(source.name).topic for source in job.sources]
-        guard_offsets(spark, cfg, topics, state.checkpoint, f"start anew: {new_checkpoint(job.job_name)}")
+        if told is None:  # else Delta's own source says where files are gone
+            guard_offsets(spark, cfg, topics, state.checkpoint, f"start anew: {new_checkpoint(job.job_name)}")
     if not table_exists(spark, state.table):
         check_not_lost(spark, job.job_name, state)
         empty = with_lineage(spark.createDataFrame([], schema), "")
@@ -243,14 +266,24 @@ def beginning(cfg: Config, job: Job) -> str:
     return next(iter(begins.values()))
 
 
-def _logger(spark: SparkSession, cfg: Config, state: StreamState, owner: str, facts: RunFacts) -> Flush:
+def _check_beginning(cfg: Config, starting: str) -> None:
+    if cfg.stream.reads == BRONZE and starting != "earliest":
+        raise ConfigError(
+            f"a stream over bronze cannot begin at {starting}: it reads all that was landed (stream.reads: bronze).",
+            expected="earliest",
+            fix="leave out --from and starting_offsets, or read the topic itself (stream.reads: topic)",
+        )
+
+
+def _logger(spark: SparkSession, cfg: Config, job: Job, state: StreamState, owner: str, facts: RunFacts) -> Flush:
+    told = told_in_offsets(spark, cfg, job, state)
     # Nobody else writes this query's log, and that of a new query is empty.
     newest = -1 if state.query_id is None else None
 
     def log(durations_ms: dict[int, int]) -> int:
         nonlocal newest
         known = replace(facts, durations_ms=durations_ms)
-        logged = newest = flush(spark, cfg, owner, state.checkpoint, known, newest)
+        logged = newest = flush(spark, cfg, owner, state.checkpoint, known, newest, told)
         return logged
 
     return log

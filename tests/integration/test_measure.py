@@ -80,6 +80,21 @@ def test_an_arm_is_verified_and_every_event_is_shown_waits_or_is_lost(bench: Ben
     assert found.peak_memory_bytes > 2**27
 
 
+def test_a_stream_over_bronze_is_verified_and_pays_for_its_ingest(bench: Bench) -> None:
+    early, dues = [each.record for each in bench.dues[:20]], bench.dues[20:]
+    primed = replace(bench, primer=early, dues=dues)
+    prepare(primed)
+    found = run_arm(primed, Arm("stream-over-bronze", 1_000), 0, lambda _: None)
+
+    fresh = found.freshness
+    assert found.why_not == ""
+    assert fresh is not None
+    assert (found.outcome, fresh.lost, fresh.events) == ("explained", LATE, len(dues))
+    assert fresh.events == fresh.shown + fresh.waiting + fresh.lost
+    assert fresh.trigger is not None
+    assert fresh.trigger.p50 > 0.5, "an event waits for the ingest, and then for the stream"
+
+
 def test_a_producer_that_stands_still_for_5_s_shows_in_p99(bench: Bench) -> None:
     """Stopped by a signal, as a machine would: its records keep the times at which they were due."""
     stalled = threading.Thread(target=_stall, args=(bench,), daemon=True)

@@ -289,7 +289,7 @@ def _on_spark(
     order = in_order(asked.arms, asked.repeats, asked.seed)
     with step(call.out, f"measure {job.job_name}") as say:
         say("warming up")
-        warm_up(bench)
+        warm_up(bench, asked.arms)
         for number, (repeat, arm) in enumerate(order):
             result = run_arm(bench, arm, repeat, say)
             results.append(result)

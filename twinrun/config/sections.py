@@ -402,8 +402,9 @@ class JobBinding(Section):
 
 
 class Stream(Section):
-    """How the stream runs. ``max_offsets_per_trigger`` null: no limit."""
+    """How the stream runs, and whether it ``reads`` the topic or bronze. ``max_offsets_per_trigger`` null: no limit."""
 
+    reads: Literal["topic", "bronze"] = "topic"
     trigger: Literal["available-now", "processing-time"] = "available-now"
     interval_ms: NotNegative = 0
     max_offsets_per_trigger: Count | None = None
@@ -414,17 +415,17 @@ class Stream(Section):
     state_store: Literal["rocksdb", "hdfs"] = "rocksdb"
 
     @model_validator(mode="after")
-    def _lease_outlives_heartbeat(self) -> Stream:
+    def _goes_together(self) -> Stream:
+        problems = []
+        if self.reads == "bronze" and self.max_offsets_per_trigger is not None:
+            found = "stream.max_offsets_per_trigger counts records of Kafka, and stream.reads is bronze"
+            problems.append(Problem(("max_offsets_per_trigger",), found, "null: bronze is read by whole versions"))
         if self.heartbeat_s * 2 > self.lease_ttl_s:
-            raise several(
-                [
-                    Problem(
-                        ("heartbeat_s",),
-                        f"stream.heartbeat_s is {self.heartbeat_s} with a lease of {self.lease_ttl_s} s",
-                        "at most half of stream.lease_ttl_s, so that one missed beat loses nothing",
-                    )
-                ]
-            )
+            found = f"stream.heartbeat_s is {self.heartbeat_s} with a lease of {self.lease_ttl_s} s"
+            expected = "at most half of stream.lease_ttl_s, so that one missed beat loses nothing"
+            problems.append(Problem(("heartbeat_s",), found, expected))
+        if problems:
+            raise several(problems)
         return self
 
 

@@ -26,6 +26,7 @@ from twinrun.results.cut import Context, StreamCut
 from twinrun.results.records import HEALS, REFUSALS, Refusal
 from twinrun.results.state import BATCH, FACTS, STREAM, BatchState, Facts
 from twinrun.results.verdict import Audit, QuarantineCount
+from twinrun.tables.bronze import TOPIC
 from twinrun.tables.checkpoint import Offsets, before, lag, later_of
 from twinrun.tables.control import Key, control_pinned
 from twinrun.tables.kafka import (
@@ -273,7 +274,10 @@ def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = Non
     held = _held(ctx.spark, ctx.cfg, ctx.job, covered, entries, facts or Facts())
     landed = {name: replace(told[name], ends=later_of(told[name].ends, held[name].ends)) for name in told}
     for name, land in landed.items():
-        lost = lost_to(land, ctx.cut.start.get(name, {}), ctx.cut.end.get(name, {}), gone[name].ends)
+        # A stream over bronze never had what bronze never got.
+        over = ctx.cut.state.reads == TOPIC
+        start = ctx.cut.start.get(name, {}) if over else {}
+        lost = lost_to(land, start, ctx.cut.end.get(name, {}), gone[name].ends)
         gone[name] = replace(gone[name], lost=lost)
     return Coverage(broker, landed, topics, gone, held, tuple(severed), tuple(unseen), silent)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from twinrun.durations import human, parse_ms
 from twinrun.errors import InputError
-from twinrun.measure.arms import MODES, Arm, Mode
+from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode
 from twinrun.measure.model import Costs, costs_of, held_out, predict
 from twinrun.measure.results import Measurement
 from twinrun.wording import plural
@@ -22,7 +22,7 @@ WITHIN = 0.2
 _DAY_S = 86_400
 _TRIGGERS_MS = (0, 1_000, 10_000, 60_000)
 _CADENCES_MS = tuple(s * 1000 for s in (10, 30, 60, 120, 240, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, _DAY_S))
-_ORDER: dict[Mode, int] = {"batch": 0, "available-now": 1, "stream": 2}
+_ORDER: dict[Mode, int] = {"batch": 0, "available-now": 1, "stream": 2, OVER_BRONZE: 3}
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Candidate:
     def name(self) -> str:
         """``batch every 5 min, machine started per run``."""
         how = "up all day" if self.stays_up else "started per run"
-        if self.arm.mode == "stream":
-            return f"stream with trigger {human(self.arm.every_ms)}"
+        if self.arm.stays_up:
+            over = " over bronze" if self.arm.mode == OVER_BRONZE else ""
+            return f"stream{over} with trigger {human(self.arm.every_ms)}"
         return f"{self.arm.mode} every {human(self.arm.every_ms)}, machine {how}"
 
 
@@ -202,14 +203,15 @@ def candidates(measured: Measurement, slo: Slo, rate: float, price: float | None
         costs = costs_of(measured, mode)
         if costs is None:
             continue
-        grid = _TRIGGERS_MS if mode == "stream" else _CADENCES_MS
+        up = Arm(mode, 0).stays_up
+        grid = _TRIGGERS_MS if up else _CADENCES_MS
         known = {arm.every_ms for arm in measured.arms() if arm.mode == mode}
         for every_ms in sorted({*grid, *known}):
-            hostings = (True,) if mode == "stream" else (True, False)
+            hostings = (True,) if up else (True, False)
             arm = Arm(mode, every_ms)
             if costs.seconds.one_size and predict(measured, arm, rate, costs).far:
                 continue  # all runs that are known were of another size, and alike
-            found += [_candidate(measured, arm, up, costs, slo, rate, price) for up in hostings]
+            found += [_candidate(measured, arm, stays, costs, slo, rate, price) for stays in hostings]
     return found
 
 
@@ -315,13 +317,13 @@ def _why_lost(best: Candidate | None, other: Candidate | None) -> str:
 def _sentence(best: Candidate | None, nearest: Candidate, found: Sequence[Candidate]) -> str:
     if best is None:
         return f"Nothing meets this. The nearest is {nearest.name}: {'; '.join(nearest.misses)}."
-    streams = [each for each in found if each.arm.mode == "stream"]
+    streams = [each for each in found if each.arm.stays_up]
     if best.arm.mode == "batch" and streams:
         return f"Run {best.name}: you need no stream."
     batches = [each for each in found if each.arm.mode == "batch"]
-    if best.arm.mode == "stream" and batches and all(each.misses for each in batches):
+    if best.arm.stays_up and batches and all(each.misses for each in batches):
         return f"Run a {best.name}: no batch does it."
-    return f"Run {'a ' if best.arm.mode == 'stream' else ''}{best.name}."
+    return f"Run {'a ' if best.arm.stays_up else ''}{best.name}."
 
 
 def _notes(measured: Measurement, slo: Slo, chosen: Candidate, rate: float) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from typing import Literal
 from twinrun.durations import human, parse_ms
 from twinrun.errors import InputError
 
-Mode = Literal["stream", "available-now", "batch"]
-MODES: tuple[Mode, ...] = ("stream", "available-now", "batch")
+Mode = Literal["stream", "stream-over-bronze", "available-now", "batch"]
+MODES: tuple[Mode, ...] = ("stream", "stream-over-bronze", "available-now", "batch")
+OVER_BRONZE: Mode = "stream-over-bronze"
 
 
 @dataclass(frozen=True, order=True)
@@ -20,9 +21,10 @@ class Arm:
 
     Attributes
     ----------
-    mode : {"stream", "available-now", "batch"}
-        ``stream``: a query that stays up. ``available-now``: the same query, started again and again, each time to the
-        end of the topic. ``batch``: an ingest and a batch run, again and again.
+    mode : {"stream", "stream-over-bronze", "available-now", "batch"}
+        ``stream``: a query that stays up. ``stream-over-bronze``: two of them with the same trigger, an ingest, and the
+        job over the Delta table that it fills. ``available-now``: the query of ``stream``, started again and again,
+        each time to the end of the topic. ``batch``: an ingest and a batch run, again and again.
     every_ms : int
         The trigger's interval, or from the start of one run to that of the next. 0, for a stream: at once.
     """
@@ -35,11 +37,17 @@ class Arm:
         """``stream 0 s``, ``available-now 10 s``, ``batch 1 min``."""
         return f"{self.mode} {human(self.every_ms)}"
 
+    @property
+    def stays_up(self) -> bool:
+        """Whether its queries run all the time."""
+        return self.mode in ("stream", OVER_BRONZE)
+
 
 QUICK = (
     Arm("stream", 0),
     Arm("stream", 1_000),
     Arm("stream", 10_000),
+    Arm(OVER_BRONZE, 1_000),
     Arm("available-now", 5_000),
     Arm("available-now", 15_000),
     Arm("batch", 5_000),
@@ -53,6 +61,9 @@ FULL = (
     Arm("stream", 1_000),
     Arm("stream", 10_000),
     Arm("stream", 60_000),
+    Arm(OVER_BRONZE, 1_000),
+    Arm(OVER_BRONZE, 10_000),
+    Arm(OVER_BRONZE, 30_000),
     Arm("available-now", 15_000),
     Arm("available-now", 30_000),
     Arm("available-now", 60_000),
@@ -84,9 +95,10 @@ def parse_arm(text: str) -> Arm:
         every_ms = parse_ms(every)
     except ValueError as error:
         raise InputError(f"--arm {text!r}: {error}.", fix="such as --arm 'batch 30s'") from None
-    if found != "stream" and every_ms < 1_000:
+    arm = Arm(found, every_ms)
+    if not arm.stays_up and every_ms < 1_000:
         raise InputError(f"--arm {text!r} starts a run that ends again at once.", expected="1 second or more")
-    return Arm(found, every_ms)
+    return arm
 
 
 def in_order(arms: Sequence[Arm], repeats: int, seed: int) -> list[tuple[int, Arm]]:

@@ -11,7 +11,7 @@ from twinrun.measure.results import Measurement, Result
 from twinrun.report.chart_style import LIGHT, NARROW, WIDE, colours, configured, count_axis, fitted
 from twinrun.report.charts import Picture, Words, drawn, inline, placed
 
-MODE_ROLES = {"stream": "equal", "available-now": "cause1", "batch": "explained"}
+MODE_ROLES = {"stream": "equal", "stream-over-bronze": "cause2", "available-now": "cause1", "batch": "explained"}
 PART_ROLES = {"watermark": "cause5", "trigger": "explained", "run": "equal"}
 CPU_ROLES = {"jvm": "equal", "python": "cause1", "broker": "cause2", "producer": "cause5"}
 _LEAST_S = 0.01

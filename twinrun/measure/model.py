@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from twinrun.measure.arms import Arm, Mode
+from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode
 from twinrun.measure.results import Measurement, Result
 
 FAR = 2.0
@@ -156,7 +156,7 @@ def costs_of(measured: Measurement, mode: Mode, leave_out: Sequence[Arm] = ()) -
     if not known:
         return None
     names = tuple(sorted({result.arm.name for result in known}))
-    if mode == "stream":
+    if Arm(mode, 0).stays_up:
         seconds = _stream_seconds(known)
         # One point per arm: CPU is known of all its micro-batches together.
         per = [(r.sent / _number(r), 0.0, (r.cpu_s["jvm"] + r.cpu_s["python"]) / _number(r)) for r in known]
@@ -185,8 +185,9 @@ def predict(measured: Measurement, arm: Arm, rate: float, costs: Costs, started_
     events = rate * period_s
     run_s = fixed + slope * events
     # A window comes out with the micro-batch after the one that read what moved the watermark; a run that ends
-    # makes both.
-    more_s = period_s if arm.mode == "stream" and measured.windowed_stream else 0.0
+    # makes both. What an ingest lands, triggered at the same moments, the next micro-batch over bronze reads.
+    later = (arm.stays_up and measured.windowed_stream) + (arm.mode == OVER_BRONZE)
+    more_s = period_s * later if later else 0.0
     cpu = costs.cpu.at(events)
     return Predicted(
         arm=arm,
@@ -226,8 +227,7 @@ def held_out(measured: Measurement, every: int = 3) -> list[Held]:
     A mode with fewer than three agreed arms is left alone: two points make a line that is never wrong.
     """
     found: list[Held] = []
-    modes: list[Mode] = ["stream", "available-now", "batch"]
-    for mode in modes:
+    for mode in MODES:
         arms = [arm for arm in measured.arms() if arm.mode == mode and any(r.agreed for r in measured.of(arm))]
         if len(arms) < 3:
             continue

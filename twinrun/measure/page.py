@@ -24,6 +24,7 @@ from twinrun.wording import plural
 _HEAD = ("arm", "p50", "p95", "p99", "max", "CPU s/M", "memory", "complete", "verdict")
 _MODE_WORDS = {
     "stream": "a stream that stays up",
+    "stream-over-bronze": "an ingest and a stream over its table, both stay up",
     "available-now": "a stream started again and again",
     "batch": "ingest and batch, again and again",
 }

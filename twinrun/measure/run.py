@@ -6,12 +6,13 @@ import importlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -23,7 +24,7 @@ from twinrun.errors import InputError
 from twinrun.explain.used import with_micro_batch
 from twinrun.explain.verify import verify
 from twinrun.job.job import Job
-from twinrun.measure.arms import Arm
+from twinrun.measure.arms import OVER_BRONZE, Arm
 from twinrun.measure.freshness import BatchRun, Freshness, batch_freshness, commit_ms, stream_freshness
 from twinrun.measure.load import Due, Load, Order, Sent, write_dues
 from twinrun.measure.results import MicroBatches, Result, Unit, proven
@@ -34,6 +35,7 @@ from twinrun.results.cut import StreamCut, stream_cut
 from twinrun.results.records import Progress, Say
 from twinrun.results.state import BatchState, batch_state, read_events, stream_state
 from twinrun.results.verdict import Verdict
+from twinrun.tables.bronze import BRONZE, TOPIC
 
 LEAD_S = 4.0
 """From the start of the producer's process until the first record is due."""
@@ -93,11 +95,14 @@ class ArmTables:
     folder: Path
     topic: str
 
-    def cfg(self, trigger: str = "available-now", interval_ms: int = 0) -> Config:
+    def cfg(self, trigger: str = "available-now", interval_ms: int = 0, reads: str = TOPIC) -> Config:
         """The user's configuration with the places of this arm."""
         base, source = self.bench.cfg, self.bench.job.sources[0].name
         isolation = base.source(source).isolation_level
-        stream = base.stream.model_copy(update={"trigger": trigger, "interval_ms": interval_ms})
+        limit = base.stream.max_offsets_per_trigger if reads == TOPIC else None
+        stream = base.stream.model_copy(
+            update={"trigger": trigger, "interval_ms": interval_ms, "reads": reads, "max_offsets_per_trigger": limit}
+        )
         return base.model_copy(
             update={
                 "kafka": Kafka(bootstrap_servers=self.bench.broker.bootstrap_servers),
@@ -163,7 +168,7 @@ def prepare(bench: Bench) -> None:
     write_dues(bench.dues, bench.folder / "dues.jsonl")
 
 
-def warm_up(bench: Bench) -> None:
+def warm_up(bench: Bench, arms: Iterable[Arm] = ()) -> None:
     """Run both modes over a few records until that takes no less CPU: what Java learns first, no arm pays."""
     of_arm = bench.tables_of("warm-up")
     before_s = float("inf")
@@ -182,6 +187,9 @@ def warm_up(bench: Bench) -> None:
         before_s = used_s
     with suppress(InputError):
         verify(bench.spark, of_arm.cfg(), bench.job)
+    if any(arm.mode == OVER_BRONZE for arm in arms) and not bench.stop.is_set():
+        over = of_arm.cfg(reads=BRONZE)
+        run_of("streaming.runner")(bench.spark, over, bench.job, "earliest", bench.stop)
     shutil.rmtree(of_arm.folder)
 
 
@@ -196,7 +204,7 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
     of_arm = bench.tables_of(f"{arm.name.replace(' ', '-')}-{repeat}")
     say(f"{arm.name}: under load")
     with peak_memory(bench.broker.pid) as peak:
-        did = _stream(of_arm, arm, peak) if arm.mode == "stream" else _again_and_again(of_arm, arm, peak)
+        did = _stream(of_arm, arm, peak) if arm.stays_up else _again_and_again(of_arm, arm, peak)
     if bench.stop.is_set():
         raise KeyboardInterrupt
     sizes = _sizes(of_arm, arm, did)
@@ -307,9 +315,10 @@ def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
     """A stream that stays up, from the first record until all is read and nothing more comes out."""
     bench, stop = of_arm.bench, threading.Event()
     watch = _Watch(of_arm, arm, stop)
+    cfg = of_arm.cfg("processing-time", arm.every_ms, BRONZE if arm.mode == OVER_BRONZE else TOPIC)
     try:
-        run = run_of("streaming.runner")
-        run(bench.spark, of_arm.cfg("processing-time", arm.every_ms), bench.job, None, stop, watch)
+        with _landing(of_arm, arm) if arm.mode == OVER_BRONZE else nullcontext():
+            run_of("streaming.runner")(bench.spark, cfg, bench.job, None, stop, watch)
         ended = watch.ended or cpu(bench.broker.pid)
         if watch.load is None or watch.began is None:
             raise KeyboardInterrupt
@@ -323,6 +332,31 @@ def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
 
     kept_up = watch.kept_up and sent.kept_pace
     return _Did(watch.start_s, sent, ended.since(watch.began), peak, kept_up, fresh, watch=watch)
+
+
+@contextmanager
+def _landing(of_arm: ArmTables, arm: Arm) -> Iterator[None]:
+    """Meanwhile an ingest with the same trigger; what was there before is landed first, so that there is a table."""
+    bench, stop = of_arm.bench, threading.Event()
+    of_arm.ingest()
+    failed: list[BaseException] = []
+
+    def land() -> None:
+        try:
+            cfg = of_arm.cfg("processing-time", arm.every_ms)
+            run_of("streaming.ingest")(bench.spark, cfg, bench.job.sources[0], stop)
+        except BaseException as error:  # told in the thread that waits for it
+            failed.append(error)
+
+    thread = InheritableThread(target=land, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _again_and_again(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:

@@ -20,8 +20,8 @@ from twinrun.job.dataflow import Dataflow
 from twinrun.job.job import Job
 from twinrun.results.records import METADATA as HEAL
 from twinrun.results.records import UNDO_METADATA as UNDO
-from twinrun.results.state import BatchState, StreamState, states
-from twinrun.tables.checkpoint import Offsets, last_committed, logged, query_id, start_offsets
+from twinrun.results.state import BatchState, StreamState, first_read, states, told_in_offsets
+from twinrun.tables.checkpoint import Offsets, last_committed, logged, query_id
 from twinrun.tables.delta import delta_table, newest_logged
 
 # What new events touch: the part of a job's result that an incremental batch run recomputes.
@@ -282,7 +282,8 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
     committed = newest_commit(spark, state.table, owner, job.emit)
     if finished is not None and finished > committed.micro_batch:
         committed = replace(committed, micro_batch=finished)
-    known = logged(spark, cfg, owner, state.checkpoint).filter(F.col("micro_batch") <= committed.micro_batch)
+    told = told_in_offsets(spark, cfg, job, state)
+    known = logged(spark, cfg, owner, state.checkpoint, told).filter(F.col("micro_batch") <= committed.micro_batch)
     # Read once, by the next line: the checkpoint goes on forgetting meanwhile, and every proof reads the log.
     log = known.localCheckpoint(eager=False)
     facts = _facts(log, committed.micro_batch)
@@ -297,7 +298,7 @@ def stream_cut(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -
     ends: dict[str, Offsets] = {name: {} for name in topics.values()}
     for entry in facts["end_offsets"] or []:
         ends[topics[entry["topic"]]][entry["partition"]] = entry["offset"]
-    starts = start_offsets(spark, state.checkpoint)
+    starts = first_read(spark, cfg, job, state)
     versions = facts["statics"] or []
     return StreamCut(
         state=state,

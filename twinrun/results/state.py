@@ -14,7 +14,8 @@ from twinrun.errors import CheckpointError
 from twinrun.job.code import DECODER, accepted, changed_parts, other_spark
 from twinrun.job.job import Job
 from twinrun.results.records import Places, is_left_out, without
-from twinrun.tables.checkpoint import Offsets, PartitionCount, last_committed, plain, query_id
+from twinrun.tables.bronze import TOPIC, first_offsets, in_offsets
+from twinrun.tables.checkpoint import Offsets, PartitionCount, Told, last_committed, plain, query_id
 from twinrun.tables.control import Entry, Record, add_record, latest_record, latest_records
 from twinrun.tables.delta import read_table
 from twinrun.tables.listed import Mark
@@ -243,6 +244,8 @@ class StreamState:
         Versions of the static tables that the last run used.
     refused : dict
         Records that the last run left out, see `twinrun.results.records`.
+    reads : str
+        ``topic``, or ``bronze`` (`twinrun.tables.bronze`).
     """
 
     version: int
@@ -255,6 +258,7 @@ class StreamState:
     decoders: dict[str, str]
     run_id: str
     refused: Places = field(default_factory=dict)
+    reads: str = TOPIC
 
 
 @dataclass(frozen=True)
@@ -363,7 +367,36 @@ def next_stream_version(cfg: Config, job: str, last: StreamState | None, startin
         static={},
         decoders={},
         run_id="",
+        reads=cfg.stream.reads,
     )
+
+
+def told_in_offsets(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> Told | None:
+    """How what the stream's checkpoint says is told in offsets, see `twinrun.tables.bronze.in_offsets`. Lazy."""
+    return in_offsets(spark, cfg, [cfg.source(source.name).topic for source in job.sources], state.reads)
+
+
+def first_read(spark: SparkSession, cfg: Config, job: Job, state: StreamState) -> dict[str, Offsets]:
+    """First offset per topic and partition that the stream read, see `twinrun.tables.bronze.first_offsets`."""
+    topics = [cfg.source(source.name).topic for source in job.sources]
+    return first_offsets(spark, cfg, topics, state.checkpoint, state.reads)
+
+
+def check_reads(cfg: Config, job: str, state: StreamState) -> None:
+    """Refuse to go on from bronze with a checkpoint that counts offsets, or from the topic with one of versions.
+
+    Raises
+    ------
+    CheckpointError
+        ``stream.reads`` says something else than when the checkpoint was made.
+    """
+    if state.reads != cfg.stream.reads:
+        raise CheckpointError(
+            f"the checkpoint of {job} belongs to a stream over the {state.reads}, and stream.reads is "
+            f"{cfg.stream.reads}.",
+            expected=f"stream.reads: {state.reads}, as before",
+            fix=f"set it back, or start anew: {new_checkpoint(job)}",
+        )
 
 
 def check_continues(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,9 @@ from twinrun.tables.files import at, newest_number, read_text, write_text
 
 Offsets = dict[int, int]
 """Kafka partition to offset; as an end, exclusive."""
+
+Told = Callable[[Sequence[Mapping[str, Offsets]]], list[dict[str, Offsets]]]
+"""Takes what micro-batches of a checkpoint had read, as it says so, and gives it as offsets by topic and partition."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def next_offsets(spark: SparkSession, checkpoint: str) -> dict[str, Offsets]:
     A micro-batch that was planned and not committed is read again. No Spark job.
     """
     committed = last_committed(spark, checkpoint)
-    return start_offsets(spark, checkpoint) if committed is None else _planned_ends(spark, checkpoint, committed)
+    return start_offsets(spark, checkpoint) if committed is None else planned_ends(spark, checkpoint, committed)
 
 
 def open_micro_batch(spark: SparkSession, checkpoint: str) -> tuple[dict[str, Offsets], dict[str, Offsets]]:
@@ -173,11 +176,14 @@ def open_micro_batch(spark: SparkSession, checkpoint: str) -> tuple[dict[str, Of
     committed, planned = last_committed(spark, checkpoint), newest_number(spark, f"{checkpoint}/offsets")
     if planned is None or planned <= (-1 if committed is None else committed):
         return first, first
-    return first, _planned_ends(spark, checkpoint, planned) or first
+    return first, planned_ends(spark, checkpoint, planned) or first
 
 
-def _planned_ends(spark: SparkSession, checkpoint: str, number: int) -> dict[str, Offsets]:
-    """End offsets by topic and partition of a micro-batch, by the file in which it was planned; empty without one."""
+def planned_ends(spark: SparkSession, checkpoint: str, number: int) -> dict[str, Offsets]:
+    """End offsets by topic and partition of a micro-batch, by the file in which it was planned; empty without one.
+
+    No Spark job. Of a stream over bronze: see `versions_of`.
+    """
     text = _read_file(spark, f"{checkpoint}/offsets/{number}")
     ends: dict[str, Offsets] = {}
     # A version, a header, and a line for each source; "-" for one that had nothing yet.
@@ -189,14 +195,60 @@ def _planned_ends(spark: SparkSession, checkpoint: str, number: int) -> dict[str
 
 
 def _add_offsets(known: dict[str, Offsets], text: str, damaged: str) -> None:
-    """Add what a source of Kafka wrote about itself: offsets by topic and partition as JSON."""
+    """Add what a source wrote about itself as JSON: Kafka's offsets by topic and partition, or Delta's version."""
     try:
         found = json.loads(text)
     except ValueError:
         fix = "restore the file from a backup, or start anew with --new-checkpoint"
         raise CheckpointError(damaged, fix=fix) from None
+    if _TABLE in found:
+        known[f"{_VERSIONS}{found[_TABLE]}"] = {0: _version(found)}
+        return
     for topic, partitions in found.items():
         known.setdefault(topic, {}).update(plain(partitions))
+
+
+# A stream over a Delta table has versions where one over Kafka has offsets. They stand here as the one partition of a
+# topic that no Kafka can have, so that what reads a checkpoint need not know of them.
+
+
+_TABLE = "reservoirId"
+_VERSIONS = "delta table "
+_WITHIN = -1
+"""In place of a version: the micro-batch ends somewhere within one."""
+_BEFORE_FILES = (-1, -100)
+"""Index of an offset that lies before all files of its version (delta-spark: DeltaSourceOffset)."""
+
+
+def _version(found: Mapping[str, Any]) -> int:
+    """The version before which all was read; 0 where a first snapshot is yet to be read."""
+    if int(found["index"]) not in _BEFORE_FILES:
+        return _WITHIN
+    return 0 if found.get("isStartingVersion") else int(found["reservoirVersion"])
+
+
+def versions_of(read: Mapping[str, Offsets]) -> dict[str, int]:
+    """By table id the version before which all was read, from what `planned_ends` and its like say. Pure.
+
+    Raises
+    ------
+    CheckpointError
+        The query reads no table, or a micro-batch ended within a version.
+    """
+    found = {name.removeprefix(_VERSIONS): places[0] for name, places in read.items() if name.startswith(_VERSIONS)}
+    if len(found) < len(read):
+        raise CheckpointError(
+            f"the checkpoint belongs to a query over {', '.join(sorted(set(read)))}, not over bronze.",
+            expected="the checkpoint of a stream with stream.reads: bronze",
+            fix="put back the checkpoint that belongs here, or start anew with --new-checkpoint",
+        )
+    if _WITHIN in found.values():
+        raise CheckpointError(
+            "a micro-batch over bronze ended within a version of the table, so that what it read has no end offset.",
+            expected="micro-batches that read whole versions",
+            fix="leave Delta's limits of a micro-batch as twinrun sets them, and start anew with --new-checkpoint",
+        )
+    return found
 
 
 def planned_micro_batches(spark: SparkSession, checkpoint: str) -> DataFrame:
@@ -234,7 +286,7 @@ def _numbered_files(spark: SparkSession, folder: str) -> DataFrame:
 
 def _entries(line: Column) -> Column:
     topics = F.map_entries(F.from_json(line, _OFFSETS_TYPE))
-    return F.flatten(
+    offsets = F.flatten(
         F.transform(
             topics,
             lambda topic: F.transform(
@@ -247,6 +299,16 @@ def _entries(line: Column) -> Column:
             ),
         )
     )
+    table, index = (F.get_json_object(line, f"$.{name}") for name in (_TABLE, "index"))
+    before_files, starting = index.cast("int").isin(*_BEFORE_FILES), F.get_json_object(line, "$.isStartingVersion")
+    version = F.when(~before_files, F.lit(_WITHIN)).when(starting == "true", F.lit(0))
+    version = version.otherwise(F.get_json_object(line, "$.reservoirVersion").cast("bigint"))
+    place = F.struct(
+        F.concat(F.lit(_VERSIONS), table).alias("topic"),
+        F.lit(0).alias("partition"),
+        version.cast("bigint").alias("offset"),
+    )
+    return F.when(table.isNotNull(), F.array(place)).otherwise(offsets)
 
 
 def last_committed(spark: SparkSession, checkpoint: str) -> int | None:
@@ -302,7 +364,13 @@ class RunFacts:
 
 
 def flush(
-    spark: SparkSession, cfg: Config, query_id: str, checkpoint: str, facts: RunFacts, newest: int | None = None
+    spark: SparkSession,
+    cfg: Config,
+    query_id: str,
+    checkpoint: str,
+    facts: RunFacts,
+    newest: int | None = None,
+    told: Told | None = None,
 ) -> int:
     """Append the micro-batches that the checkpoint has and the log lacks. About two small Spark jobs.
 
@@ -311,6 +379,8 @@ def flush(
     newest : int, optional
         The newest micro-batch in the log, -1 for none, where the caller knows it from its last call; else it is looked
         up, one small Spark job more.
+    told : Told, optional
+        How what the checkpoint says is told in offsets; None where it says offsets, as over Kafka.
 
     Returns
     -------
@@ -337,14 +407,16 @@ def flush(
                 expected=f"a log that is never more than {RETAINED} micro-batches behind",
                 fix="start anew with --new-checkpoint; a verify over this query would say evidence_expired",
             )
-        append(_log_rows(spark, rows, query_id, facts), cfg.table("micro_batches"))
+        append(_log_rows(spark, _told_rows(rows, told), query_id, facts), cfg.table("micro_batches"))
         newest = int(last)
         if len(rows) < _AT_ONCE:
             return newest
 
 
-def logged(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str) -> DataFrame:
-    """Every known micro-batch of a query: the log, and what the checkpoint has beyond it. Lazy; read-only.
+def logged(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str, told: Told | None = None) -> DataFrame:
+    """Every known micro-batch of a query: the log, and what the checkpoint has beyond it. Read-only.
+
+    Lazy without ``told``, see `flush`; with it one small Spark job more than that takes, now.
 
     Columns: `PLANNED_SCHEMA`, and from the log ``static_versions``, ``decoders``, ``run_id``, ``duration_ms`` (null
     for rows that only the checkpoint has).
@@ -356,14 +428,35 @@ def logged(spark: SparkSession, cfg: Config, query_id: str, checkpoint: str) -> 
         "run_id": "string",
         "duration_ms": "bigint",
     }
-    planned = planned_micro_batches(spark, checkpoint).select(
-        *columns, *[F.lit(None).cast(kind).alias(name) for name, kind in extra.items()]
-    )
     ref = cfg.table("micro_batches")
-    if not table_exists(spark, ref):
-        return planned
-    kept = read_table(spark, ref).filter(F.col("query_id") == query_id).select(*columns, *extra)
-    return kept.unionByName(planned.join(kept.select("micro_batch"), "micro_batch", "left_anti"))
+    kept = None
+    if table_exists(spark, ref):
+        kept = read_table(spark, ref).filter(F.col("query_id") == query_id).select(*columns, *extra)
+    planned = planned_micro_batches(spark, checkpoint)
+    if kept is not None:
+        planned = planned.join(kept.select("micro_batch"), "micro_batch", "left_anti")
+    if told is not None:
+        rows = _told_rows(planned.select(*columns).collect(), told)  # those that Spark retains, a hundred
+        planned = spark.createDataFrame([tuple(row.values()) for row in rows], PLANNED_SCHEMA)
+    planned = planned.select(*columns, *[F.lit(None).cast(kind).alias(name) for name, kind in extra.items()])
+    return planned if kept is None else kept.unionByName(planned)
+
+
+def _told_rows(rows: Sequence[Row], told: Told | None) -> list[dict[str, Any]]:
+    """Rows of `PLANNED_SCHEMA` with their ends as offsets."""
+    found = [row.asDict() for row in rows]
+    if told is None:
+        return found
+    read: list[dict[str, Offsets]] = [{} for _ in found]
+    for row, places in zip(found, read, strict=True):
+        for end in row["end_offsets"]:
+            places.setdefault(end["topic"], {})[end["partition"]] = end["offset"]
+    ends = told(read)
+    return [{**row, "end_offsets": _listed(each)} for row, each in zip(found, ends, strict=True)]
+
+
+def _listed(ends: Mapping[str, Offsets]) -> list[tuple[str, int, int]]:
+    return [(topic, partition, end) for topic, places in ends.items() for partition, end in sorted(places.items())]
 
 
 def _newest(spark: SparkSession, cfg: Config, query_id: str) -> int:
@@ -374,7 +467,7 @@ def _newest(spark: SparkSession, cfg: Config, query_id: str) -> int:
     return -1 if newest is None else int(newest)
 
 
-def _log_rows(spark: SparkSession, rows: Sequence[Row], query_id: str, facts: RunFacts) -> DataFrame:
+def _log_rows(spark: SparkSession, rows: Sequence[Mapping[str, Any]], query_id: str, facts: RunFacts) -> DataFrame:
     known = (dict(facts.static_versions), dict(facts.decoders), facts.run_id)
     return spark.createDataFrame(
         [

@@ -137,7 +137,7 @@ def test_an_unknown_key_names_file_line_key_allowed_keys_and_the_nearest(tmp_pat
     message = refusal(written(tmp_path, MINIMAL + "stream:\n  triger: available-now\n"))
 
     assert "here.yaml line 7: stream.triger is not a known key" in message
-    assert "max_offsets_per_trigger, state_store, trigger" in message
+    assert "max_offsets_per_trigger, reads, state_store, trigger" in message
     assert "write stream.trigger" in message
 
 

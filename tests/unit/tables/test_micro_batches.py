@@ -60,3 +60,28 @@ def test_each_micro_batch_is_logged_once_with_its_run_and_a_hole_is_refused(
     assert [(row["watermark_ms"], row["started_at_ms"]) for row in rows] == [(n * 1000, n) for n in range(6)]
     ends = {(end["topic"], end["partition"], end["offset"]) for end in rows[4]["end_offsets"]}
     assert ends == {("clicks", 0, 5), ("clicks", 1, 4)}
+
+
+def over_table(checkpoint: Path, number: int, version: int, index: int = -1, *, starting: bool = False) -> None:
+    """The offsets file of a micro-batch over a Delta table, as delta-spark writes it."""
+    folder = checkpoint / "offsets"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"sourceVersion": 1, "reservoirId": "t-1", "reservoirVersion": version, "index": index}
+    header = {"batchWatermarkMs": 0, "batchTimestampMs": number, "conf": {}}
+    lines = ("v1", json.dumps(header), json.dumps({**told, "isStartingVersion": starting}))
+    (folder / str(number)).write_text("\n".join(lines), encoding="utf-8")
+
+
+def test_versions_of_a_table_are_read_alike_by_name_and_as_data(spark_session: SparkSession, tmp_path: Path) -> None:
+    over_table(tmp_path, 0, 7, starting=True)
+    over_table(tmp_path, 1, 8)
+    over_table(tmp_path, 2, 9, index=3)
+    rows = module.planned_micro_batches(spark_session, str(tmp_path)).orderBy("micro_batch").collect()
+    as_data = [{end["topic"]: {end["partition"]: end["offset"]} for end in row["end_offsets"]} for row in rows]
+    by_name = [module.planned_ends(spark_session, str(tmp_path), number) for number in range(3)]
+    assert as_data == by_name
+    assert [module.versions_of(each) for each in by_name[:2]] == [{"t-1": 0}, {"t-1": 8}]
+    with pytest.raises(CheckpointError, match="ended within a version of the table"):
+        module.versions_of(by_name[2])
+    with pytest.raises(CheckpointError, match="belongs to a query over clicks, not over bronze"):
+        module.versions_of({"clicks": {0: 3}})
