@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 FLIGHTS = "flights"
-QUICK_RATE, QUICK_EVENTS = 100.0, 2_000
+QUICK_RATE, QUICK_EVENTS = 100.0, 1_600
 FULL_RATE, FULL_EVENTS = 500.0, 90_000
 LEAST_EVENTS = 200
 _FOLDER = Path(".data/measure")
@@ -96,7 +96,7 @@ def measure(
     ] = False,
     events: Annotated[
         int | None,
-        typer.Option("--events", min=LEAST_EVENTS, help="Events of each arm. [default: 90,000; quick 2,000]"),
+        typer.Option("--events", min=LEAST_EVENTS, help="Events of each arm. [default: 90,000; quick 1,600]"),
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", min=0.1, help="Events per second. [default: 500; quick 100]")

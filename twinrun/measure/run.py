@@ -40,7 +40,7 @@ from twinrun.tables.bronze import BRONZE, TOPIC
 LEAD_S = 4.0
 """From the start of the producer's process until the first record is due."""
 _LOOK_S = 4.0
-_WARM_UP, _WARM_UPS, _LESS = 500, 8, 0.9
+_WARM_UP, _WARM_UPS, _LESS = 500, 8, 0.85
 """Records of a round before the first arm, the most rounds, and the share of the last one's CPU that is as much."""
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.measure.measured import ARMS, RATE, measurement, result
 from twinrun.measure.arms import Arm, in_order
-from twinrun.measure.model import costs_of, fit, held_out, predict
+from twinrun.measure.model import Costs, costs_of, fit, held_out, predict, under_load
 from twinrun.measure.results import estimate, without_noisy
 
 
@@ -75,6 +75,21 @@ def test_a_run_that_is_longer_than_its_interval_makes_the_interval_longer_until_
     assert slow.sustained
     assert not never.sustained
     assert predict(measurement(), Arm("batch", 3_600_000), RATE, costs).far
+
+
+def test_a_load_that_ends_has_whole_runs_and_the_last_takes_what_is_left() -> None:
+    twelve_s = fit([(1_000.0, 0.0, 12.0)])
+    assert twelve_s is not None
+    costs = Costs("batch", twelve_s, twelve_s, ())
+
+    # 20 s of load: a run at 10 s, which ends at 22 s, and one from then on to 34 s.
+    wait_s, cpu_s = under_load(Arm("batch", 10_000), costs, 100.0, 2_000.0)
+
+    assert cpu_s == 24
+    assert wait_s == pytest.approx(18, abs=0.1), (
+        "from 12 to 22 s for half of the events, from 14 to 24 s for the others"
+    )
+    assert under_load(Arm("batch", 60_000), costs, 100.0, 2_000.0) == (pytest.approx(62), 12)
 
 
 def test_a_window_of_a_stream_comes_one_micro_batch_after_the_one_that_moved_the_watermark() -> None:
