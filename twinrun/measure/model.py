@@ -106,12 +106,17 @@ def fit(points: Iterable[tuple[float, float, float]]) -> Line | None:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run of a mode takes: ``seconds`` and CPU seconds (JVM and Python); and the arms that it is known from."""
+    """What a run of a mode takes: ``seconds`` and CPU seconds (JVM and Python); and the arms that it is known from.
+
+    ``shown``: after which share of a run its rows can be read. A micro-batch that has committed its rows writes down
+    its state and its offsets.
+    """
 
     mode: Mode
     seconds: Line
     cpu: Line
     arms: tuple[str, ...]
+    shown: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,8 @@ def costs_of(measured: Measurement, mode: Mode, leave_out: Sequence[Arm] = ()) -
         units = [unit for result in known for unit in result.units if unit.events]
         seconds = fit((unit.events, unit.rows, unit.seconds) for unit in units)
         cpu = fit((unit.events, unit.rows, unit.cpu_s) for unit in units)
-    return None if seconds is None or cpu is None else Costs(mode, seconds, cpu, names)
+    shown = _shown(known) if Arm(mode, 0).stays_up else 1.0
+    return None if seconds is None or cpu is None else Costs(mode, seconds, cpu, names, shown)
 
 
 def predict(measured: Measurement, arm: Arm, rate: float, costs: Costs, started_s: float = 0.0) -> Predicted:
@@ -189,12 +195,13 @@ def predict(measured: Measurement, arm: Arm, rate: float, costs: Costs, started_
     later = (arm.stays_up and measured.windowed_stream) + (arm.mode == OVER_BRONZE)
     more_s = period_s * later if later else 0.0
     cpu = costs.cpu.at(events)
+    last_s = more_s + run_s * costs.shown
     return Predicted(
         arm=arm,
-        p50_s=0.50 * period_s + more_s + run_s,
-        p95_s=0.95 * period_s + more_s + run_s,
-        p99_s=0.99 * period_s + more_s + run_s,
-        max_s=period_s + more_s + run_s,
+        p50_s=0.50 * period_s + last_s,
+        p95_s=0.95 * period_s + last_s,
+        p99_s=0.99 * period_s + last_s,
+        max_s=period_s + last_s,
         half_s=costs.seconds.half(events) if sustained else None,
         period_s=period_s,
         run_s=run_s,
@@ -286,6 +293,17 @@ def _stream_seconds(known: Sequence[Result]) -> Line | None:
         return fit(means)
     only, events = lines[0], means[0][0]
     return Line(only.fixed_s, only.per_event_s, 0.0, 0.0, events, events, None, 1)
+
+
+def _shown(known: Sequence[Result]) -> float:
+    """The mean share of a mean micro-batch that a mean event waits for its commit; 1 where it is not known."""
+    shares = [
+        r.freshness.run.mean / whole_s
+        for r in known
+        if r.freshness and r.freshness.run and r.micro_batches and r.micro_batches.number
+        if (whole_s := r.micro_batches.fixed_s + r.micro_batches.per_event_s * r.sent / _number(r))
+    ]
+    return min(_mean(shares), 1.0) if shares else 1.0
 
 
 def _number(result: Result) -> int:

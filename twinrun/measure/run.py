@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from twinrun.tables.bronze import BRONZE, TOPIC
 LEAD_S = 4.0
 """From the start of the producer's process until the first record is due."""
 _LOOK_S = 4.0
-_WARM_UP, _WARM_UPS, _LESS = 500, 8, 0.85
+_WARM_UP, _WARM_UPS, _LESS = 500, 8, 0.9
 """Records of a round before the first arm, the most rounds, and the share of the last one's CPU that is as much."""
 
 
@@ -303,7 +304,8 @@ class _Watch:
                 if query.name != self.of_arm.bench.job.job_name:
                     continue
                 for entry in query.recentProgress:
-                    if entry.numInputRows:
+                    begun_s = datetime.fromisoformat(entry.timestamp).timestamp()
+                    if entry.numInputRows and begun_s >= self.start_s > 0:
                         self.phases[entry.batchId] = dict(entry.durationMs)
                     rows = sum(each.numRowsTotal for each in entry.stateOperators)
                     held = sum(each.memoryUsedBytes for each in entry.stateOperators)
@@ -412,13 +414,17 @@ def _sleep_until(at_s: float, stop: threading.Event) -> None:
 
 
 def _micro_batches(of_arm: ArmTables, did: _Did) -> MicroBatches:
-    """A line through the durations of all micro-batches with data over their events. One Spark job."""
+    """A line through the durations of all micro-batches with data over their events. One Spark job.
+
+    Those before the load, of the primer, are left out: their CPU is in no figure either.
+    """
     bench, watch = of_arm.bench, did.watch
     assert watch is not None
     cut, source = of_arm.cut(), bench.job.sources[0].name
     events = read_events(bench.spark, of_arm.cfg(), source, of_arm.batch_state())
     read = with_micro_batch(events, cut, of_arm.topic, cut.start[source]).groupBy("_micro_batch").count()
-    log = cut.micro_batches.select(F.col("micro_batch").alias("_micro_batch"), "duration_ms")
+    under_load = F.col("started_at_ms") >= F.lit(int(watch.start_s * 1000))
+    log = cut.micro_batches.filter(under_load).select(F.col("micro_batch").alias("_micro_batch"), "duration_ms")
     held = log.filter(F.col("duration_ms") > 0).join(read, "_micro_batch")
     row = held.agg(
         F.count(F.lit(1)).alias("number"),
