@@ -148,6 +148,39 @@ def test_the_last_offset_of_a_transaction_is_reached(make_world: Any) -> None:
 
 
 @pytest.mark.slow
+def test_two_sources_are_told_apart_though_one_begins_later(make_world: Any) -> None:
+    world: World = make_world(**OVER)
+    world.add_topic("orders")
+    job = "both_feeds"
+    clicks = [click(s, "a") for s in (5, 25, 65, 85, 125)], [click(200, "a")], [click(20, "a", name="late"), click(260)]
+    orders = [click(6, "o")], [click(s, "o") for s in (66, 190, 205)], [click(270, "o")]
+    for some, others in zip(clicks, orders, strict=True):
+        world.produce(some)
+        world.produce(others, "orders")
+        world.ingest(job)
+        world.stream(job)
+    world.batch(job)
+    verdict = world.verify(job)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    assert [event.id["id"] for event in verdict.late_events] == ["late"]
+    ends = {source.source: source.end for source in verdict.cut.sources}
+    assert ends == {"clicks": {0: 8}, "orders": {0: 5}}
+
+
+@pytest.mark.slow
+def test_a_proof_by_replay_holds_over_bronze(make_world: Any) -> None:
+    world: World = make_world(**OVER)
+    job = "sessions_by_page"
+    land(world, [click(s, "a") for s in (5, 8, 40, 45)], job)
+    land(world, [click(100, "a"), click(103, "a")], job)
+    land(world, [click(12, "a", name="late"), click(200, "a")], job)
+    world.batch(job)
+    verdict = world.verify(job)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("explained", 0, 0)
+    assert [event.id["id"] for event in verdict.late_events] == ["late"]
+
+
+@pytest.mark.slow
 def test_commits_that_bring_no_record_are_passed_over(make_world: Any) -> None:
     world: World = make_world(**OVER)
     job = "cents_of_a"
