@@ -52,7 +52,7 @@ from twinrun.session.plain import plain_errors
 from twinrun.streaming.progress import Flush, follow, observed, sum_refused
 from twinrun.streaming.refresh import Pause
 from twinrun.streaming.sink import start_final, start_updates, start_with_topic
-from twinrun.tables.bronze import BRONZE, TOPIC, bronze_range, bronze_stream
+from twinrun.tables.bronze import BRONZE, TOPIC, bronze_range, bronze_stream, check_beginning
 from twinrun.tables.checkpoint import RunFacts, at_or_after, before, flush, open_micro_batch
 from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import Lease, append, latest_version, rows_written, table_exists
@@ -215,7 +215,7 @@ def _open(spark: SparkSession, cfg: Config, job: Job, fresh: str | None) -> Stre
         entries = refusals_of(spark, cfg, job.job_name)
     if last is None or fresh is not None:
         starting = fresh or beginning(cfg, job)
-        _check_beginning(cfg, starting)
+        check_beginning(cfg, starting)
         state = next_stream_version(cfg, job.job_name, last, starting)
     else:
         check_reads(cfg, job.job_name, last)
@@ -264,15 +264,6 @@ def beginning(cfg: Config, job: Job) -> str:
             fix=f"give them the same in {cfg.file}; or: twinrun stream --new-checkpoint --from TOPIC:P:N,..",
         )
     return next(iter(begins.values()))
-
-
-def _check_beginning(cfg: Config, starting: str) -> None:
-    if cfg.stream.reads == BRONZE and starting != "earliest":
-        raise ConfigError(
-            f"a stream over bronze cannot begin at {starting}: it reads all that was landed (stream.reads: bronze).",
-            expected="earliest",
-            fix="leave out --from and starting_offsets, or read the topic itself (stream.reads: topic)",
-        )
 
 
 def _logger(spark: SparkSession, cfg: Config, job: Job, state: StreamState, owner: str, facts: RunFacts) -> Flush:

@@ -87,7 +87,7 @@ def test_versions_that_the_ingest_forgot_are_told_by_the_records(world: World, m
 
 
 def test_it_goes_on_from_what_it_reads_and_begins_with_all_that_was_landed(world: World) -> None:
-    with pytest.raises(CheckpointError, match=r"belongs to a stream over the bronze, and stream.reads is topic"):
+    with pytest.raises(CheckpointError, match=r"was made with stream.reads: bronze, and it is topic now"):
         world.stream(**{"stream.reads": "topic"})
     with pytest.raises(ConfigError, match="a stream over bronze cannot begin at latest"):
         world.stream(fresh="latest")

@@ -142,6 +142,8 @@ def stream(
     ] = None,
 ) -> int:
     """Run a job in motion: to the end of its topic, or with the trigger processing-time until it is stopped."""
+    from twinrun.tables.bronze import check_beginning
+
     if start is not None and not new_checkpoint:
         raise InputError(
             "--from says where a new checkpoint begins.", fix="give --new-checkpoint too, or leave out --from"
@@ -155,6 +157,8 @@ def stream(
     need_topics(cfg, job.sources)
     if at_places:
         start = _from_places(cfg, job, str(start))
+    if start is not None:
+        check_beginning(cfg, start)
     fresh = (start or cfg.source(job.sources[0].name).starting_offsets) if new_checkpoint else None
     run = runner("streaming.runner")
 

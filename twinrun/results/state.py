@@ -392,8 +392,7 @@ def check_reads(cfg: Config, job: str, state: StreamState) -> None:
     """
     if state.reads != cfg.stream.reads:
         raise CheckpointError(
-            f"the checkpoint of {job} belongs to a stream over the {state.reads}, and stream.reads is "
-            f"{cfg.stream.reads}.",
+            f"the checkpoint of {job} was made with stream.reads: {state.reads}, and it is {cfg.stream.reads} now.",
             expected=f"stream.reads: {state.reads}, as before",
             fix=f"set it back, or start anew: {new_checkpoint(job)}",
         )

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
-from twinrun.errors import CheckpointError, TableError
+from twinrun.errors import CheckpointError, ConfigError, TableError
 from twinrun.tables.checkpoint import (
     Offsets,
     Told,
@@ -50,11 +50,27 @@ def bronze_stream(spark: SparkSession, cfg: Config, topic: str) -> DataFrame:
     if not table_exists(spark, ref):
         raise TableError(
             f"there is no bronze table of {topic} at {ref}, which the stream is to read (stream.reads: bronze).",
-            fix="land the topic first: twinrun ingest; or read the topic itself (stream.reads: topic)",
+            fix="land the topic first: twinrun ingest SOURCE; or read the topic itself (stream.reads: topic)",
         )
     reader = spark.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES)
     reader = reader.option("skipChangeCommits", "true")
     return reader.load(ref) if is_path(ref) else reader.table(ref)
+
+
+def check_beginning(cfg: Config, starting: str) -> None:
+    """Refuse a stream over bronze that is to begin anywhere but with what was landed first. No Spark job.
+
+    Raises
+    ------
+    ConfigError
+        ``starting`` is not ``earliest``.
+    """
+    if cfg.stream.reads == BRONZE and starting != "earliest":
+        raise ConfigError(
+            f"a stream over bronze cannot begin at {starting}: it reads all that was landed (stream.reads: bronze).",
+            expected="earliest",
+            fix="leave out --from and starting_offsets, or read the topic itself (stream.reads: topic)",
+        )
 
 
 def in_offsets(spark: SparkSession, cfg: Config, topics: Iterable[str], reads: str) -> Told | None:
