@@ -105,6 +105,7 @@ def _cost(measured: Measurement, slo_s: float | None, width: int) -> dict[str, A
 
 def _stacked(measured: Measurement, bars: list[dict[str, Any]], roles: list[str], title: str, words: Words) -> Picture:
     order = [arm.name for arm in measured.arms()]
+    extent = max(120, 7 * max((len(name) for name in order), default=0))  # pixels, by the width of a letter
     height = 26 * max(len({bar["arm"] for bar in bars}), 1) + 46
 
     def chart(width: int) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _stacked(measured: Measurement, bars: list[dict[str, Any]], roles: list[str]
             "arm:N",
             sort=order,
             title=None,
-            axis=alt.Axis(grid=False, domain=False, ticks=False, labelLimit=0, minExtent=120),
+            axis=alt.Axis(grid=False, domain=False, ticks=False, labelLimit=0, minExtent=extent),
         )
         axis = alt.Axis(grid=True, domain=False, ticks=False, tickCount=6 if width == WIDE else 3, format="~s")
         x = alt.X("sum(s):Q", title=title, axis=axis)
