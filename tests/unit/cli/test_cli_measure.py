@@ -144,7 +144,7 @@ def test_a_history_in_which_something_became_slower_than_allowed_exits_with_1(
     [
         (["--max-regression", "much"], "--max-regression 'much' is no share"),
         (["--arm", "flink 1s"], "names no mode"),
-        (["--quick", "--arm", "batch 1h"], "the load lasts 30 s, less than one interval of batch 1 h"),
+        (["--quick", "--arm", "batch 1h"], "the load lasts 16 s, less than one interval of batch 1 h"),
         (["--freshness", "soon"], "--freshness: 'soon' is not a duration"),
         (["--events", "5"], "200"),
     ],
@@ -171,8 +171,8 @@ def test_a_job_without_events_is_refused_before_spark_starts(run: Any, project: 
 def test_a_quick_measurement_has_three_cadences_to_hold_one_out() -> None:
     asked = asked_for(True, None, None, None, None, 1)
 
-    assert (asked.rate, asked.events, asked.repeats) == (100.0, 3_000, 1)
-    assert [sum(arm.mode == mode for arm in asked.arms) for mode in ("stream", "available-now", "batch")] == [3, 2, 3]
+    assert (asked.rate, asked.events, asked.repeats) == (100.0, 1_600, 1)
+    assert [sum(arm.mode == mode for arm in asked.arms) for mode in ("stream", "available-now", "batch")] == [3, 1, 3]
     assert asked_for(False, None, None, None, None, 1).repeats == 5
     assert regression_share("10%") == regression_share("0.1") == pytest.approx(0.1)
     with pytest.raises(InputError):
