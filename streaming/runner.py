@@ -53,7 +53,7 @@ from twinrun.streaming.progress import Flush, follow, observed, sum_refused
 from twinrun.streaming.refresh import Pause
 from twinrun.streaming.sink import start_final, start_updates, start_with_topic
 from twinrun.tables.bronze import BRONZE, TOPIC, bronze_range, bronze_stream, check_beginning
-from twinrun.tables.checkpoint import RunFacts, at_or_after, before, flush, open_micro_batch
+from twinrun.tables.checkpoint import RunFacts, flush, open_micro_batch
 from twinrun.tables.control import control_pinned
 from twinrun.tables.delta import Lease, append, latest_version, rows_written, table_exists
 from twinrun.tables.kafka import guard_offsets, guard_topic, kafka_range, kafka_stream, stream_reader
@@ -196,8 +196,7 @@ def _computed(spark: SparkSession, cfg: Config, job: Job, state: StreamState) ->
         if told is None:
             raw = kafka_range(spark, cfg, binding, first, last)
         else:
-            places = ("partition", "offset")
-            raw = bronze_range(spark, cfg, binding.topic).filter(at_or_after(first, *places) & before(last, *places))
+            raw = bronze_range(spark, cfg, binding.topic, first, last)
         read = without(valid_events(decode(raw, source), source), state.refused, source.name)
         events[source.name] = read.persist()
     return events, read_static(spark, cfg, state.static)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from delta.tables import DeltaTable
 
+from tests.integration.commands import on_session
 from tests.integration.conftest import World, click
 from tests.integration.shapes import result_of
+from tests.integration.test_refused_by_logic import command, priced
 from tests.integration.test_transactions import transaction
 from twinrun.broker.topics import offset_ranges
 from twinrun.errors import CheckpointError, ConfigError, QueryError, TableError, TwinrunError
@@ -231,6 +233,24 @@ def test_a_micro_batch_that_died_is_done_again(make_world: Any, monkeypatch: Any
     verdict = world.verify(job)
     assert (verdict.outcome, verdict.rows_unexplained) == ("explained", 0)
     assert logged_ends(world, job) == [{0: 12}, {0: 16}, {0: 20}]
+
+
+@pytest.mark.slow
+def test_a_record_that_the_function_fails_on_is_named_and_left_out(make_world: Any) -> None:
+    world: World = make_world(**OVER)
+    job = "price_per_part"
+    land(world, [priced(10), priced(20)], job)
+    land(world, [priced(65), priced(66, 0, "no-parts"), priced(300)], job, read=False)
+    with pytest.raises(QueryError) as stopped:
+        world.stream(job)
+    assert f"topic {world.topic}, partition 0, offset 3" in str(stopped.value)
+    with on_session(world.spark):
+        command(world, "quarantine", "--add", f"{world.topic}:0:3", "--why", "no parts")
+    world.stream(job)
+    world.batch(job)
+    verdict = world.verify(job)
+    assert (verdict.outcome, verdict.exit_code, verdict.rows_unexplained) == ("agree", 0, 0)
+    assert logged_ends(world, job) == [{0: 2}, {0: 5}]
 
 
 @pytest.mark.slow

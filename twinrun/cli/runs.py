@@ -142,8 +142,6 @@ def stream(
     ] = None,
 ) -> int:
     """Run a job in motion: to the end of its topic, or with the trigger processing-time until it is stopped."""
-    from twinrun.tables.bronze import check_beginning
-
     if start is not None and not new_checkpoint:
         raise InputError(
             "--from says where a new checkpoint begins.", fix="give --new-checkpoint too, or leave out --from"
@@ -158,6 +156,8 @@ def stream(
     if at_places:
         start = _from_places(cfg, job, str(start))
     if start is not None:
+        from twinrun.tables.bronze import check_beginning
+
         check_beginning(cfg, start)
     fresh = (start or cfg.source(job.sources[0].name).starting_offsets) if new_checkpoint else None
     run = runner("streaming.runner")

@@ -275,8 +275,7 @@ def coverage_of(ctx: Context, *, silent: bool = False, facts: Facts | None = Non
     landed = {name: replace(told[name], ends=later_of(told[name].ends, held[name].ends)) for name in told}
     for name, land in landed.items():
         # A stream over bronze never had what bronze never got.
-        over = ctx.cut.state.reads == TOPIC
-        start = ctx.cut.start.get(name, {}) if over else {}
+        start = ctx.cut.start.get(name, {}) if ctx.cut.state.reads == TOPIC else {}
         lost = lost_to(land, start, ctx.cut.end.get(name, {}), gone[name].ends)
         gone[name] = replace(gone[name], lost=lost)
     return Coverage(broker, landed, topics, gone, held, tuple(severed), tuple(unseen), silent)

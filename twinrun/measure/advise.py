@@ -10,7 +10,7 @@ from typing import Any
 
 from twinrun.durations import human, parse_ms
 from twinrun.errors import InputError
-from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode
+from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode, stays_up
 from twinrun.measure.model import Costs, costs_of, held_out, predict
 from twinrun.measure.results import Measurement
 from twinrun.wording import plural
@@ -203,15 +203,14 @@ def candidates(measured: Measurement, slo: Slo, rate: float, price: float | None
         costs = costs_of(measured, mode)
         if costs is None:
             continue
-        up = Arm(mode, 0).stays_up
-        grid = _TRIGGERS_MS if up else _CADENCES_MS
+        grid = _TRIGGERS_MS if stays_up(mode) else _CADENCES_MS
         known = {arm.every_ms for arm in measured.arms() if arm.mode == mode}
         for every_ms in sorted({*grid, *known}):
-            hostings = (True,) if up else (True, False)
+            hostings = (True,) if stays_up(mode) else (True, False)
             arm = Arm(mode, every_ms)
             if costs.seconds.one_size and predict(measured, arm, rate, costs).far:
                 continue  # all runs that are known were of another size, and alike
-            found += [_candidate(measured, arm, stays, costs, slo, rate, price) for stays in hostings]
+            found += [_candidate(measured, arm, up, costs, slo, rate, price) for up in hostings]
     return found
 
 

@@ -40,7 +40,12 @@ class Arm:
     @property
     def stays_up(self) -> bool:
         """Whether its queries run all the time."""
-        return self.mode in ("stream", OVER_BRONZE)
+        return stays_up(self.mode)
+
+
+def stays_up(mode: Mode) -> bool:
+    """Whether the queries of a mode run all the time, by a trigger; else it is runs that end, by a cadence."""
+    return mode in ("stream", OVER_BRONZE)
 
 
 QUICK = (

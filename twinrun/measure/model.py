@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode
+from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode, stays_up
 from twinrun.measure.results import Measurement, Result
 
 FAR = 2.0
@@ -161,7 +161,7 @@ def costs_of(measured: Measurement, mode: Mode, leave_out: Sequence[Arm] = ()) -
     if not known:
         return None
     names = tuple(sorted({result.arm.name for result in known}))
-    if Arm(mode, 0).stays_up:
+    if stays_up(mode):
         seconds = _stream_seconds(known)
         # One point per arm: CPU is known of all its micro-batches together.
         per = [(r.sent / _number(r), 0.0, (r.cpu_s["jvm"] + r.cpu_s["python"]) / _number(r)) for r in known]
@@ -170,7 +170,7 @@ def costs_of(measured: Measurement, mode: Mode, leave_out: Sequence[Arm] = ()) -
         units = [unit for result in known for unit in result.units if unit.events]
         seconds = fit((unit.events, unit.rows, unit.seconds) for unit in units)
         cpu = fit((unit.events, unit.rows, unit.cpu_s) for unit in units)
-    shown = _shown(known) if Arm(mode, 0).stays_up else 1.0
+    shown = _shown(known) if stays_up(mode) else 1.0
     return None if seconds is None or cpu is None else Costs(mode, seconds, cpu, names, shown)
 
 

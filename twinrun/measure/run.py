@@ -317,9 +317,10 @@ def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
     """A stream that stays up, from the first record until all is read and nothing more comes out."""
     bench, stop = of_arm.bench, threading.Event()
     watch = _Watch(of_arm, arm, stop)
-    cfg = of_arm.cfg("processing-time", arm.every_ms, BRONZE if arm.mode == OVER_BRONZE else TOPIC)
+    over_bronze = arm.mode == OVER_BRONZE
+    cfg = of_arm.cfg("processing-time", arm.every_ms, BRONZE if over_bronze else TOPIC)
     try:
-        with _landing(of_arm, arm) if arm.mode == OVER_BRONZE else nullcontext():
+        with _landing(of_arm, arm) if over_bronze else nullcontext():
             run_of("streaming.runner")(bench.spark, cfg, bench.job, None, stop, watch)
         ended = watch.ended or cpu(bench.broker.pid)
         if watch.load is None or watch.began is None:

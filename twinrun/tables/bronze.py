@@ -18,6 +18,8 @@ from twinrun.errors import CheckpointError, ConfigError, TableError
 from twinrun.tables.checkpoint import (
     Offsets,
     Told,
+    at_or_after,
+    before,
     end_offsets,
     planned_ends,
     query_id,
@@ -120,9 +122,11 @@ def first_offsets(
     return {topic: recorded_landing(spark, cfg, topic).starts for topic in topics}
 
 
-def bronze_range(spark: SparkSession, cfg: Config, topic: str) -> DataFrame:
-    """All raw records of bronze, for whoever looks at some of them by their offsets; lazy."""
-    return read_table(spark, cfg.table("bronze", topic=topic))
+def bronze_range(spark: SparkSession, cfg: Config, topic: str, starts: Offsets, ends: Offsets) -> DataFrame:
+    """Raw records of bronze between offsets, as `bronze_stream` reads them; lazy. No end of a partition: none of it."""
+    places = ("partition", "offset")
+    bronze = read_table(spark, cfg.table("bronze", topic=topic))
+    return bronze.filter(at_or_after(starts, *places) & before(ends, *places))
 
 
 def _table_id(spark: SparkSession, cfg: Config, topic: str) -> str:
