@@ -9,15 +9,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
 from tests.integration.conftest import T0_MS, World
 from twinrun.broker.process import BrokerInfo
+from twinrun.broker.topics import offset_ranges
+from twinrun.config.sections import SinkBinding
 from twinrun.measure.arms import Arm
+from twinrun.measure.bench import Bench, prepare
 from twinrun.measure.load import schedule
 from twinrun.measure.recovery import recover
-from twinrun.measure.run import Bench, prepare, run_arm
+from twinrun.measure.run import run_arm
 from twinrun.measure.sustained import sustained
 from twinrun.produce.records import Record
 
@@ -95,9 +99,24 @@ def test_a_stream_over_bronze_is_verified_and_pays_for_its_ingest(bench: Bench) 
     assert fresh.trigger.p50 > 0.5, "an event waits for the ingest, and then for the stream"
 
 
+@pytest.mark.parametrize("arm", [Arm("stream", 400), Arm("batch", 3_000)])
+def test_results_that_go_to_a_topic_besides_go_to_one_of_the_arm_s_own(bench: Bench, arm: Arm) -> None:
+    """The user's topic is on the user's broker; what sending costs is in the arm's figures all the same."""
+    sinks = {bench.job.job_name: SinkBinding(topic="of-the-user")}
+    sent = replace(
+        bench, cfg=bench.cfg.model_copy(update={"sinks": sinks}), dues=bench.dues[:200], topics=f"s{arm.mode}"
+    )
+    prepare(sent)
+
+    assert run_arm(sent, arm, 0, lambda _: None).why_not == ""
+
+    topic = f"s{arm.mode}-{arm.name.replace(' ', '-')}-0-sink"
+    assert sum(high for _, high in offset_ranges(bench.broker.bootstrap_servers, topic).values()) > 0
+
+
 def test_a_producer_that_stands_still_for_5_s_shows_in_p99(bench: Bench) -> None:
     """Stopped by a signal, as a machine would: its records keep the times at which they were due."""
-    stalled = threading.Thread(target=_stall, args=(bench,), daemon=True)
+    stalled = threading.Thread(target=stall, args=(9.0,), daemon=True)  # the lead, and some of the load
     stalled.start()
 
     found = run_arm(bench, Arm("stream", 700), 0, lambda _: None)  # a topic of its own on the shared broker
@@ -108,16 +127,17 @@ def test_a_producer_that_stands_still_for_5_s_shows_in_p99(bench: Bench) -> None
     assert found.freshness.total.p99 > STALL_S - 1
 
 
-def _stall(bench: Bench) -> None:
-    import psutil
+def loads_now() -> list[psutil.Process]:
+    """The producers of loads that run."""
+    living = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in living if "twinrun.measure.load" in " ".join(p.cmdline())]
 
-    def loads_now() -> list[psutil.Process]:
-        living = [p for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE]
-        return [p for p in living if "twinrun.measure.load" in " ".join(p.cmdline())]
 
+def stall(after_s: float) -> None:
+    """Stop a producer for `STALL_S`, so long after its process has begun."""
     while not (loads := loads_now()):
         time.sleep(0.1)
-    time.sleep(4 + 5)  # the lead, and some of the load
+    time.sleep(after_s)
     os.kill(loads[0].pid, signal.SIGSTOP)
     time.sleep(STALL_S)
     os.kill(loads[0].pid, signal.SIGCONT)
@@ -126,8 +146,8 @@ def _stall(bench: Bench) -> None:
 def test_a_stream_that_is_killed_under_load_is_fresh_again_and_loses_nothing(
     bench: Bench,
 ) -> None:
-    job = Path(__file__).parent / "jobs" / "per_minute.py"
-    found = recover(bench, Arm("stream", 500), str(job), lambda _: None)
+    named = replace(bench, name=str(Path(__file__).parent / "jobs" / "per_minute.py"))
+    found = recover(named, Arm("stream", 500), lambda _: None)
     assert found.agreed, found
     assert found.running_s is not None
     # A session has to start again; nothing is fresh before that. With so short a load it may have shown nothing before

@@ -19,13 +19,13 @@ from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named, need_static, need_table
 from twinrun.cli.live import step
+from twinrun.cli.measure_asked import Asked, asked_for, possible, regression_share, slo_seconds, with_real_time
 from twinrun.cli.measured import compared, lines, told
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
 from twinrun.cli.workplace import broker_folder, fresh_folder, without_interruption
 from twinrun.config.model import Config
 from twinrun.config.sections import TableBinding
-from twinrun.durations import parse_ms
 from twinrun.errors import EXIT_DIFFERENT, EXIT_OK, BrokerError, InputError
 from twinrun.job.job import Job
 from twinrun.session.settings import Size
@@ -34,45 +34,20 @@ from twinrun.wording import plural
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from twinrun.measure.arms import Arm
+    from twinrun.measure.bench import Bench
     from twinrun.measure.load import Due
     from twinrun.measure.past import Past
     from twinrun.measure.results import Measurement, Recovery, Result, Sustained
-    from twinrun.measure.run import Bench
     from twinrun.produce.records import Record
 
 commands = typer.Typer()
 FLIGHTS = "flights"
-QUICK_RATE, QUICK_EVENTS = 100.0, 1_600
-FULL_RATE, FULL_EVENTS = 500.0, 90_000
 LEAST_EVENTS = 200
 _FOLDER = Path(".data/measure")
 _PACKAGES = ("twinrun", "pyspark", "delta-spark")
 _PARTITIONS = 3
 _PRIMER = 20
 _LIMIT_EVENTS = 400_000
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a measurement was asked for, checked."""
-
-    arms: tuple[Arm, ...]
-    rate: float
-    events: int
-    repeats: int
-    seed: int
-    quick: bool
-    name: str = ""
-    """Of the job, as the command line has it."""
-    limit: bool = False
-    recovery: bool = False
-
-    @property
-    def quickest(self) -> Arm | None:
-        """The stream with the shortest trigger: whose highest rate is looked for, and which is killed."""
-        streams = sorted(arm for arm in self.arms if arm.mode == "stream")
-        return streams[0] if streams else None
 
 
 @dataclass(frozen=True)
@@ -118,6 +93,10 @@ def measure(
     slo: Annotated[
         str | None, typer.Option("--freshness", metavar="DURATION", help="Draw this freshness into the chart as a box.")
     ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-core-hour", min=0, help="Tell what a day costs, in whatever currency this is."),
+    ] = None,
     history: Annotated[
         bool, typer.Option("--history", help="Measure nothing: compare the last measurement with the one before it.")
     ] = False,
@@ -133,13 +112,14 @@ def measure(
     from twinrun.measure.past import changes
 
     most = None if max_regression is None else regression_share(max_regression)
-    slo_s = None if slo is None else _slo_seconds(slo)
+    slo_s = None if slo is None else slo_seconds(slo)
     cfg = call.config()
     job = job_named(cfg, name)
     if history:
         return _history(call, cfg, job, most)
     _check_job(job)
     asked = replace(asked_for(quick, events, rate, arm, repeats, seed), name=name, limit=limit, recovery=recovery)
+    asked = with_real_time(asked, cfg, job)
     if (limit or recovery) and asked.quickest is None:
         raise InputError("--limit and --recovery need a stream.", fix="give an arm such as --arm 'stream 1s'")
     with fresh_folder(cfg.root / _FOLDER, "measurement") as folder:
@@ -148,53 +128,11 @@ def measure(
         finally:
             with without_interruption():
                 stop_broker(broker_folder(folder))
-    files = _write(cfg, found, slo_s)
+    files = _write(cfg, found, slo_s, price)
     changed, code = ([], EXIT_OK) if most is None else compared(*changes(past), most)
     payload = {**found.to_dict(), "report": files}
     call.out.result(payload, [*lines(found), *changed, f"  report     {files['html']}"])
     return code if any(result.agreed for result in found.results) else EXIT_DIFFERENT
-
-
-def asked_for(
-    quick: bool, events: int | None, rate: float | None, arms: list[str] | None, repeats: int | None, seed: int
-) -> Asked:
-    """The options of a measurement, with what is usual where nothing was said.
-
-    Raises
-    ------
-    InputError
-        An arm cannot be read, or is longer than the load.
-    """
-    from twinrun.measure.arms import FULL, QUICK, parse_arm
-
-    rate = rate or (QUICK_RATE if quick else FULL_RATE)
-    chosen = tuple(dict.fromkeys(parse_arm(text) for text in arms or ())) or (QUICK if quick else FULL)
-    events = events or (QUICK_EVENTS if quick else FULL_EVENTS)
-    long = [each.name for each in chosen if each.every_ms / 1000 > events / rate]
-    if long:
-        raise InputError(
-            f"the load lasts {events / rate:.0f} s, less than one interval of {', '.join(long)}.",
-            fix="give more --events, or a lower --rate",
-        )
-    return Asked(chosen, rate, events, repeats or (1 if quick else 5), seed, quick)
-
-
-def regression_share(text: str) -> float:
-    """A share such as ``10%`` or ``0.1``.
-
-    Raises
-    ------
-    InputError
-        It cannot be read.
-    """
-    number = text.strip()
-    try:
-        value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise InputError(f"--max-regression {text!r} is no share.", expected="such as 10% or 0.1")
-    return value
 
 
 def measurement_folder(cfg: Config, job_name: str) -> Path:
@@ -262,10 +200,9 @@ def _on_spark(
     session_s: float,
     stop: threading.Event,
 ) -> tuple[Measurement, tuple[Past, ...]]:
-    from twinrun.measure.arms import in_order
+    from twinrun.measure.bench import Bench, prepare
     from twinrun.measure.past import read_past, write_rows
     from twinrun.measure.results import Measurement, without_noisy
-    from twinrun.measure.run import Bench, prepare, run_arm, warm_up
     from twinrun.measure.usage import NOISE_SHARE, commit_of, machine
 
     about = machine()
@@ -283,17 +220,12 @@ def _on_spark(
         stop=stop,
         tables=_tables(spark, cfg, job, folder, load),
         primer=load.primer,
+        name=asked.name,
+        lateness_of=asked.quickest,
     )
     prepare(bench)
-    results: list[Result] = []
-    order = in_order(asked.arms, asked.repeats, asked.seed)
     with step(call.out, f"measure {job.job_name}") as say:
-        say("warming up")
-        warm_up(bench, asked.arms)
-        for number, (repeat, arm) in enumerate(order):
-            result = run_arm(bench, arm, repeat, say)
-            results.append(result)
-            call.out.note(f"  {number + 1:>3} of {len(order)}  {result.seconds:6.1f} s  {arm.name}: {told(result)}")
+        results, left_out = _run_arms(call, bench, asked, say)
         limits, kills = _limits(bench, asked, load, say)
     kept, thrown = without_noisy(results, NOISE_SHARE)
     found = Measurement(
@@ -312,12 +244,29 @@ def _on_spark(
         commit=commit_of(cfg.root),
         results=tuple(kept),
         thrown_away=tuple(thrown),
-        notes=tuple(_notes(load, job, kept)),
+        notes=(*_notes(load, job, kept), *left_out),
         recoveries=kills,
         sustained=limits,
     )
     write_rows(spark, cfg, found)
     return found, read_past(spark, cfg, job.job_name)
+
+
+def _run_arms(call: Call, bench: Bench, asked: Asked, say: Callable[[str], None]) -> tuple[list[Result], list[str]]:
+    """Each arm in turn, as often as asked for; and what is to be said of an arm that could not be run."""
+    from twinrun.measure.arms import in_order
+    from twinrun.measure.run import run_arm, warm_up
+
+    arms, left_out = possible(bench, asked, say)
+    order = in_order(arms, asked.repeats, asked.seed)
+    say("warming up")
+    warm_up(bench, arms)
+    results: list[Result] = []
+    for number, (repeat, arm) in enumerate(order):
+        result = run_arm(bench, arm, repeat, say)
+        results.append(result)
+        call.out.note(f"  {number + 1:>3} of {len(order)}  {result.seconds:6.1f} s  {arm.name}: {told(result)}")
+    return results, left_out
 
 
 def _limits(
@@ -333,7 +282,7 @@ def _limits(
     records = [*(due.record for due in load.dues), *load.more]
     return (
         (sustained(bench, arm, records, say),) if asked.limit else (),
-        (recover(bench, arm, asked.name, say),) if asked.recovery else (),
+        (recover(bench, arm, say),) if asked.recovery else (),
     )
 
 
@@ -423,17 +372,10 @@ def _notes(load: Load, job: Job, results: list[Result]) -> list[str]:
     return notes
 
 
-def _write(cfg: Config, found: Measurement, slo_s: float | None) -> dict[str, str]:
+def _write(cfg: Config, found: Measurement, slo_s: float | None, price: float | None) -> dict[str, str]:
     from twinrun.measure.page import write_page
 
-    return write_page(found, measurement_folder(cfg, found.job), slo_s)
-
-
-def _slo_seconds(text: str) -> float:
-    try:
-        return parse_ms(text) / 1000
-    except ValueError as error:
-        raise InputError(f"--freshness: {error}.", expected="a duration such as 5m or 30s") from None
+    return write_page(found, measurement_folder(cfg, found.job), slo_s, price)
 
 
 def _history(call: Call, cfg: Config, job: Job, most: float | None) -> int:

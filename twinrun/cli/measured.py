@@ -47,10 +47,14 @@ def _told_kill(found: Recovery) -> str:
 
 def told(result: Result) -> str:
     """The figures of one run, or why there are none."""
+    from twinrun.measure.page import in_seconds
+
     if not result.agreed:
         return result.why_not
     total = result.freshness.total if result.freshness else None
-    fresh = "no event had an effect" if total is None else f"p50 {total.p50:.2f} s, p99 {total.p99:.2f} s"
+    fresh = (
+        "no event had an effect" if total is None else f"p50 {in_seconds([total.p50])}, p99 {in_seconds([total.p99])}"
+    )
     return f"{result.outcome}; {fresh}; {result.cpu_s_per_million:,.0f} CPU s per million events"
 
 

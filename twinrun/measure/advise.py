@@ -10,7 +10,7 @@ from typing import Any
 
 from twinrun.durations import human, parse_ms
 from twinrun.errors import InputError
-from twinrun.measure.arms import MODES, OVER_BRONZE, Arm, Mode, stays_up
+from twinrun.measure.arms import OVER_BRONZE, REAL_TIME, Arm, Mode, stays_up
 from twinrun.measure.model import Costs, costs_of, held_out, predict
 from twinrun.measure.results import Measurement
 from twinrun.wording import plural
@@ -23,6 +23,7 @@ _DAY_S = 86_400
 _TRIGGERS_MS = (0, 1_000, 10_000, 60_000)
 _CADENCES_MS = tuple(s * 1000 for s in (10, 30, 60, 120, 240, 300, 600, 900, 1800, 3600, 7200, 21_600, 43_200, _DAY_S))
 _ORDER: dict[Mode, int] = {"batch": 0, "available-now": 1, "stream": 2, OVER_BRONZE: 3}
+"""What can be advised, the one with the fewest moving parts first."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def advise(measured: Measurement, slo: Slo, price: float | None = None) -> Advic
     Raises
     ------
     InputError
-        A budget without a price, or no arm of the measurement has figures.
+        A budget without a price, no arm of the measurement has figures, or none tells anything about the rate.
     """
     if slo.budget_per_day is not None and price is None:
         raise InputError("--budget needs to know what a core costs.", fix="add --price-per-core-hour 0.05")
@@ -177,6 +178,14 @@ def advise(measured: Measurement, slo: Slo, price: float | None = None) -> Advic
         )
     rate = (slo.rate_per_s or measured.rate_per_s) * slo.growth
     found = candidates(measured, slo, rate, price)
+    if not found:
+        arms = ", ".join(sorted({result.arm.name for result in measured.results if result.agreed}))
+        raise InputError(
+            f"what was measured of {measured.job} says nothing about {rate:,.0f} events/s: the arms with figures are "
+            f"{arms}.",
+            expected="arms of one mode with runs of several sizes, or the rate that was measured",
+            fix=f"measure more arms, or at that rate: twinrun measure {measured.job} --rate {rate:g}",
+        )
     meets = sorted((each for each in found if not each.misses), key=_rank)
     best = meets[0] if meets else None
     nearest = min(found, key=lambda each: (each.worst, *_rank(each)))
@@ -199,7 +208,7 @@ def advise(measured: Measurement, slo: Slo, price: float | None = None) -> Advic
 def candidates(measured: Measurement, slo: Slo, rate: float, price: float | None) -> list[Candidate]:
     """Every mode at its triggers or cadences, measured ones and those of a grid."""
     found: list[Candidate] = []
-    for mode in MODES:
+    for mode in _ORDER:
         costs = costs_of(measured, mode)
         if costs is None:
             continue
@@ -349,6 +358,7 @@ def _notes(measured: Measurement, slo: Slo, chosen: Candidate, rate: float) -> t
             "In batch an event counts as soon as its window's row holds it, though the window may go on; "
             "a stream writes the window once, when the watermark has passed its end."
         )
+    notes += _beside(measured)
     if slo.growth != 1:
         notes.append(f"For {slo.growth:g} times the rate: {rate:,.0f} events/s.")
     noisy = [r.arm.name for r in measured.results if r.agreed and r.others_share > measured.settings["noise_share"]]
@@ -358,11 +368,26 @@ def _notes(measured: Measurement, slo: Slo, chosen: Candidate, rate: float) -> t
     return tuple(notes)
 
 
+def _beside(measured: Measurement) -> list[str]:
+    """What real time was measured to do; it is no candidate, since ``twinrun stream`` does not run by that trigger."""
+    known = [r for r in measured.results if r.agreed and r.arm.mode == REAL_TIME and r.freshness and r.freshness.total]
+    if not known:
+        return []
+    p99_s = max(r.freshness.total.p99 for r in known if r.freshness and r.freshness.total)
+    cpu_s = sum(r.cpu_s_per_million for r in known) / len(known)
+    return [
+        f"Spark's real-time trigger had p99 {seconds(p99_s)} at {cpu_s:,.0f} CPU s per million events, into a topic "
+        "alone. It is no candidate: twinrun stream writes a table, and does not run by that trigger."
+    ]
+
+
 def seconds(value: float) -> str:
-    """``0.42 s``, ``3.1 s``, ``2 h 5 min``."""
+    """``0.042 s``, ``0.42 s``, ``3.1 s``, ``2 h 5 min``."""
     if not math.isfinite(value):
         return "without end"
-    return f"{value:.2f} s" if value < 1 else f"{value:.1f} s" if value < 60 else human(round(value) * 1000)
+    if value >= 60:
+        return human(round(value) * 1000)
+    return f"{value:.1f} s" if value >= 1 else f"{value:.2f} s" if value >= 0.1 else f"{value:.3f} s"
 
 
 def _share(text: str) -> float:

@@ -9,10 +9,14 @@ from typing import Literal
 
 from twinrun.durations import human, parse_ms
 from twinrun.errors import InputError
+from twinrun.job.job import Job
 
-Mode = Literal["stream", "stream-over-bronze", "available-now", "batch"]
-MODES: tuple[Mode, ...] = ("stream", "stream-over-bronze", "available-now", "batch")
+Mode = Literal["real-time", "stream", "stream-over-bronze", "available-now", "batch"]
+MODES: tuple[Mode, ...] = ("real-time", "stream", "stream-over-bronze", "available-now", "batch")
 OVER_BRONZE: Mode = "stream-over-bronze"
+REAL_TIME: Mode = "real-time"
+LEAST_REAL_TIME_MS = 5_000
+"""Spark refuses real-time micro-batches that are shorter, by default (``minBatchDuration`` of its real-time mode)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -21,12 +25,14 @@ class Arm:
 
     Attributes
     ----------
-    mode : {"stream", "stream-over-bronze", "available-now", "batch"}
+    mode : {"real-time", "stream", "stream-over-bronze", "available-now", "batch"}
         ``stream``: a query that stays up. ``stream-over-bronze``: two of them with the same trigger, an ingest, and the
         job over the Delta table that it fills. ``available-now``: the query of ``stream``, started again and again,
-        each time to the end of the topic. ``batch``: an ingest and a batch run, again and again.
+        each time to the end of the topic. ``batch``: an ingest and a batch run, again and again. ``real-time``: a query
+        that stays up and hands each record on to a topic as it comes, by Spark's real-time trigger.
     every_ms : int
-        The trigger's interval, or from the start of one run to that of the next. 0, for a stream: at once.
+        The trigger's interval, or from the start of one run to that of the next. 0, for a stream: at once. In real
+        time how long a micro-batch lasts: so often Spark writes down how far it is.
     """
 
     mode: Mode
@@ -45,7 +51,7 @@ class Arm:
 
 def stays_up(mode: Mode) -> bool:
     """Whether the queries of a mode run all the time, by a trigger; else it is runs that end, by a cadence."""
-    return mode in ("stream", OVER_BRONZE)
+    return mode in ("stream", OVER_BRONZE, REAL_TIME)
 
 
 QUICK = (
@@ -77,6 +83,9 @@ FULL = (
 )
 """What a measurement takes without ``--quick``: two kinds of a restarted run need three cadences each for a model."""
 
+REAL_TIME_QUICK, REAL_TIME_FULL = Arm(REAL_TIME, 10_000), Arm(REAL_TIME, 60_000)
+"""Taken besides where a job keeps no state and its results go to a topic."""
+
 
 def parse_arm(text: str) -> Arm:
     """Read an arm such as ``batch 30s`` or ``stream 0s``.
@@ -101,7 +110,25 @@ def parse_arm(text: str) -> Arm:
     arm = Arm(found, every_ms)
     if not arm.stays_up and every_ms < 1_000:
         raise InputError(f"--arm {text!r} starts a run that ends again at once.", expected="1 second or more")
+    if arm.mode == REAL_TIME and every_ms < LEAST_REAL_TIME_MS:
+        raise InputError(
+            f"--arm {text!r}: Spark's real-time trigger has no micro-batches as short as that.",
+            expected=f"{human(LEAST_REAL_TIME_MS)} or more; records do not wait for them",
+        )
     return arm
+
+
+def keeps_state(job: Job) -> str:
+    """Why Spark's real-time trigger is not for a job, as far as its declaration says; empty where it may be.
+
+    What else its plan holds, Spark alone can tell: `twinrun.measure.real_time.why_not`.
+    """
+    if job.shape != "stateless":
+        return f"{job.job_name} keeps state: {'windows' if job.windowed else 'the latest row of each key'}"
+    distinct = [source.name for source in job.sources if source.distinct]
+    if distinct:
+        return f"{job.job_name} keeps state: the ids by which copies of {distinct[0]} are dropped"
+    return ""
 
 
 def in_order(arms: Sequence[Arm], repeats: int, seed: int) -> list[tuple[int, Arm]]:

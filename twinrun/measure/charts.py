@@ -7,14 +7,22 @@ from typing import Any
 
 import altair as alt
 
-from twinrun.measure.results import Measurement, Result
+from twinrun.durations import human
+from twinrun.measure.results import Lateness, Measurement, Result
 from twinrun.report.chart_style import LIGHT, NARROW, WIDE, colours, configured, count_axis, fitted
 from twinrun.report.charts import Picture, Words, drawn, inline, placed
 
-MODE_ROLES = {"stream": "equal", "stream-over-bronze": "cause2", "available-now": "cause1", "batch": "explained"}
+MODE_ROLES = {
+    "real-time": "cause4",
+    "stream": "equal",
+    "stream-over-bronze": "cause2",
+    "available-now": "cause1",
+    "batch": "explained",
+}
 PART_ROLES = {"watermark": "cause5", "trigger": "explained", "run": "equal"}
+LATENESS_ROLES = {"in the micro-batches of the run": "equal", "at the events' own pace, at least": "cause1"}
 CPU_ROLES = {"jvm": "equal", "python": "cause1", "broker": "cause2", "producer": "cause5"}
-_LEAST_S = 0.01
+_LEAST_S = 0.001
 
 
 def cost_picture(measured: Measurement, words: Words, slo_s: float | None) -> Picture:
@@ -45,6 +53,11 @@ def cpu_picture(measured: Measurement, words: Words) -> Picture:
 def course_picture(measured: Measurement, words: Words) -> Picture:
     """The p99 of the events that were due at each moment of the run, a line per arm."""
     return drawn(_course(measured, WIDE), _course(measured, NARROW), words)
+
+
+def lateness_picture(found: Lateness, words: Words) -> Picture:
+    """Completeness at each lateness, a line for the run's micro-batches and one for the events' own pace."""
+    return drawn(_lateness(found, WIDE), _lateness(found, NARROW), words)
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -146,6 +159,28 @@ def _course(measured: Measurement, width: int) -> dict[str, Any]:
         mark = alt.Chart(inline(lines)).mark_line(aria=False, color=LIGHT[MODE_ROLES[mode]], strokeWidth=1.6)
         panels.append(placed(mark, x=x, y=y, detail="arm:N").properties(width=width - 90, height=90))
     return configured(alt.vconcat(*panels, spacing=12))
+
+
+def _lateness(found: Lateness, width: int) -> dict[str, Any]:
+    steps = [human(point.lateness_ms) for point in found.points]
+    lines: list[dict[str, Any]] = [
+        {"x": human(point.lateness_ms), "y": 100 * (1 - lost / max(found.events, 1)), "v": role, "n": number}
+        for number, point in enumerate(found.points)
+        for role, lost in zip(LATENESS_ROLES.values(), (point.lost, point.lost_at_own_pace), strict=True)
+        if lost is not None
+    ]
+    # Latenesses from a second to a day: each step as wide as any other.
+    axis = alt.Axis(grid=False, labelAngle=0, labelOverlap=True, ticks=False)
+    x = alt.X("x:O", sort=steps, axis=axis, title="lateness")
+    low = min([line["y"] for line in lines], default=0.0)
+    scale = alt.Scale(domain=[max(low - max((100 - low) * 0.1, 0.1), 0), 100], nice=False)
+    y = alt.Y("y:Q", scale=scale, axis=count_axis(4, 0.01), title="% of the events kept")
+    drawn_lines = alt.Chart(inline(lines)).mark_line(aria=False, strokeWidth=1.8, point={"filled": True, "size": 28})
+    layers = [placed(drawn_lines, x=x, y=y, color=colours(list(LATENESS_ROLES.values())), order="n:Q")]
+    now = alt.Chart(inline([{"x": human(found.recorded_ms)}]))
+    rule = now.mark_rule(aria=False, color=LIGHT["muted"], strokeDash=[4, 3])
+    layers.append(placed(rule, x=x))
+    return fitted(alt.LayerChart(layer=layers), width, 240)
 
 
 def _times(result: Result) -> tuple[tuple[float, float, float], ...]:

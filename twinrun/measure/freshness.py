@@ -6,6 +6,7 @@ micro-batch log, and the commits of the result table. Nothing is watched while t
 An event has its effect
 - in a stream of windows: with the micro-batch that wrote the first of its windows which had not been written before;
 - in any other stream: with the micro-batch that read it;
+- in real time: with the record of the results' topic that has its key, by the broker's time;
 - in batch: with the first run that covers its offset. Its window may be incomplete then, and is written again later.
 
 Freshness has three parts that add up to it: the watermark's wait (until an event was due whose time lets the watermark
@@ -21,17 +22,23 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from twinrun.broker.topics import offset_ranges
 from twinrun.config.model import Config
-from twinrun.events.exact import quoted
+from twinrun.config.sections import SourceBinding
+from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.explain.used import with_micro_batch
-from twinrun.job.dataflow import dataflow
+from twinrun.job.carried import carried
+from twinrun.job.dataflow import dataflow, probe_table
 from twinrun.job.job import Job
+from twinrun.job.jvmplan import unchanged_fields
 from twinrun.job.passing import Passage, passages
+from twinrun.job.plan import seen_schema
 from twinrun.measure.load import DUE_HEADER
 from twinrun.results.cut import StreamCut, micro_batch_of, window_starts
 from twinrun.results.state import BatchState, read_events
 from twinrun.tables.checkpoint import Offsets
 from twinrun.tables.delta import delta_table, read_table
+from twinrun.tables.kafka import kafka_range
 from twinrun.tables.static import read_static
 
 AT = (0.5, 0.95, 0.99, 1.0)
@@ -124,7 +131,7 @@ def batch_freshness(
     covered = spark.createDataFrame(
         rows, "_partition INT, _end BIGINT, _run INT, _began_ms BIGINT, _committed_ms BIGINT"
     )
-    events = _due_events(spark, cfg, job, batch)
+    events = due_events(spark, cfg, job, batch)
     reached = events.join(F.broadcast(covered), "_partition").filter(F.col("_end") > F.col("_offset"))
     first = reached.groupBy(*_PLACE).agg(F.min_by(F.struct("_began_ms", "_committed_ms"), F.col("_run")).alias("_by"))
     timed = events.join(first, _PLACE, "left").select(
@@ -135,6 +142,64 @@ def batch_freshness(
         F.lit(False).alias("_lost"),
     )
     return _measured(timed, job, start_s)
+
+
+def real_time_freshness(
+    spark: SparkSession, cfg: Config, job: Job, topic: str, batch: BatchState, start_s: float
+) -> Freshness:
+    """Of a job whose rows went to a topic record by record. Needs a batch run over all events. About seven Spark jobs.
+
+    An event shows with the first row since it was due that has its key.
+
+    Parameters
+    ----------
+    topic : str
+        Its records have the time at which the broker appended them; their keys are those of `twinrun.results.publish`.
+    """
+    events = due_events(spark, cfg, job, batch)
+    fields = key_fields(spark, job, read_static(spark, cfg, batch.static))
+    names = [quoted(name) for name in fields]
+    of_event = F.struct(*[F.col(quoted(of)).alias(name) for name, of in fields.items()])
+    kinds = ", ".join(
+        f"{name} {events.schema[of].dataType.simpleString()}" for name, of in zip(names, fields.values(), strict=True)
+    )
+    # Both sides as texts: what a key of the topic loses in JSON, an event's value loses, too.
+    of_row = F.from_json(F.col("key").cast("string"), kinds, EXACT_TIMES)
+    ends = {
+        partition: high
+        for partition, (_, high) in offset_ranges(
+            cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options()
+        ).items()
+    }
+    rows = kafka_range(spark, cfg, SourceBinding(topic=topic), {}, ends).select(
+        F.to_json(of_row, EXACT_TIMES).alias("_row_key"), F.unix_millis("timestamp").alias("_row_ms")
+    )
+    keyed = events.withColumn("_key", F.to_json(of_event, EXACT_TIMES))
+    met = (F.col("_row_key") == F.col("_key")) & (F.col("_row_ms") >= F.floor(F.col("_due_us") / 1000))
+    first = keyed.join(rows, met).groupBy(*_PLACE).agg(F.min("_row_ms").alias("_row_ms"))
+    timed = events.join(first, _PLACE, "left").select(
+        *events.columns,
+        F.floor(F.col("_due_us") / 1000).alias("_began_ms"),
+        # The broker tells milliseconds: the row was there at the end of its own.
+        (F.col("_row_ms") + 1).alias("_committed_ms"),
+        F.lit(None).cast("bigint").alias("_moved_us"),
+        F.lit(False).alias("_lost"),
+    )
+    return _measured(timed, job, start_s)
+
+
+def key_fields(spark: SparkSession, job: Job, static: dict[str, DataFrame]) -> dict[str, str]:
+    """By key column of the result the field of the event that it is, unchanged; empty where one of them is none. Lazy.
+
+    Only all of them say of which event a row is: a carrier alone would be that of some later event, too.
+    """
+    source = job.sources[0]
+    seen = probe_table(spark, seen_schema(source))
+    named = unchanged_fields(job.apply({source.name: seen, **static}), seen, job.keys)
+    found = carried(spark, job, static)  # knows fields under other names, but no function in Python
+    renamed = {} if found.through else {name: fields[source.name] for name, fields in found.columns.items()}
+    fields = {**{name: name for name in sorted(named)}, **renamed}
+    return {key: fields[key] for key in job.keys} if set(job.keys) <= set(fields) else {}
 
 
 @dataclass(frozen=True)
@@ -216,7 +281,7 @@ def _stream_timed(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, ba
     """Each event that reaches the result with when the micro-batch that shows it began and was committed. Lazy."""
     source = job.sources[0]
     topic = cfg.source(source.name).topic
-    events = with_micro_batch(_due_events(spark, cfg, job, batch), cut, topic, cut.start[source.name])
+    events = with_micro_batch(due_events(spark, cfg, job, batch), cut, topic, cut.start[source.name])
     commits = _stream_commits(spark, cut, job.emit)
     began = cut.micro_batches.select("micro_batch", F.col("started_at_ms").alias("_began_ms"))
     wrote = commits.join(began, "micro_batch")
@@ -232,7 +297,7 @@ def _stream_timed(spark: SparkSession, cfg: Config, job: Job, cut: StreamCut, ba
     return effects.withColumn("_lost", gone).join(F.broadcast(wrote), "micro_batch", "left")
 
 
-def _due_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> DataFrame:
+def due_events(spark: SparkSession, cfg: Config, job: Job, batch: BatchState) -> DataFrame:
     """The events that reach the result, with ``_due_us`` of their records. Lazy."""
     source = job.sources[0]
     headers = F.filter("headers", lambda header: header["key"] == DUE_HEADER)

@@ -10,8 +10,10 @@ from markupsafe import Markup
 
 from twinrun.durations import human
 from twinrun.measure import charts
+from twinrun.measure.arms import REAL_TIME
+from twinrun.measure.day import day_of
 from twinrun.measure.model import held_out
-from twinrun.measure.results import Measurement, Result, estimate
+from twinrun.measure.results import Lateness, Measurement, Result, estimate
 from twinrun.report.cells import NONE, instant
 from twinrun.report.charts import Picture, Words
 from twinrun.report.html import csp_hash, environment, style
@@ -23,6 +25,7 @@ from twinrun.wording import plural
 
 _HEAD = ("arm", "p50", "p95", "p99", "max", "CPU s/M", "memory", "complete", "verdict")
 _MODE_WORDS = {
+    "real-time": "by Spark's real-time trigger, into a topic",
     "stream": "a stream that stays up",
     "stream-over-bronze": "an ingest and a stream over its table, both stay up",
     "available-now": "a stream started again and again",
@@ -30,7 +33,9 @@ _MODE_WORDS = {
 }
 
 
-def write_page(measured: Measurement, folder: Path, slo_s: float | None = None) -> dict[str, str]:
+def write_page(
+    measured: Measurement, folder: Path, slo_s: float | None = None, price: float | None = None
+) -> dict[str, str]:
     """Write ``measure.html``, ``measure.md`` and ``measure.json``; gives their paths by kind. No Spark job.
 
     Raises
@@ -40,8 +45,8 @@ def write_page(measured: Measurement, folder: Path, slo_s: float | None = None) 
     """
     texts = {
         "measure.json": json.dumps(measured.to_dict(), indent=1, allow_nan=False) + "\n",
-        "measure.md": render_markdown(measured),
-        "measure.html": render_html(measured, slo_s),
+        "measure.md": render_markdown(measured, price),
+        "measure.html": render_html(measured, slo_s, price),
     }
     write_files(folder, texts)
     kinds = {"html": "measure.html", "json": "measure.json", "markdown": "measure.md"}
@@ -53,24 +58,24 @@ def table_of(measured: Measurement) -> list[tuple[str, ...]]:
     return [_HEAD, *(_line(measured, arm_results) for arm_results in _by_arm(measured))]
 
 
-def render_html(measured: Measurement, slo_s: float | None = None) -> str:
+def render_html(measured: Measurement, slo_s: float | None = None, price: float | None = None) -> str:
     """One page that needs no other file and no network, light and dark; text from data is shown as text."""
     css = style()
     template = files("twinrun.measure").joinpath("templates", "measure.html.j2").read_text(encoding="utf-8")
     return environment().from_string(template).render(
         job=visible(measured.job),
         when=_when(measured),
-        sections=sections(measured, slo_s),
+        sections=sections(measured, slo_s, price),
         pictures=_pictures(measured, slo_s),
         css=Markup(css),  # our own file, no data in it
         css_hash=csp_hash(css),
     )  # fmt: skip
 
 
-def render_markdown(measured: Measurement) -> str:
+def render_markdown(measured: Measurement, price: float | None = None) -> str:
     """The same without its charts. Ends in a line feed."""
     parts = [f"# {escape(visible(measured.job))}: measured", "", escape(_when(measured)), ""]
-    for section in sections(measured, None):
+    for section in sections(measured, None, price):
         parts += [f"## {section.title}", ""]
         parts += [escape(section.empty or section.intro), ""] if section.empty or section.intro else []
         for grid in () if section.empty else section.grids:
@@ -81,10 +86,12 @@ def render_markdown(measured: Measurement) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def sections(measured: Measurement, slo_s: float | None) -> list[Section]:
-    """The chapters of the page."""
+def sections(measured: Measurement, slo_s: float | None, price: float | None) -> list[Section]:
+    """The chapters of the page; ``price`` is that of a core for an hour."""
     table = table_of(measured)
-    modes = tuple((role, f"{mode}: {_MODE_WORDS[mode]}") for mode, role in charts.MODE_ROLES.items())
+    there = {arm.mode for arm in measured.arms()}
+    modes = tuple((role, f"{mode}: {_MODE_WORDS[mode]}") for mode, role in charts.MODE_ROLES.items() if mode in there)
+    record = ", and in real time until the record" if REAL_TIME in there else ""
     box = f" The box is a freshness of {human(round(slo_s * 1000))}." if slo_s else ""
     figures = Grid("All arms", table[0], tuple(row(*cells) for cells in table[1:]), numeric=(1, 2, 3, 4, 5, 6, 7))
     found = [
@@ -92,8 +99,8 @@ def sections(measured: Measurement, slo_s: float | None) -> list[Section]:
             "cost",
             "Freshness against cost",
             intro="Freshness is the time from when an event was due to be sent until the commit that first holds its "
-            "effect. Cost is the CPU of Java and Python; the broker's and the producer's stand apart below. The "
-            f"dashed line joins the arms that no other beats in both.{box}",
+            f"effect{record}. Cost is the CPU of Java and Python; the broker's and the producer's stand apart below. "
+            f"The dashed line joins the arms that no other beats in both.{box}",
             chart="cost",
             legend=modes,
             grids=(figures,),
@@ -116,10 +123,61 @@ def sections(measured: Measurement, slo_s: float | None) -> list[Section]:
             grids=(_sizes_grid(measured),),
         ),
         Section("course", "Freshness over the run", chart="course", legend=modes),
+        *_lateness(measured),
+        _day(measured, price),
         *_limits(measured),
         _honesty(measured),
     ]
     return found
+
+
+def _lateness(measured: Measurement) -> list[Section]:
+    """Completeness against lateness, where one of the streams may drop something."""
+    found = lateness_told(measured)
+    if found is None:
+        return []
+    rows = []
+    for point in found.points:
+        alone = point.lost_at_own_pace
+        name = human(point.lateness_ms) + (" (as it is)" if point.lateness_ms == found.recorded_ms else "")
+        own = (NONE, NONE) if alone is None else (f"{alone:,}", f"{1 - alone / max(found.events, 1):.2%}")
+        rows.append(row(name, f"{point.lost:,}", f"{1 - point.lost / max(found.events, 1):.2%}", *own))
+    head = ("lateness", "lost", "complete", "lost at own pace, at most", "complete, at least")
+    intro = (
+        f"What {found.arm.name} would have lost of {plural(found.events, 'event')} at other latenesses (the dashed "
+        "line is the job's own): in the micro-batches that it had under this load, and where events come at the pace "
+        "of their own times and each is a micro-batch. An event that is dropped from one of its windows is lost."
+    )
+    legend = tuple((role, word) for word, role in charts.LATENESS_ROLES.items())
+    grids = (Grid("Completeness by lateness", head, tuple(rows), numeric=(1, 2, 3, 4)),)
+    title = "Completeness against lateness"
+    return [Section("lateness", title, intro=intro, chart="lateness", legend=legend, grids=grids)]
+
+
+def lateness_told(measured: Measurement) -> Lateness | None:
+    """Of the repeat that was asked for it; None where none was, or the job drops nothing."""
+    return next((each.lateness for each in measured.results if each.agreed and each.lateness), None)
+
+
+def _day(measured: Measurement, price: float | None) -> Section:
+    rows = []
+    for arm in measured.arms():
+        day = day_of(measured, arm)
+        if day is not None:
+            hours = [NONE if each is None else f"{each:,.1f}" for each in (day.up, day.per_run)]
+            costs = [NONE if each is None else f"{each * (price or 0):,.2f}" for each in (day.up, day.per_run)]
+            rows.append(row(arm.name, f"{day.busy_cores:.2f}", *hours, *(costs if price is not None else [])))
+    head: tuple[str, ...] = ("arm", "busy cores", "core hours, up all day", "core hours, started per run")
+    if price is not None:
+        head = (*head, "cost, up all day", "cost, started per run")
+    told = "" if price is None else f" A core costs {price:g} an hour."
+    intro = (
+        f"At {measured.rate_per_s:,.0f} events a second, with {plural(measured.cores, 'core')}. A machine that is "
+        f"started per run pays the start of its session each time ({measured.session_s:.0f} s here).{told}"
+    )
+    empty = "" if rows else "No arm has figures."
+    grids = (Grid("A day of each arm", head, tuple(rows), numeric=tuple(range(1, len(head)))),)
+    return Section("day", "What a day takes", intro=intro, grids=grids, empty=empty)
 
 
 def _limits(measured: Measurement) -> list[Section]:
@@ -194,7 +252,7 @@ def _line(measured: Measurement, results: list[Result]) -> tuple[str, ...]:
     figures = [NONE] * 4
     if fresh:
         totals = [each.total for each in fresh if each.total]
-        figures = [_told([getattr(t, at) for t in totals]) + " s" for at in ("p50", "p95", "p99", "max")]
+        figures = [in_seconds([getattr(t, at) for t in totals]) for at in ("p50", "p95", "p99", "max")]
     complete = min((c for r in agreed if (c := r.completeness) is not None), default=None)
     memory = f"{max(r.peak_memory_bytes for r in agreed) / 2**30:.1f} GiB"
     verdict = agreed[0].outcome if len(agreed) == len(results) else f"{len(agreed)} of {len(results)} agree"
@@ -222,8 +280,8 @@ def _parts_grid(measured: Measurement) -> Grid:
         if not each.agreed or fresh is None or fresh.total is None:
             continue
         parts = [fresh.watermark, fresh.trigger, fresh.run]
-        cells = [f"{part.p50:.2f} s" for part in parts if part]
-        both = f"{fresh.machinery.p99:.2f} s" if fresh.machinery else NONE
+        cells = [in_seconds([part.p50]) for part in parts if part]
+        both = in_seconds([fresh.machinery.p99]) if fresh.machinery else NONE
         alone = NONE if each.arm.mode == "batch" else f"{fresh.lost_at_own_pace or 0:,}"
         counts = (f"{fresh.shown:,}", f"{fresh.waiting:,}", f"{fresh.lost:,}", alone)
         rows.append(row(_name(measured, each), *cells, both, *counts))
@@ -262,14 +320,13 @@ def _sizes_grid(measured: Measurement) -> Grid:
     for each in measured.results:
         if not each.agreed:
             continue
-        number = each.micro_batches.number if each.micro_batches else len(each.units)
+        number = f"{each.micro_batches.number if each.micro_batches else len(each.units):,}"
+        number = NONE if each.arm.mode == REAL_TIME else number
         size = each.sizes
         state = [f"{size[name]:,}" if name in size else NONE for name in ("state_rows", "state_bytes")]
         files_of = [f"{size.get(name, 0):,}" for name in ("table_files", "checkpoint_files")]
         whole = size.get("all_bytes", 0) + size.get("checkpoint_bytes", 0)
-        rows.append(
-            row(_name(measured, each), f"{number:,}", *files_of, f"{whole:,}", *state, f"{each.others_share:.0%}")
-        )
+        rows.append(row(_name(measured, each), number, *files_of, f"{whole:,}", *state, f"{each.others_share:.0%}"))
     return Grid("What an arm left behind", head, tuple(rows), numeric=tuple(range(1, 8)))
 
 
@@ -284,15 +341,25 @@ def _told(values: list[float], digits: int = 2) -> str:
     return f"{found.mean:,.{digits}f}{half}"
 
 
+def in_seconds(values: list[float]) -> str:
+    """Hundredths of a second; thousandths where all of it is a few of them."""
+    return f"{_told(values, 3 if 0 < max(values) < 0.1 else 2)} s"
+
+
 def _pictures(measured: Measurement, slo_s: float | None) -> dict[str, Picture]:
     if not any(r.agreed and r.freshness and r.freshness.total for r in measured.results):
         return {}
-    alt = "The same figures stand in the table below."
+    alt, late = "The same figures stand in the table below.", lateness_told(measured)
     return {
         "cost": charts.cost_picture(measured, Words(f"Freshness against cost, a point per arm. {alt}", "", ""), slo_s),
         "time": charts.time_picture(measured, Words(f"Parts of freshness, a bar per arm. {alt}", "", "")),
         "cpu": charts.cpu_picture(measured, Words(f"CPU by process, a bar per arm. {alt}", "", "")),
         "course": charts.course_picture(measured, Words("p99 freshness over the run, a line per arm.", "", "")),
+        **(
+            {"lateness": charts.lateness_picture(late, Words(f"Completeness by lateness. {alt}", "", ""))}
+            if late
+            else {}
+        ),
     }
 
 

@@ -7,46 +7,27 @@ What it had planned and not committed when it was killed is read from its checkp
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
 from twinrun.config.model import Config
-from twinrun.errors import MachineError
 from twinrun.explain.verify import verify
-from twinrun.job.loader import find_job
 from twinrun.measure.arms import Arm
+from twinrun.measure.bench import ArmTables, Bench, run_of
+from twinrun.measure.child import START_S, Child, as_child, child_of, wait_for
 from twinrun.measure.freshness import fresh_again
 from twinrun.measure.results import Recovery
-from twinrun.measure.run import ArmTables, Bench, run_of
 from twinrun.results.records import Say
 from twinrun.results.state import stream_state
 from twinrun.results.verdict import Verdict
-from twinrun.session.settings import Size, by_size
-from twinrun.session.spark import build_session, stop_session
-from twinrun.session.sparkconf import session_settings
 from twinrun.tables.checkpoint import Offsets, next_offsets, open_micro_batch
 
-_START_S, _END_S, _LOOK_S = 120.0, 60.0, 0.5
 
-
-def recover(bench: Bench, arm: Arm, name: str, say: Say) -> Recovery:
+def recover(bench: Bench, arm: Arm, say: Say) -> Recovery:
     """Run a stream under the load, kill it halfway, start it again, and verify what it has written.
-
-    Parameters
-    ----------
-    name : str
-        Of the job, as the configuration has it, or the path of its file.
 
     Raises
     ------
@@ -57,18 +38,22 @@ def recover(bench: Bench, arm: Arm, name: str, say: Say) -> Recovery:
     cfg = of_arm.cfg("processing-time", arm.every_ms)
     primed, length_s = len(bench.primer), bench.dues[-1].due_s
     say(f"{arm.name}: under load, to be killed")
-    with _stream(cfg, bench, name, of_arm.folder) as first:
-        _wait(bench, first, lambda: _begun(of_arm) and _read(of_arm) >= primed, _START_S, "did not begin")
+    with _stream(of_arm, cfg) as first:
+        wait_for(bench.stop, first, lambda: _begun(of_arm) and _read(of_arm) >= primed, START_S, "did not begin")
         load, start_s = of_arm.load()
         try:
-            _wait(bench, first, lambda: time.time() >= start_s + length_s / 2, length_s + 60, "waited for nothing")
+            wait_for(
+                bench.stop, first, lambda: time.time() >= start_s + length_s / 2, length_s + 60, "waited for nothing"
+            )
             killed_s = time.time()
             first.kill()
             twice = _planned(of_arm)
-            with _stream(cfg, bench, name, of_arm.folder) as second:
+            with _stream(of_arm, cfg) as second:
                 wanted = primed + len(bench.dues)
-                most_s = length_s + bench.settle_s + _START_S
-                _wait(bench, second, lambda: load.over and _read(of_arm) >= wanted, most_s, "did not read to the end")
+                most_s = length_s + bench.settle_s + START_S
+                wait_for(
+                    bench.stop, second, lambda: load.over and _read(of_arm) >= wanted, most_s, "did not read to the end"
+                )
                 _wait_until_quiet(bench, second, of_arm, arm)
                 second.end()
             load.result()
@@ -134,70 +119,14 @@ def _planned(of_arm: ArmTables) -> int:
     )
 
 
-class _Process:
-    """A stream in a process and a session of its own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process, self.log = process, log
-
-    def kill(self) -> None:
-        """kill -9 for Python and its JVM, the JVM first: nothing of it can end in order."""
-        own = psutil.Process(self.process.pid)
-        for each in (*own.children(recursive=True), own):
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-        self.process.wait(_END_S)
-
-    def end(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(_END_S)
-
-    def died(self) -> bool:
-        return self.process.poll() is not None
-
-    def said(self) -> str:
-        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "nothing"
-
-
-@contextmanager
-def _stream(cfg: Config, bench: Bench, name: str, folder: Path) -> Iterator[_Process]:
-    log = folder / "stream.log"
+def _stream(of_arm: ArmTables, cfg: Config) -> AbstractContextManager[Child]:
+    bench = of_arm.bench
+    told, log = [bench.name, str(len(bench.dues))], of_arm.folder / "stream.log"
     # The master of this session, whoever named it; but not its JVM.
-    spark = cfg.spark.model_copy(update={"master": bench.spark.sparkContext.master})
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYSPARK_GATEWAY")}
-    with log.open("ab") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "twinrun.measure.recovery", name, str(len(bench.dues))],
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
-            env={**env, "PYTHONWARNINGS": "ignore"},
-        )
-        assert process.stdin is not None
-        with process.stdin as given:
-            pickle.dump(cfg.model_copy(update={"spark": spark}), given)
-        running = _Process(process, log)
-        try:
-            yield running
-        finally:
-            if not running.died():
-                running.kill()
+    return child_of("twinrun.measure.recovery", told, cfg, str(bench.spark.sparkContext.master), log)
 
 
-def _wait(bench: Bench, stream: _Process, done: Callable[[], bool], most_s: float, else_it: str) -> None:
-    deadline = time.monotonic() + most_s
-    while not done():
-        if bench.stop.is_set():
-            raise KeyboardInterrupt
-        if stream.died():
-            raise MachineError(f"the stream that was to be killed ended by itself: {stream.said()}.")
-        if time.monotonic() > deadline:
-            raise MachineError(f"the stream that was to be killed {else_it} within {most_s:.0f} s.")
-        bench.stop.wait(_LOOK_S)
-
-
-def _wait_until_quiet(bench: Bench, stream: _Process, of_arm: ArmTables, arm: Arm) -> None:
+def _wait_until_quiet(bench: Bench, stream: Child, of_arm: ArmTables, arm: Arm) -> None:
     """Until a few intervals have passed without a micro-batch: windows that closed last come in one of their own."""
     seen, since = -1, time.monotonic()
 
@@ -211,24 +140,15 @@ def _wait_until_quiet(bench: Bench, stream: _Process, of_arm: ArmTables, arm: Ar
             seen, since = now, time.monotonic()
         return time.monotonic() - since > 3 * arm.every_ms / 1000 + 4.0
 
-    _wait(bench, stream, quiet, bench.settle_s + _START_S, "was not done")
+    wait_for(bench.stop, stream, quiet, bench.settle_s + START_S, "was not done")
 
 
 def main(argv: list[str]) -> int:
     """The process of a stream: its configuration on standard input; the job and how many records come as arguments."""
-    cfg: Config = pickle.load(sys.stdin.buffer)  # of the process that started this one
-    job = find_job(cfg, argv[0])
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    settings = session_settings(cfg)
-    master = settings["spark.master"]
-    settings = by_size(settings, Size(0, int(argv[1])), cfg.spark.small_data, master=master)
-    spark = build_session(f"twinrun measure {job.job_name}", settings, master=master)
-    try:
+    name, events = argv
+    with as_child(name, int(events)) as (spark, cfg, job, stop):
         done = run_of("streaming.runner")(spark, cfg, job, None, stop)
         print(json.dumps({"events": done.events, "micro_batches": done.micro_batches}))
-    finally:
-        stop_session(spark)
     return 0
 
 

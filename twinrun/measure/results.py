@@ -45,6 +45,28 @@ class MicroBatches:
 
 
 @dataclass(frozen=True)
+class AtLateness:
+    """Events that are lost at one lateness: in the micro-batches of the run, and at most at their own pace.
+
+    The latter is None for jobs without windows.
+    """
+
+    lateness_ms: int
+    lost: int
+    lost_at_own_pace: int | None
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """What one arm's stream would have lost at other latenesses, of ``events`` that reach the result."""
+
+    arm: Arm
+    events: int
+    recorded_ms: int
+    points: tuple[AtLateness, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """One arm, run once.
 
@@ -68,6 +90,8 @@ class Result:
         Runs that began late since the one before was not over.
     sizes : dict
         Files and bytes of ``table`` and ``checkpoint``; ``state_rows`` and ``state_bytes``, the most that were seen.
+    lateness : Lateness or None
+        Of one repeat of one stream, where it drops late events.
     """
 
     arm: Arm
@@ -88,6 +112,7 @@ class Result:
     micro_batches: MicroBatches | None = None
     overran: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
+    lateness: Lateness | None = None
 
     @property
     def agreed(self) -> bool:
@@ -355,4 +380,9 @@ def _result(values: Mapping[str, Any]) -> Result:
             fresh[name] = None if fresh[name] is None else Quantiles(**fresh[name])
         fresh["over_time"] = tuple(tuple(point) for point in fresh["over_time"])
         found["freshness"] = Freshness(**fresh)
+    if found.get("lateness") is not None:
+        curve = dict(found["lateness"])
+        curve["arm"] = Arm(**curve["arm"])
+        curve["points"] = tuple(AtLateness(**point) for point in curve["points"])
+        found["lateness"] = Lateness(**curve)
     return Result(**found)

@@ -2,171 +2,38 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from pyspark import InheritableThread
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from twinrun.broker.process import BrokerInfo
-from twinrun.broker.topics import create_topic
-from twinrun.config.model import Config
-from twinrun.config.sections import Kafka, SourceBinding, TableBinding
 from twinrun.errors import InputError
 from twinrun.explain.used import with_micro_batch
 from twinrun.explain.verify import verify
-from twinrun.job.job import Job
-from twinrun.measure.arms import OVER_BRONZE, Arm
+from twinrun.measure.arms import OVER_BRONZE, REAL_TIME, Arm
+from twinrun.measure.bench import ArmTables, Bench, Did, run_of
 from twinrun.measure.freshness import BatchRun, Freshness, batch_freshness, commit_ms, stream_freshness
-from twinrun.measure.load import Due, Load, Order, Sent, write_dues
+from twinrun.measure.lateness import lateness_of
+from twinrun.measure.load import Load
+from twinrun.measure.real_time import run_real_time, verify_topic
 from twinrun.measure.results import MicroBatches, Result, Unit, proven
 from twinrun.measure.usage import Cpu, Peak, cpu, folder_size, others_share, peak_memory
 from twinrun.produce.producer import produce
-from twinrun.produce.records import Record
-from twinrun.results.cut import StreamCut, stream_cut
 from twinrun.results.records import Progress, Say
-from twinrun.results.state import BatchState, batch_state, read_events, stream_state
+from twinrun.results.state import read_events
 from twinrun.results.verdict import Verdict
 from twinrun.tables.bronze import BRONZE, TOPIC
 
-LEAD_S = 4.0
-"""From the start of the producer's process until the first record is due."""
 _LOOK_S = 4.0
 _WARM_UP, _WARM_UPS, _LESS = 500, 8, 0.9
 """Records of a round before the first arm, the most rounds, and the share of the last one's CPU that is as much."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all arms share.
-
-    Attributes
-    ----------
-    cfg : Config
-        The user's; topics, tables and checkpoints are each arm's own.
-    dues : sequence of Due
-        The load; every arm gets the same.
-    settle_s : float
-        How long after the load an arm may take to read what is left.
-    tables : dict
-        Static tables that are bound otherwise than in the configuration.
-    primer : sequence of Record
-        Records that each arm has seen before its load begins, so that no run under load makes the tables.
-        They have no due time and are in no figure; the verify compares them like all others.
-    """
-
-    spark: SparkSession
-    cfg: Config
-    job: Job
-    broker: BrokerInfo
-    folder: Path
-    dues: Sequence[Due]
-    partitions: int
-    cores: int
-    settle_s: float
-    stop: threading.Event
-    tables: dict[str, TableBinding] = field(default_factory=dict)
-    primer: Sequence[Record] = ()
-
-    def tables_of(self, name: str) -> ArmTables:
-        """A fresh topic and folder."""
-        folder = self.folder / name
-        folder.mkdir(parents=True)
-        topic = f"measure-{name}"
-        create_topic(self.broker.bootstrap_servers, topic, self.partitions)
-        if self.primer:
-            produce(self.primer, topic, {"bootstrap.servers": self.broker.bootstrap_servers})
-        return ArmTables(self, folder, topic)
-
-
-@dataclass(frozen=True)
-class ArmTables:
-    """The topic, tables and checkpoints of one arm."""
-
-    bench: Bench
-    folder: Path
-    topic: str
-
-    def cfg(self, trigger: str = "available-now", interval_ms: int = 0, reads: str = TOPIC) -> Config:
-        """The user's configuration with the places of this arm."""
-        base, source = self.bench.cfg, self.bench.job.sources[0].name
-        isolation = base.source(source).isolation_level
-        limit = base.stream.max_offsets_per_trigger if reads == TOPIC else None
-        stream = base.stream.model_copy(
-            update={"trigger": trigger, "interval_ms": interval_ms, "reads": reads, "max_offsets_per_trigger": limit}
-        )
-        return base.model_copy(
-            update={
-                "kafka": Kafka(bootstrap_servers=self.bench.broker.bootstrap_servers),
-                "warehouse": str(self.folder / "warehouse"),
-                "checkpoints": str(self.folder / "checkpoints"),
-                "sources": {**base.sources, source: SourceBinding(topic=self.topic, isolation_level=isolation)},
-                "tables": {**base.tables, **self.bench.tables},
-                "stream": stream,
-            }
-        )
-
-    def load(self, lead_s: float = LEAD_S) -> tuple[Load, float]:
-        """Start the producer; the process, and when its first record is due (epoch seconds)."""
-        start_s = time.time() + lead_s
-        dues = self.folder.parent / "dues.jsonl"
-        order = Order(self.bench.broker.bootstrap_servers, self.topic, str(dues), start_s, f"{self.folder}/sent.json")
-        return Load(order, self.folder), start_s
-
-    def ingest(self) -> Any:
-        """Land what the topic has."""
-        return run_of("streaming.ingest")(self.bench.spark, self.cfg(), self.bench.job.sources[0], self.bench.stop)
-
-    def batch(self) -> Any:
-        """A batch run."""
-        return run_of("batch.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
-
-    def drain(self) -> Any:
-        """The stream to the end of the topic."""
-        return run_of("streaming.runner")(self.bench.spark, self.cfg(), self.bench.job, None, self.bench.stop)
-
-    def batch_state(self) -> BatchState:
-        """What the last batch run covered."""
-        found = batch_state(self.bench.spark, self.cfg(), self.bench.job.job_name)
-        if found is None:
-            raise InputError(f"no batch run of {self.bench.job.job_name} has ended.")
-        return found
-
-    def cut(self) -> StreamCut:
-        """What the stream had done."""
-        state = stream_state(self.bench.spark, self.cfg(), self.bench.job.job_name)
-        assert state is not None
-        return stream_cut(self.bench.spark, self.cfg(), self.bench.job, state)
-
-
-@dataclass
-class _Did:
-    """What one arm did, before it is verified."""
-
-    start_s: float
-    sent: Sent
-    used: Cpu
-    peak: Peak
-    kept_up: bool
-    fresh: Callable[[], Freshness]
-    units: list[Unit] = field(default_factory=list)
-    overran: int = 0
-    watch: _Watch | None = None
-
-
-def prepare(bench: Bench) -> None:
-    """Write the load down once, for all arms."""
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    write_dues(bench.dues, bench.folder / "dues.jsonl")
 
 
 def warm_up(bench: Bench, arms: Iterable[Arm] = ()) -> None:
@@ -205,7 +72,10 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
     of_arm = bench.tables_of(f"{arm.name.replace(' ', '-')}-{repeat}")
     say(f"{arm.name}: under load")
     with peak_memory(bench.broker.pid) as peak:
-        did = _stream(of_arm, arm, peak) if arm.stays_up else _again_and_again(of_arm, arm, peak)
+        if arm.mode == REAL_TIME:
+            did = run_real_time(of_arm, arm)
+        else:
+            did = _stream(of_arm, arm, peak) if arm.stays_up else _again_and_again(of_arm, arm, peak)
     if bench.stop.is_set():
         raise KeyboardInterrupt
     sizes = _sizes(of_arm, arm, did)
@@ -215,16 +85,19 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
     else:
         of_arm.ingest()
         of_arm.batch()
-    verdict = verify(bench.spark, of_arm.cfg(), bench.job)
+    verdict = verify_topic(of_arm) if arm.mode == REAL_TIME else verify(bench.spark, of_arm.cfg(), bench.job)
     result = _result(bench, of_arm, arm, repeat, did, verdict, sizes)
     shutil.rmtree(of_arm.folder, ignore_errors=True)
     return result
 
 
 def _result(
-    bench: Bench, of_arm: ArmTables, arm: Arm, repeat: int, did: _Did, verdict: Verdict, sizes: dict[str, int]
+    bench: Bench, of_arm: ArmTables, arm: Arm, repeat: int, did: Did, verdict: Verdict, sizes: dict[str, int]
 ) -> Result:
     agreed = proven(verdict.outcome, verdict.exit_code) and did.kept_up
+    lateness = None
+    if agreed and arm == bench.lateness_of and repeat == 0:
+        lateness = lateness_of(bench.spark, of_arm.cfg(), bench.job, of_arm.batch_state(), arm)
     return Result(
         arm=arm,
         repeat=repeat,
@@ -246,9 +119,10 @@ def _result(
         peak_memory_bytes=did.peak.memory_bytes,
         others_share=others_share(did.used, did.sent.cpu_s, bench.cores),
         units=tuple(did.units),
-        micro_batches=_micro_batches(of_arm, did) if agreed and did.watch else None,
+        micro_batches=_micro_batches(of_arm, did) if agreed and did.phases is not None else None,
         overran=did.overran,
         sizes=sizes,
+        lateness=lateness,
     )
 
 
@@ -313,7 +187,7 @@ class _Watch:
                     self.state["state_bytes"] = max(self.state.get("state_bytes", 0), held)
 
 
-def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
+def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> Did:
     """A stream that stays up, from the first record until all is read and nothing more comes out."""
     bench, stop = of_arm.bench, threading.Event()
     watch = _Watch(of_arm, arm, stop)
@@ -334,7 +208,8 @@ def _stream(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
         return stream_freshness(bench.spark, of_arm.cfg(), bench.job, of_arm.cut(), of_arm.batch_state(), watch.start_s)
 
     kept_up = watch.kept_up and sent.kept_pace
-    return _Did(watch.start_s, sent, ended.since(watch.began), peak, kept_up, fresh, watch=watch)
+    used = ended.since(watch.began)
+    return Did(watch.start_s, sent, used, peak, kept_up, fresh, phases=watch.phases, state=watch.state)
 
 
 @contextmanager
@@ -362,7 +237,7 @@ def _landing(of_arm: ArmTables, arm: Arm) -> Iterator[None]:
         raise failed[0]
 
 
-def _again_and_again(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
+def _again_and_again(of_arm: ArmTables, arm: Arm, peak: Peak) -> Did:
     """Runs that end, each begun on time or, where the one before was not over, late; the last one after the load."""
     bench, every_s = of_arm.bench, arm.every_ms / 1000
     if bench.primer:
@@ -399,7 +274,7 @@ def _again_and_again(of_arm: ArmTables, arm: Arm, peak: Peak) -> _Did:
             return batch_freshness(bench.spark, of_arm.cfg(), bench.job, runs, of_arm.batch_state(), start_s)
         return stream_freshness(bench.spark, of_arm.cfg(), bench.job, of_arm.cut(), of_arm.batch_state(), start_s)
 
-    return _Did(start_s, sent, used, peak, sent.kept_pace, fresh, units, overran)
+    return Did(start_s, sent, used, peak, sent.kept_pace, fresh, units, overran)
 
 
 def _once(of_arm: ArmTables, arm: Arm) -> Any:
@@ -414,17 +289,16 @@ def _sleep_until(at_s: float, stop: threading.Event) -> None:
         stop.wait(min(left, 0.5))
 
 
-def _micro_batches(of_arm: ArmTables, did: _Did) -> MicroBatches:
+def _micro_batches(of_arm: ArmTables, did: Did) -> MicroBatches:
     """A line through the durations of all micro-batches with data over their events. One Spark job.
 
     Those before the load, of the primer, are left out: their CPU is in no figure either.
     """
-    bench, watch = of_arm.bench, did.watch
-    assert watch is not None
+    bench, phases_of = of_arm.bench, did.phases or {}
     cut, source = of_arm.cut(), bench.job.sources[0].name
     events = read_events(bench.spark, of_arm.cfg(), source, of_arm.batch_state())
     read = with_micro_batch(events, cut, of_arm.topic, cut.start[source]).groupBy("_micro_batch").count()
-    under_load = F.col("started_at_ms") >= F.lit(int(watch.start_s * 1000))
+    under_load = F.col("started_at_ms") >= F.lit(int(did.start_s * 1000))
     log = cut.micro_batches.filter(under_load).select(F.col("micro_batch").alias("_micro_batch"), "duration_ms")
     held = log.filter(F.col("duration_ms") > 0).join(read, "_micro_batch")
     row = held.agg(
@@ -436,13 +310,13 @@ def _micro_batches(of_arm: ArmTables, did: _Did) -> MicroBatches:
     # More events never take less time: what says so is noise.
     slope = max(row["slope"] or 0.0, 0.0) if row["number"] else 0.0
     fixed_ms = max((row["mean_ms"] or 0.0) - slope * (row["mean"] or 0.0), 0.0)
-    names = sorted({name for each in watch.phases.values() for name in each})
-    seen = max(len(watch.phases), 1)
-    phases = {name: sum(each.get(name, 0) for each in watch.phases.values()) / seen for name in names}
-    return MicroBatches(row["number"], fixed_ms / 1000, slope / 1000, phases, len(watch.phases))
+    names = sorted({name for each in phases_of.values() for name in each})
+    seen = max(len(phases_of), 1)
+    phases = {name: sum(each.get(name, 0) for each in phases_of.values()) / seen for name in names}
+    return MicroBatches(row["number"], fixed_ms / 1000, slope / 1000, phases, len(phases_of))
 
 
-def _sizes(of_arm: ArmTables, arm: Arm, did: _Did) -> dict[str, int]:
+def _sizes(of_arm: ArmTables, arm: Arm, did: Did) -> dict[str, int]:
     """Files and bytes that the arm alone has left, before the other mode runs."""
     root = of_arm.folder
     table = root / "warehouse" / "results" / of_arm.bench.job.job_name
@@ -450,10 +324,4 @@ def _sizes(of_arm: ArmTables, arm: Arm, did: _Did) -> dict[str, int]:
     for name, folder in (("table", table), ("checkpoint", root / "checkpoints"), ("all", root / "warehouse")):
         files, size = folder_size(folder)
         found |= {f"{name}_files": files, f"{name}_bytes": size}
-    return {**found, **(did.watch.state if did.watch else {})}
-
-
-def run_of(module: str) -> Callable[..., Any]:
-    """The ``run`` of a module of batch/ or streaming/, by name: both stay replaceable."""
-    run: Callable[..., Any] = importlib.import_module(f"twinrun.{module}").run
-    return run
+    return {**found, **did.state}

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 
 from twinrun.explain.verify import verify
 from twinrun.measure.arms import Arm
+from twinrun.measure.bench import ArmTables, Bench, prepare, run_of
 from twinrun.measure.load import SAFE_SHARE, Load, fastest, schedule
 from twinrun.measure.results import Probe, Sustained
-from twinrun.measure.run import ArmTables, Bench, prepare, run_of
 from twinrun.produce.records import Record
 from twinrun.results.records import Progress, Say
 

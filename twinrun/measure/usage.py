@@ -40,9 +40,15 @@ class Cpu:
         )
 
 
-def cpu(broker_pid: int | None) -> Cpu:
-    """CPU used so far by this process, its JVM, its other children, and the broker; a few reads below /proc."""
-    own = psutil.Process()
+def cpu(broker_pid: int | None, of: int | None = None) -> Cpu:
+    """CPU used so far by this process, its JVM, its other children, and the broker; a few reads below /proc.
+
+    Parameters
+    ----------
+    of : int, optional
+        The process that is meant, by default this one.
+    """
+    own = psutil.Process(of)
     times = own.cpu_times()
     # Children that have ended count for their parent.
     python_s = times.user + times.system + times.children_user + times.children_system
@@ -78,12 +84,18 @@ class Peak:
 
 
 @contextmanager
-def peak_memory(broker_pid: int | None) -> Iterator[Peak]:
-    """Look twice a second, while the block runs, at what this process and its children hold, without the broker."""
+def peak_memory(broker_pid: int | None, of: int | None = None) -> Iterator[Peak]:
+    """Look twice a second, while the block runs, at what this process and its children hold, without the broker.
+
+    Parameters
+    ----------
+    of : int, optional
+        The process that is meant, by default this one.
+    """
     peak, ended = Peak(), threading.Event()
 
     def look() -> None:
-        own = psutil.Process()
+        own = psutil.Process(of)
         while not ended.is_set():
             held = java = 0
             with suppress(psutil.Error):

@@ -83,7 +83,7 @@ def publish_micro_batch(
     columns = [F.col(quoted(name)) for name in written.columns if name not in (GONE, "_micro_batch")]
     row = F.when(~gone, F.struct(*columns)).alias("row")
     version = checkpoint.rstrip("/").rsplit("/", 1)[-1]
-    _send(written.select(_key(job), row), f"{job.job_name}/{version}/{number}", cfg, sink)
+    _send(written.select(key_column(job), row), f"{job.job_name}/{version}/{number}", cfg, sink)
 
 
 def publish_changes(spark: SparkSession, cfg: Config, job: Job, sink: SinkBinding, table: str, version: int) -> int:
@@ -133,10 +133,10 @@ def _keyed(table: DataFrame, job: Job) -> DataFrame:
     """``key``, ``row`` and the row as ``text``, without what says which run wrote it."""
     rows = without_lineage(table)
     row = F.struct(*[F.col(quoted(name)) for name in rows.columns])
-    return rows.select(_key(job), row.alias("row"), F.to_json(row, EXACT_TIMES).alias("text"))
+    return rows.select(key_column(job), row.alias("row"), F.to_json(row, EXACT_TIMES).alias("text"))
 
 
-def _key(job: Job) -> Column:
+def key_column(job: Job) -> Column:
     """The key columns as a JSON object; a result of one row has none."""
     named = F.struct(*[F.col(quoted(key)) for key in job.keys]) if job.keys else None
     return (F.lit("{}") if named is None else F.to_json(named, EXACT_TIMES)).alias("key")

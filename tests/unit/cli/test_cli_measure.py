@@ -13,7 +13,8 @@ import pytest
 import twinrun.measure.past
 from tests.unit.measure.measured import measurement
 from twinrun.cli.inputs import job_named
-from twinrun.cli.measure import asked_for, regression_share, versions_of
+from twinrun.cli.measure import versions_of
+from twinrun.cli.measure_asked import asked_for, regression_share
 from twinrun.config.load import load_config
 from twinrun.errors import InputError
 from twinrun.measure.page import write_page

@@ -10,6 +10,7 @@ from tests.integration.conftest import JOBS
 from twinrun.job.job import Job
 from twinrun.job.loader import load_job
 from twinrun.measure.freshness import _measured, _with_mover, own_pace_lost, parts_of
+from twinrun.measure.lateness import own_pace_needs
 
 START_S = 1_700_000_000.0
 START_MS = int(START_S * 1000)
@@ -116,6 +117,10 @@ def test_at_its_own_pace_an_event_is_lost_that_comes_after_the_watermark_passed_
     found = {row["_offset"]: row["_lost_alone"] for row in own_pace_lost(frame, job).collect()}
 
     assert found == {0: False, 1: False, 2: False, 3: False, 4: True, 5: False}
+    needs = {row["_offset"]: row["_need_us"] for row in own_pace_needs(frame, job).collect()}
+    # Minute 0 ends 10 s before the newest event that comes before offset 4: a lateness of 10 s loses it, more keeps it.
+    assert (needs[0], needs[2], needs[4]) == (None, 9_999_000, 10_000_000)
+    assert all((need is not None and need >= 10_000_000) is found[offset] for offset, need in needs.items())
 
 
 def test_where_no_event_has_an_effect_there_are_no_figures(spark_session: SparkSession, job: Job) -> None:

@@ -16,12 +16,18 @@ from tests.unit.measure.measured import ARMS, measurement, result
 from twinrun.config.load import load_config
 from twinrun.measure.arms import Arm
 from twinrun.measure.charts import pareto
+from twinrun.measure.day import Day, day_of
 from twinrun.measure.page import render_html, render_markdown, table_of, write_page
 from twinrun.measure.past import Past, changes, read_past, regressions, rows_of, write_rows
-from twinrun.measure.results import read_measurement
+from twinrun.measure.results import AtLateness, Lateness, from_dict, read_measurement
 
 BATCH = Arm("batch", 10_000)
 HOSTILE = '<script>alert("x")</script> | `a` \x1b[31m'
+
+
+def plain(text: str) -> str:
+    """Without the marks that Markdown escapes by."""
+    return text.replace("\\", "")
 
 
 def past(at_ms: int, p99_s: float | None, cpu: float | None, **changed: str) -> Past:
@@ -143,3 +149,38 @@ def test_a_page_without_any_figure_can_be_written_and_read_again(tmp_path: Path)
 
     assert "<img" not in Path(paths["html"]).read_text(encoding="utf-8")
     assert read_measurement(Path(paths["json"]), "departures_per_hour") == found
+
+
+def test_completeness_by_lateness_is_shown_of_the_stream_that_was_asked() -> None:
+    curve = Lateness(
+        ARMS[0], 6_000, 60_000, (AtLateness(0, 600, 1_200), AtLateness(60_000, 6, 60), AtLateness(3_600_000, 0, 0))
+    )
+    found = measurement([result(ARMS[0], lateness=curve), *(result(arm) for arm in ARMS[1:])])
+
+    text = plain(render_markdown(found))
+
+    assert "## Completeness against lateness" in text
+    assert "| 0 s | 600 | 90.00% | 1,200 | 80.00% |" in text
+    assert "| 1 min (as it is) | 6 | 99.90% | 60 | 99.00% |" in text
+    assert render_html(found).count("<picture") > render_html(measurement()).count("<picture")
+    assert "Completeness against lateness" not in render_markdown(measurement())
+    assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_stream_of_a_job_without_windows_has_no_line_for_its_own_pace() -> None:
+    curve = Lateness(ARMS[0], 6_000, 0, (AtLateness(0, 600, None), AtLateness(60_000, 6, None)))
+    found = measurement([result(ARMS[0], lateness=curve), *(result(arm) for arm in ARMS[1:])])
+    assert "| 0 s (as it is) | 600 | 90.00% | – | – |" in plain(render_markdown(found))
+
+
+def test_a_day_of_an_arm_is_told_up_all_day_and_started_per_run_with_its_price() -> None:
+    text = plain(render_markdown(measurement(), 0.05))
+
+    # A batch of 10 s takes 3 s, and its session 12 s: it would never be done before the next one.
+    assert "| batch 10 s | 0.30 | 48.0 | 48.0 | 2.40 | 2.40 |" in text
+    assert "| stream 0 s |" in text
+    hour = measurement([result(Arm("batch", 60_000))], session_s=12.0)
+    assert day_of(hour, Arm("batch", 60_000)) == Day(
+        pytest.approx(13 / 60, abs=0.01), 48.0, pytest.approx(48 * 20 / 60, abs=0.5)
+    )
+    assert "cost, up all day" not in render_markdown(measurement())

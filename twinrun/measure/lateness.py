@@ -1,0 +1,55 @@
+"""What a stream would have kept at other latenesses: under the load, and where events come at their own pace."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from twinrun.config.model import Config
+from twinrun.errors import JobError
+from twinrun.events.exact import quoted
+from twinrun.job.job import Job
+from twinrun.measure.arms import Arm
+from twinrun.measure.freshness import due_events
+from twinrun.measure.results import AtLateness, Lateness
+from twinrun.results.cut import window_starts
+from twinrun.results.state import BatchState
+from twinrun.whatif.whatif import what_if
+
+
+def lateness_of(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, arm: Arm) -> Lateness | None:
+    """Completeness at each lateness of `twinrun.whatif`, of a stream that has ended. About a dozen Spark jobs.
+
+    An event counts as lost where it is dropped from one of its windows at least.
+
+    Returns
+    -------
+    Lateness or None
+        None for a job whose stream drops nothing.
+    """
+    try:
+        found = what_if(spark, cfg, job)
+    except JobError:
+        return None
+    grid = [point.lateness_ms for point in found.points]
+    alone: dict[int, int | None] = dict.fromkeys(grid)
+    if job.windowed:
+        needs = own_pace_needs(due_events(spark, cfg, job, batch), job)
+        row = needs.agg(*[F.count_if(F.col("_need_us") >= F.lit(at * 1000)).alias(f"l{at}") for at in grid]).collect()[
+            0
+        ]
+        alone = {at: int(row[f"l{at}"]) for at in grid}
+    points = tuple(AtLateness(point.lateness_ms, point.lost, alone[point.lateness_ms]) for point in found.points)
+    return Lateness(arm, found.events, found.recorded_ms, points)
+
+
+def own_pace_needs(events: DataFrame, job: Job) -> DataFrame:
+    """Add ``_need_us``: any lateness up to this drops the event from its first window, were it read alone. Lazy.
+
+    As if each event were a micro-batch of its own, in the order of their due times; more of them lose no more.
+    """
+    source = job.sources[0]
+    before = Window.orderBy("_due_us", "_partition", "_offset").rowsBetween(Window.unboundedPreceding, -1)
+    newest_us = F.max(F.unix_micros(F.col(quoted(source.event_time)))).over(before)
+    first_end_us = (F.array_min(window_starts(job, source.event_time or "")) + F.lit(job.window_ms or 0)) * F.lit(1000)
+    return events.withColumn("_need_us", newest_us - first_end_us)
