@@ -35,6 +35,8 @@ class Asked:
     recovery: bool = False
     named: bool = False
     """Whether the arms were named on the command line."""
+    instead: tuple[Arm, ...] = ()
+    """Arms whose place the one in real time takes, where Spark takes the job."""
 
     @property
     def quickest(self) -> Arm | None:
@@ -93,8 +95,9 @@ def with_real_time(asked: Asked, cfg: Config, job: Job) -> Asked:
     if more.every_ms / 1000 > asked.events / asked.rate:
         return asked
     # Ten minutes are enough for seven arms.
-    others = tuple(arm for arm in asked.arms if not (asked.quick and arm.mode == "available-now"))
-    return replace(asked, arms=(*others, more))
+    instead = tuple(arm for arm in asked.arms if asked.quick and arm.mode == "available-now")
+    others = tuple(arm for arm in asked.arms if arm not in instead)
+    return replace(asked, arms=(*others, more), instead=instead)
 
 
 def possible(bench: Bench, asked: Asked, say: Callable[[str], None]) -> tuple[list[Arm], list[str]]:
@@ -117,7 +120,8 @@ def possible(bench: Bench, asked: Asked, say: Callable[[str], None]) -> tuple[li
         return list(asked.arms), []
     if asked.named:
         raise InputError(f"--arm {real_time[0].name!r}: {why}.", fix="leave that arm out")
-    return [arm for arm in asked.arms if arm not in real_time], [f"Not measured: {real_time[0].name}. {why}."]
+    others = [*(arm for arm in asked.arms if arm not in real_time), *asked.instead]
+    return others, [f"Not measured: {real_time[0].name}. {why}."]
 
 
 def regression_share(text: str) -> float:

@@ -18,7 +18,6 @@ from twinrun.config.model import Config
 from twinrun.config.sections import Kafka, SinkBinding, SourceBinding, TableBinding
 from twinrun.errors import InputError
 from twinrun.job.job import Job
-from twinrun.measure.arms import Arm
 from twinrun.measure.freshness import Freshness
 from twinrun.measure.load import Due, Load, Order, Sent, write_dues
 from twinrun.measure.results import Unit
@@ -54,8 +53,6 @@ class Bench:
         Of the job, as the configuration has it, or the path of its file: how a process of its own finds it.
     topics : str
         What the names of its topics begin with.
-    lateness_of : Arm or None
-        The stream whose first repeat is asked what it would have lost at other latenesses.
     """
 
     spark: SparkSession
@@ -72,7 +69,6 @@ class Bench:
     primer: Sequence[Record] = ()
     name: str = ""
     topics: str = "measure"
-    lateness_of: Arm | None = None
 
     def tables_of(self, name: str) -> ArmTables:
         """A fresh topic and folder."""

@@ -44,9 +44,12 @@ class Child:
         self.process.wait(_END_S)
 
     def end(self) -> None:
-        """Ask it to end, and wait until it has."""
+        """Ask it to end, and wait until it has; one that does not is killed."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(_END_S)
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
     def died(self) -> bool:
         """Whether it has ended."""
@@ -81,7 +84,8 @@ def child_of(module: str, arguments: Sequence[str], cfg: Config, master: str, lo
         )
         assert process.stdin is not None
         with process.stdin as given:
-            spark = cfg.spark.model_copy(update={"master": master})
+            conf = {name: value for name, value in cfg.spark.conf.items() if name != "spark.master"}
+            spark = cfg.spark.model_copy(update={"master": master, "conf": conf})
             pickle.dump(cfg.model_copy(update={"spark": spark}), given)
         running = Child(process, log)
         try:
@@ -127,6 +131,7 @@ def as_child(name: str, events: int) -> Iterator[tuple[SparkSession, Config, Job
     job = find_job(cfg, name)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=_end_with, args=(os.getppid(), stop), daemon=True).start()
     settings = session_settings(cfg)
     master = settings["spark.master"]
     settings = by_size(settings, Size(0, events), cfg.spark.small_data, master=master)
@@ -135,3 +140,10 @@ def as_child(name: str, events: int) -> Iterator[tuple[SparkSession, Config, Job
         yield spark, cfg, job, stop
     finally:
         stop_session(spark)
+
+
+def _end_with(parent: int, stop: threading.Event) -> None:
+    """Ask this process to end where the one that started it is gone: nobody else would."""
+    while not stop.wait(_LOOK_S):
+        if os.getppid() != parent:
+            stop.set()

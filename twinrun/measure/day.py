@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from twinrun.measure.arms import Arm
-from twinrun.measure.results import Measurement, Result
+from twinrun.measure.results import Measurement
 
 _DAY_H = 24.0
 
@@ -34,15 +34,13 @@ def day_of(measured: Measurement, arm: Arm) -> Day | None:
     agreed = [result for result in measured.of(arm) if result.agreed]
     if not agreed:
         return None
-    busy = sum(_busy(result) for result in agreed) / len(agreed)
-    units = [unit for result in agreed for unit in result.units]
-    per_run = None
-    if units and not arm.stays_up:
-        run_s = sum(unit.seconds for unit in units) / len(units) + measured.session_s
-        # A run that takes longer than its interval is followed by the next one at once.
-        per_run = _DAY_H * measured.cores * min(run_s / (arm.every_ms / 1000), 1.0)
-    return Day(busy, _DAY_H * measured.cores, per_run)
-
-
-def _busy(result: Result) -> float:
-    return (result.cpu_s["jvm"] + result.cpu_s["python"]) / max(result.seconds, 1e-9)
+    every_s, cores = arm.every_ms / 1000, measured.cores
+    # A run without events is one that came after the load.
+    units = [unit for result in agreed for unit in result.units if unit.events]
+    if arm.stays_up or not units:
+        per_million = sum(result.cpu_s_per_million for result in agreed) / len(agreed)
+        return Day(per_million / 1e6 * measured.rate_per_s, _DAY_H * cores, None)
+    # A run that takes longer than its interval is followed by the next one at once.
+    busy = sum(unit.cpu_s for unit in units) / sum(max(every_s, unit.seconds) for unit in units)
+    run_s = sum(unit.seconds for unit in units) / len(units) + measured.session_s
+    return Day(busy, _DAY_H * cores, _DAY_H * cores * min(run_s / every_s, 1.0))

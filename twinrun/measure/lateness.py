@@ -33,14 +33,14 @@ def lateness_of(spark: SparkSession, cfg: Config, job: Job, batch: BatchState, a
         return None
     grid = [point.lateness_ms for point in found.points]
     alone: dict[int, int | None] = dict.fromkeys(grid)
+    due = 0
     if job.windowed:
         needs = own_pace_needs(due_events(spark, cfg, job, batch), job)
-        row = needs.agg(*[F.count_if(F.col("_need_us") >= F.lit(at * 1000)).alias(f"l{at}") for at in grid]).collect()[
-            0
-        ]
-        alone = {at: int(row[f"l{at}"]) for at in grid}
+        lost = [F.count_if(F.col("_need_us") >= F.lit(at * 1000)).alias(f"l{at}") for at in grid]
+        row = needs.agg(F.count(F.lit(1)).alias("due"), *lost).collect()[0]
+        due, alone = int(row["due"]), {at: int(row[f"l{at}"]) for at in grid}
     points = tuple(AtLateness(point.lateness_ms, point.lost, alone[point.lateness_ms]) for point in found.points)
-    return Lateness(arm, found.events, found.recorded_ms, points)
+    return Lateness(arm, found.events, due, found.recorded_ms, points)
 
 
 def own_pace_needs(events: DataFrame, job: Job) -> DataFrame:

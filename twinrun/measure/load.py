@@ -175,8 +175,13 @@ class Load:
 
     @property
     def over(self) -> bool:
-        """Whether all was sent, or the process failed."""
-        return self.process.poll() is not None
+        """Whether all was sent, or the process failed.
+
+        The process is looked at, and not yet reaped: from then on its CPU would count as that of this one.
+        """
+        if self.process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def result(self) -> Sent:
         """What was sent, once it is over.

@@ -140,7 +140,7 @@ def _lateness(measured: Measurement) -> list[Section]:
     for point in found.points:
         alone = point.lost_at_own_pace
         name = human(point.lateness_ms) + (" (as it is)" if point.lateness_ms == found.recorded_ms else "")
-        own = (NONE, NONE) if alone is None else (f"{alone:,}", f"{1 - alone / max(found.events, 1):.2%}")
+        own = (NONE, NONE) if alone is None else (f"{alone:,}", f"{1 - alone / max(found.due, 1):.2%}")
         rows.append(row(name, f"{point.lost:,}", f"{1 - point.lost / max(found.events, 1):.2%}", *own))
     head = ("lateness", "lost", "complete", "lost at own pace, at most", "complete, at least")
     intro = (

@@ -49,7 +49,7 @@ _READY = "READY"
 _WARM_S, _WARM_RECORDS = 10.0, 4_000
 """How long a query runs on other records before the one that is measured, in the same JVM; and how many they are."""
 _NOT_ALLOWED = re.compile(r"The operator\(s\): (.+?) (?:is|are) not in the operator allowlist")
-_QUIET_S, _LOOK_S = 4.0, 1.0
+_QUIET_S, _LOOK_S = 8.0, 1.0
 """A topic of results that has had no record for so long after the load is whole; verify says whether it is."""
 
 
@@ -82,6 +82,7 @@ def why_not(bench: Bench) -> str:
     try:
         with _running(of_arm, [leg]) as child:
             wait_for(bench.stop, child, lambda: _READY in child.lines(), START_S, "did not begin")
+            child.end()
     except MachineError as error:
         return refused(job, error.found)
     return ""
@@ -154,10 +155,10 @@ def _under_load(of_arm: ArmTables, child: Child, peak: Peak, results: str) -> Di
                 last, quiet_since, ended = written, time.monotonic(), cpu(*pids)
             over = load.over
             _stay(bench, child)
+        quiet = over and time.monotonic() - quiet_since > _QUIET_S
         sent = load.result()
     finally:
         load.stop()
-    quiet = time.monotonic() - quiet_since > _QUIET_S
 
     def fresh() -> Freshness:
         cfg = of_arm.cfg()

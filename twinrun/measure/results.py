@@ -58,10 +58,15 @@ class AtLateness:
 
 @dataclass(frozen=True)
 class Lateness:
-    """What one arm's stream would have lost at other latenesses, of ``events`` that reach the result."""
+    """What one arm's stream would have lost at other latenesses.
+
+    ``events``: all that reach the result, those before the load included; ``due``: those of the load, of which some are
+    lost at their own pace.
+    """
 
     arm: Arm
     events: int
+    due: int
     recorded_ms: int
     points: tuple[AtLateness, ...]
 

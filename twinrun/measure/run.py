@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -61,8 +61,13 @@ def warm_up(bench: Bench, arms: Iterable[Arm] = ()) -> None:
     shutil.rmtree(of_arm.folder)
 
 
-def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
+def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say, with_lateness: bool = False) -> Result:
     """Run one arm under the load, then the other mode, then verify both; figures are worked out last.
+
+    Parameters
+    ----------
+    with_lateness : bool
+        Ask besides what other latenesses would have lost: a dozen Spark jobs.
 
     Returns
     -------
@@ -87,6 +92,9 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say) -> Result:
         of_arm.batch()
     verdict = verify_topic(of_arm) if arm.mode == REAL_TIME else verify(bench.spark, of_arm.cfg(), bench.job)
     result = _result(bench, of_arm, arm, repeat, did, verdict, sizes)
+    if result.agreed and with_lateness:
+        lateness = lateness_of(bench.spark, of_arm.cfg(), bench.job, of_arm.batch_state(), arm)
+        result = replace(result, lateness=lateness)
     shutil.rmtree(of_arm.folder, ignore_errors=True)
     return result
 
@@ -95,9 +103,6 @@ def _result(
     bench: Bench, of_arm: ArmTables, arm: Arm, repeat: int, did: Did, verdict: Verdict, sizes: dict[str, int]
 ) -> Result:
     agreed = proven(verdict.outcome, verdict.exit_code) and did.kept_up
-    lateness = None
-    if agreed and arm == bench.lateness_of and repeat == 0:
-        lateness = lateness_of(bench.spark, of_arm.cfg(), bench.job, of_arm.batch_state(), arm)
     return Result(
         arm=arm,
         repeat=repeat,
@@ -122,7 +127,6 @@ def _result(
         micro_batches=_micro_batches(of_arm, did) if agreed and did.phases is not None else None,
         overran=did.overran,
         sizes=sizes,
-        lateness=lateness,
     )
 
 

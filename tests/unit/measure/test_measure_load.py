@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from twinrun.errors import InputError
-from twinrun.measure.load import Due, Sent, check_rate, read_dues, schedule, send_on_time, write_dues
+from twinrun.measure.load import Due, Load, Sent, check_rate, read_dues, schedule, send_on_time, write_dues
+from twinrun.measure.usage import cpu
 from twinrun.produce.records import Record
 
 STALL_S = 5.0
@@ -100,3 +104,20 @@ def test_a_rate_over_half_of_what_the_producer_reaches_is_refused() -> None:
     with pytest.raises(InputError, match="the producer cannot make 5,001 events/s here") as error:
         check_rate(5_001, reached=10_000)
     assert "give a lower --rate" in error.value.sentence()
+
+
+def test_the_cpu_of_a_producer_that_has_ended_is_not_that_of_python(tmp_path: Path) -> None:
+    """A child that was reaped counts as its parent's: it is only looked at until its answer is read."""
+    load = Load.__new__(Load)
+    load._answer = tmp_path / "sent.json"
+    busy = "import time; at = time.process_time()\nwhile time.process_time() - at < 1.0: pass"
+    before = cpu(None).python_s
+    load.process = subprocess.Popen([sys.executable, "-c", busy, "twinrun.measure.load"])
+    while not load.over:
+        time.sleep(0.02)
+    assert load.over
+    assert cpu(None).python_s - before < 0.7
+    load.stop()
+    assert load.process.returncode == 0
+    assert load.over
+    assert cpu(None).python_s - before > 0.9

@@ -10,13 +10,16 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+import twinrun.measure.real_time
+import twinrun.measure.run
 from tests.integration.conftest import JOBS
 from tests.unit.measure.measured import ARMS, freshness, measurement, result
-from twinrun.cli.measure_asked import asked_for, with_real_time
+from twinrun.cli.measure import run_arms
+from twinrun.cli.measure_asked import asked_for, possible, with_real_time
 from twinrun.config.load import load_config
 from twinrun.config.model import Config
 from twinrun.config.sections import SinkBinding
-from twinrun.errors import InputError
+from twinrun.errors import InputError, MachineError
 from twinrun.job.job import Job
 from twinrun.job.loader import load_job
 from twinrun.measure.advise import Slo, advise
@@ -185,3 +188,57 @@ def test_only_keys_that_are_all_fields_as_they_are_say_of_which_event_a_row_is(
 ) -> None:
     [source] = load_job(JOBS / "cents_of_a.py").sources
     assert key_fields(spark_session, Job(logic, sources=[source], keys=keys), {}) == fields
+
+
+@pytest.mark.parametrize("why", ["", "Spark does not take it"])
+def test_what_spark_refuses_leaves_its_place_to_the_arm_that_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    job = load_job(JOBS / "cents_of_a.py")
+    cfg = config(tmp_path).model_copy(update={"sinks": {job.job_name: SinkBinding(topic="out")}})
+    asked = with_real_time(asked_for(True, None, None, None, None, 1), cfg, job)
+    monkeypatch.setattr(twinrun.measure.real_time, "why_not", lambda _: why)
+
+    arms, notes = possible(Any, asked, lambda _: None)  # type: ignore[arg-type]
+
+    assert len(arms) == 7
+    assert (ARM in arms) is (not why)
+    assert any(arm.mode == "available-now" for arm in arms) is bool(why)
+    assert notes == ([f"Not measured: real-time 10 s. {why}."] if why else [])
+    named = with_real_time(asked_for(True, None, None, ["real-time 10s"], None, 1), cfg, job)
+    if why:
+        with pytest.raises(InputError, match=why):
+            possible(Any, named, lambda _: None)  # type: ignore[arg-type]
+
+
+def test_an_arm_in_real_time_that_fails_leaves_the_others_their_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_arm(_: Any, arm: Arm, repeat: int, *__: Any) -> Any:
+        if arm.mode == "real-time" and repeat == 1:
+            raise MachineError("the query in real time ended by itself: Killed.")
+        return result(arm, repeat)
+
+    monkeypatch.setattr(twinrun.measure.run, "run_arm", run_arm)
+    monkeypatch.setattr(twinrun.measure.run, "warm_up", lambda *_: None)
+    monkeypatch.setattr(twinrun.measure.real_time, "why_not", lambda _: "")
+    asked = asked_for(True, None, None, ["real-time 10s", "stream 1s"], 3, 1)
+
+    results, notes = run_arms(Silent(), Any, asked, lambda _: None)  # type: ignore[arg-type]
+
+    assert len(results) == 5
+    assert notes == ["real-time 10 s, repeat 2, has no figures: the query in real time ended by itself: Killed."]
+
+    def fails(*_: Any) -> Any:
+        raise MachineError("it did not begin.")
+
+    monkeypatch.setattr(twinrun.measure.run, "run_arm", fails)
+    alone = asked_for(True, None, None, ["real-time 10s"], 1, 1)
+    with pytest.raises(MachineError):
+        run_arms(Silent(), Any, alone, lambda _: None)  # type: ignore[arg-type]
+
+
+class Silent:
+    """A call whose notes nobody reads."""
+
+    class out:
+        @staticmethod
+        def note(_: str) -> None: ...

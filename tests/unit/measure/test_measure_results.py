@@ -19,7 +19,7 @@ from twinrun.measure.charts import pareto
 from twinrun.measure.day import Day, day_of
 from twinrun.measure.page import render_html, render_markdown, table_of, write_page
 from twinrun.measure.past import Past, changes, read_past, regressions, rows_of, write_rows
-from twinrun.measure.results import AtLateness, Lateness, from_dict, read_measurement
+from twinrun.measure.results import AtLateness, Lateness, Unit, from_dict, read_measurement
 
 BATCH = Arm("batch", 10_000)
 HOSTILE = '<script>alert("x")</script> | `a` \x1b[31m'
@@ -152,23 +152,22 @@ def test_a_page_without_any_figure_can_be_written_and_read_again(tmp_path: Path)
 
 
 def test_completeness_by_lateness_is_shown_of_the_stream_that_was_asked() -> None:
-    curve = Lateness(
-        ARMS[0], 6_000, 60_000, (AtLateness(0, 600, 1_200), AtLateness(60_000, 6, 60), AtLateness(3_600_000, 0, 0))
-    )
+    points = AtLateness(0, 600, 1_200), AtLateness(60_000, 6, 60), AtLateness(3_600_000, 0, 0)
+    curve = Lateness(ARMS[0], 6_000, 4_800, 60_000, points)
     found = measurement([result(ARMS[0], lateness=curve), *(result(arm) for arm in ARMS[1:])])
 
     text = plain(render_markdown(found))
 
     assert "## Completeness against lateness" in text
-    assert "| 0 s | 600 | 90.00% | 1,200 | 80.00% |" in text
-    assert "| 1 min (as it is) | 6 | 99.90% | 60 | 99.00% |" in text
+    assert "| 0 s | 600 | 90.00% | 1,200 | 75.00% |" in text
+    assert "| 1 min (as it is) | 6 | 99.90% | 60 | 98.75% |" in text
     assert render_html(found).count("<picture") > render_html(measurement()).count("<picture")
     assert "Completeness against lateness" not in render_markdown(measurement())
     assert from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_a_stream_of_a_job_without_windows_has_no_line_for_its_own_pace() -> None:
-    curve = Lateness(ARMS[0], 6_000, 0, (AtLateness(0, 600, None), AtLateness(60_000, 6, None)))
+    curve = Lateness(ARMS[0], 6_000, 0, 0, (AtLateness(0, 600, None), AtLateness(60_000, 6, None)))
     found = measurement([result(ARMS[0], lateness=curve), *(result(arm) for arm in ARMS[1:])])
     assert "| 0 s (as it is) | 600 | 90.00% | – | – |" in plain(render_markdown(found))
 
@@ -179,8 +178,23 @@ def test_a_day_of_an_arm_is_told_up_all_day_and_started_per_run_with_its_price()
     # A batch of 10 s takes 3 s, and its session 12 s: it would never be done before the next one.
     assert "| batch 10 s | 0.30 | 48.0 | 48.0 | 2.40 | 2.40 |" in text
     assert "| stream 0 s |" in text
-    hour = measurement([result(Arm("batch", 60_000))], session_s=12.0)
-    assert day_of(hour, Arm("batch", 60_000)) == Day(
-        pytest.approx(13 / 60, abs=0.01), 48.0, pytest.approx(48 * 20 / 60, abs=0.5)
+    minute = Arm("batch", 60_000)
+    assert day_of(measurement([result(minute)]), minute) == Day(
+        pytest.approx(13 / 60, abs=0.01), 48.0, pytest.approx(48 * (8 + 12) / 60, abs=0.5)
     )
     assert "cost, up all day" not in render_markdown(measurement())
+
+
+def test_a_run_after_the_load_that_had_no_event_is_no_part_of_a_day() -> None:
+    arm, run = Arm("batch", 15_000), Unit(1_500, 10, 12.0, 9.0)
+    alone = measurement([result(arm, units=(run,), seconds=16.0)], session_s=1.5)
+    behind = measurement([result(arm, units=(run, Unit(0, 0, 6.0, 3.0)), seconds=37.0)], session_s=1.5)
+    assert day_of(behind, arm) == day_of(alone, arm) == Day(0.6, 48.0, pytest.approx(48 * 13.5 / 15))
+
+
+def test_a_stream_that_was_idle_for_long_after_the_load_is_as_busy_as_under_it() -> None:
+    arm = Arm("stream", 10_000)
+    cpu_s = {"jvm": 9.0, "python": 3.0, "broker": 1.0, "producer": 1.0}
+    found = [measurement([result(arm, cpu_s=cpu_s, seconds=at)]) for at in (60.0, 120.0)]
+    # 6,000 events at 100 a second.
+    assert [day_of(each, arm) for each in found] == [Day(pytest.approx(0.2), 48.0, None)] * 2
