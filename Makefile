@@ -92,6 +92,10 @@ stream: setup ## Delay, rate and CPU of streams beside PySpark by hand, Kafka St
 scale: setup ## How CPU, memory and files grow from 100,000 to 10,000,000 events with a heap of 1 GiB (QUICK=1: minutes).
 	$(BIN)/python -m bench.scale $(if $(QUICK),--quick)
 
+.PHONY: claims
+claims: setup ## What is said of batch and stream, measured on every job (half an hour; QUICK=1: minutes).
+	$(BIN)/python -m bench.claims $(if $(QUICK),--quick)
+
 .PHONY: measure
 measure: setup ## Measure the main job in both modes, and how far predictions are off (QUICK=1: under 10 minutes).
 	$(BIN)/python -m bench.measured $(if $(QUICK),--quick)

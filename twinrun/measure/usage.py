@@ -58,6 +58,8 @@ def cpu(broker_pid: int | None, of: int | None = None) -> Cpu:
             used = child.cpu_times()
             if child.name() == "java" and child.pid != broker_pid:
                 jvm_s += used.user + used.system
+                # Of workers in Python that it had and that have ended.
+                python_s += used.children_user + used.children_system
             elif child.pid != broker_pid and not _is_load(child):
                 python_s += used.user + used.system + used.children_user + used.children_system
     broker_s = 0.0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -121,3 +124,26 @@ def test_the_cpu_of_a_producer_that_has_ended_is_not_that_of_python(tmp_path: Pa
     assert load.process.returncode == 0
     assert load.over
     assert cpu(None).python_s - before > 0.9
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_workers_in_python_count_when_java_has_ended_them_as_before(
+    monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """They are ended after a minute without work: a span in which that happens had less CPU than none."""
+    times = namedtuple("times", ["user", "system", "children_user", "children_system"])
+
+    def process(pid: int, name: str, used: tuple[float, ...]) -> Any:
+        return SimpleNamespace(
+            pid=pid, name=lambda: name, cmdline=lambda: [name], cpu_times=lambda: times(*used), children=lambda **_: []
+        )
+
+    java = process(2, "java", (10.0, 1.0, 2.0, 0.5) if ended else (10.0, 1.0, 0.0, 0.0))
+    worker = process(3, "python3", (2.0, 0.5, 0.0, 0.0))
+    own = process(1, "python3", (1.0, 0.0, 0.0, 0.0))
+    own.children = lambda **_: [java] if ended else [java, worker]
+    monkeypatch.setattr("twinrun.measure.usage.psutil.Process", lambda _=None: own)
+
+    found = cpu(None)
+
+    assert (found.jvm_s, found.python_s) == (11.0, 3.5)
