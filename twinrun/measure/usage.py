@@ -31,9 +31,12 @@ class Cpu:
 
     def since(self, before: Cpu) -> Cpu:
         """What was used between two moments; ``at_s`` is then the time between them."""
+        jvm_s, python_s = self.jvm_s - before.jvm_s, self.python_s - before.python_s
+        # A worker in Python that Java has ended meanwhile counts as Java's from then on, with all that it ever used.
+        moved_s = max(0.0, -python_s)
         return Cpu(
-            self.jvm_s - before.jvm_s,
-            self.python_s - before.python_s,
+            jvm_s - moved_s,
+            python_s + moved_s,
             self.broker_s - before.broker_s,
             self.machine_s - before.machine_s,
             self.at_s - before.at_s,
@@ -57,9 +60,8 @@ def cpu(broker_pid: int | None, of: int | None = None) -> Cpu:
         with suppress(psutil.NoSuchProcess):
             used = child.cpu_times()
             if child.name() == "java" and child.pid != broker_pid:
-                jvm_s += used.user + used.system
-                # Of workers in Python that it had and that have ended.
-                python_s += used.children_user + used.children_system
+                # With the programs that it started and that have ended: those of Hadoop's file system above all.
+                jvm_s += used.user + used.system + used.children_user + used.children_system
             elif child.pid != broker_pid and not _is_load(child):
                 python_s += used.user + used.system + used.children_user + used.children_system
     broker_s = 0.0

@@ -14,7 +14,7 @@ import pytest
 
 from twinrun.errors import InputError
 from twinrun.measure.load import Due, Load, Sent, check_rate, read_dues, schedule, send_on_time, write_dues
-from twinrun.measure.usage import cpu
+from twinrun.measure.usage import Cpu, cpu
 from twinrun.produce.records import Record
 
 STALL_S = 5.0
@@ -138,7 +138,7 @@ def test_workers_in_python_count_when_java_has_ended_them_as_before(
             pid=pid, name=lambda: name, cmdline=lambda: [name], cpu_times=lambda: times(*used), children=lambda **_: []
         )
 
-    java = process(2, "java", (10.0, 1.0, 2.0, 0.5) if ended else (10.0, 1.0, 0.0, 0.0))
+    java = process(2, "java", (12.0, 1.0, 2.0, 0.5) if ended else (10.0, 1.0, 0.0, 0.0))
     worker = process(3, "python3", (2.0, 0.5, 0.0, 0.0))
     own = process(1, "python3", (1.0, 0.0, 0.0, 0.0))
     own.children = lambda **_: [java] if ended else [java, worker]
@@ -146,4 +146,6 @@ def test_workers_in_python_count_when_java_has_ended_them_as_before(
 
     found = cpu(None)
 
-    assert (found.jvm_s, found.python_s) == (11.0, 3.5)
+    assert (found.jvm_s, found.python_s) == ((15.5, 1.0) if ended else (11.0, 3.5))
+    since = found.since(Cpu(11.0, 3.5, 0.0, 0.0, 0.0))
+    assert (since.jvm_s, since.python_s) == ((2.0, 0.0) if ended else (0.0, 0.0))
