@@ -52,9 +52,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "claims.json"
 HISTORY, MORE, LARGE, LARGE_BYTES = 20_000, 600, 10, 900_000
 TOO_LARGE_BYTES = 1_500_000
-IDLE_S, LIMIT_S, SECONDS = 10.0, 180.0, 10.0
+IDLE_S, LIMIT_S = 10.0, 180.0
 PARTITIONS, SEED = 3, 7
-FLIGHTS = "flights"
 
 
 @dataclass

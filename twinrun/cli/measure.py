@@ -19,7 +19,7 @@ from twinrun.broker.topics import create_topic, offset_ranges
 from twinrun.cli.call import Call, command
 from twinrun.cli.inputs import job_named, need_static, need_table
 from twinrun.cli.live import step
-from twinrun.cli.measure_asked import Asked, asked_for, possible, regression_share, slo_seconds, with_real_time
+from twinrun.cli.measure_asked import Asked, asked_for, possible, regression_share, with_real_time
 from twinrun.cli.measured import compared, lines, told
 from twinrun.cli.runs import JobName
 from twinrun.cli.session import with_spark
@@ -112,7 +112,11 @@ def measure(
     from twinrun.measure.past import changes
 
     most = None if max_regression is None else regression_share(max_regression)
-    slo_s = None if slo is None else slo_seconds(slo)
+    slo_s = None
+    if slo is not None:
+        from twinrun.measure.advise import freshness_seconds
+
+        slo_s = freshness_seconds(slo)
     cfg = call.config()
     job = job_named(cfg, name)
     if history:

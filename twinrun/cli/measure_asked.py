@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from twinrun.config.model import Config
-from twinrun.durations import parse_ms
 from twinrun.errors import InputError
 from twinrun.job.job import Job
 
@@ -44,6 +43,11 @@ class Asked:
         streams = sorted(arm for arm in self.arms if arm.mode == "stream")
         return streams[0] if streams else None
 
+    @property
+    def real_time(self) -> list[Arm]:
+        """The arms by Spark's real-time trigger."""
+        return [arm for arm in self.arms if arm.mode == "real-time"]
+
 
 def asked_for(
     quick: bool, events: int | None, rate: float | None, arms: list[str] | None, repeats: int | None, seed: int
@@ -79,13 +83,12 @@ def with_real_time(asked: Asked, cfg: Config, job: Job) -> Asked:
     InputError
         The arm was named, and the job keeps state.
     """
-    from twinrun.measure.arms import REAL_TIME, REAL_TIME_FULL, REAL_TIME_QUICK, keeps_state
+    from twinrun.measure.arms import REAL_TIME_FULL, REAL_TIME_QUICK, keeps_state
 
     why = keeps_state(job)
-    real_time = [arm for arm in asked.arms if arm.mode == REAL_TIME]
-    if real_time and why:
+    if asked.real_time and why:
         raise InputError(
-            f"--arm {real_time[0].name!r}: {why}.",
+            f"--arm {asked.real_time[0].name!r}: {why}.",
             expected="a job of single events for Spark's real-time trigger",
             fix="leave that arm out",
         )
@@ -108,10 +111,9 @@ def possible(bench: Bench, asked: Asked, say: Callable[[str], None]) -> tuple[li
     InputError
         An arm was asked for by name that cannot be measured.
     """
-    from twinrun.measure.arms import REAL_TIME
     from twinrun.measure.real_time import why_not
 
-    real_time = [arm for arm in asked.arms if arm.mode == REAL_TIME]
+    real_time = asked.real_time
     if not real_time:
         return list(asked.arms), []
     say("asking Spark for the real-time trigger")
@@ -140,17 +142,3 @@ def regression_share(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise InputError(f"--max-regression {text!r} is no share.", expected="such as 10% or 0.1")
     return value
-
-
-def slo_seconds(text: str) -> float:
-    """A freshness such as ``5m``.
-
-    Raises
-    ------
-    InputError
-        It cannot be read.
-    """
-    try:
-        return parse_ms(text) / 1000
-    except ValueError as error:
-        raise InputError(f"--freshness: {error}.", expected="a duration such as 5m or 30s") from None

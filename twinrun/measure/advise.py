@@ -116,14 +116,9 @@ def parse_slo(
     InputError
         One of them cannot be read: which, and how it is written.
     """
-    fresh_s: float | None = None
-    if freshness is not None:
-        try:
-            fresh_s = parse_ms(freshness) / 1000
-        except ValueError as error:
-            raise InputError(f"--freshness: {error}.", expected="a duration such as 5m or 30s") from None
-        if not fresh_s:
-            raise InputError(f"--freshness {freshness!r} asks for no delay at all.", expected="more than 0")
+    fresh_s = None if freshness is None else freshness_seconds(freshness)
+    if fresh_s == 0:
+        raise InputError(f"--freshness {freshness!r} asks for no delay at all.", expected="more than 0")
     return Slo(
         freshness_s=fresh_s,
         completeness=None if completeness is None else _share(completeness),
@@ -131,6 +126,20 @@ def parse_slo(
         rate_per_s=None if rate is None else _number(rate, "--rate", "/s", "2000/s"),
         growth=1.0 if growth is None else _number(growth, "--growth", "x", "10x"),
     )
+
+
+def freshness_seconds(text: str) -> float:
+    """A freshness such as ``5m``.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        return parse_ms(text) / 1000
+    except ValueError as error:
+        raise InputError(f"--freshness: {error}.", expected="a duration such as 5m or 30s") from None
 
 
 def check_same(measured: Measurement, machine: dict[str, Any], versions: dict[str, str]) -> None:

@@ -164,12 +164,10 @@ def _course(measured: Measurement, width: int) -> dict[str, Any]:
 def _lateness(found: Lateness, width: int) -> dict[str, Any]:
     steps = [human(point.lateness_ms) for point in found.points]
     lines: list[dict[str, Any]] = [
-        {"x": human(point.lateness_ms), "y": 100 * (1 - lost / max(of, 1)), "v": role, "n": number}
+        {"x": human(point.lateness_ms), "y": 100 * share, "v": role, "n": number}
         for number, point in enumerate(found.points)
-        for role, lost, of in zip(
-            LATENESS_ROLES.values(), (point.lost, point.lost_at_own_pace), (found.events, found.due), strict=True
-        )
-        if lost is not None
+        for role, share in zip(LATENESS_ROLES.values(), found.kept(point), strict=True)
+        if share is not None
     ]
     # Latenesses from a second to a day: each step as wide as any other.
     axis = alt.Axis(grid=False, labelAngle=0, labelOverlap=True, ticks=False)

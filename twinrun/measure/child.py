@@ -107,13 +107,18 @@ def wait_for(stop: threading.Event, child: Child, done: Callable[[], bool], most
     """
     deadline = time.monotonic() + most_s
     while not done():
-        if stop.is_set():
-            raise KeyboardInterrupt
-        if child.died():
-            raise MachineError(f"the stream in a process of its own ended by itself: {child.said()}.")
+        still_up(stop, child)
         if time.monotonic() > deadline:
             raise MachineError(f"the stream in a process of its own {else_it} within {most_s:.0f} s.")
         stop.wait(_LOOK_S)
+
+
+def still_up(stop: threading.Event, child: Child) -> None:
+    """Raise `MachineError` where the process has ended, and KeyboardInterrupt where ``stop`` was set."""
+    if stop.is_set():
+        raise KeyboardInterrupt
+    if child.died():
+        raise MachineError(f"the stream in a process of its own ended by itself: {child.said()}.")
 
 
 @contextmanager

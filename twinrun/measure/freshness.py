@@ -158,21 +158,11 @@ def real_time_freshness(
     """
     events = due_events(spark, cfg, job, batch)
     fields = key_fields(spark, job, read_static(spark, cfg, batch.static))
-    names = [quoted(name) for name in fields]
-    of_event = F.struct(*[F.col(quoted(of)).alias(name) for name, of in fields.items()])
-    kinds = ", ".join(
-        f"{name} {events.schema[of].dataType.simpleString()}" for name, of in zip(names, fields.values(), strict=True)
-    )
-    # Both sides as texts: what a key of the topic loses in JSON, an event's value loses, too.
-    of_row = F.from_json(F.col("key").cast("string"), kinds, EXACT_TIMES)
-    ends = {
-        partition: high
-        for partition, (_, high) in offset_ranges(
-            cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options()
-        ).items()
-    }
+    of_event = F.struct(*[F.col(quoted(of)).alias(key) for key, of in fields.items()])
+    found = offset_ranges(cfg.kafka.bootstrap_servers, topic, cfg.kafka.confluent_options())
+    ends = {partition: high for partition, (_, high) in found.items()}
     rows = kafka_range(spark, cfg, SourceBinding(topic=topic), {}, ends).select(
-        F.to_json(of_row, EXACT_TIMES).alias("_row_key"), F.unix_millis("timestamp").alias("_row_ms")
+        F.col("key").cast("string").alias("_row_key"), F.unix_millis("timestamp").alias("_row_ms")
     )
     keyed = events.withColumn("_key", F.to_json(of_event, EXACT_TIMES))
     met = (F.col("_row_key") == F.col("_key")) & (F.col("_row_ms") >= F.floor(F.col("_due_us") / 1000))
@@ -367,6 +357,12 @@ def _last_end_us(job: Job) -> Column:
     return (F.array_max(starts) + F.lit(job.window_ms or 0)) * F.lit(1000)
 
 
+def newest_before_us(job: Job) -> Column:
+    """The newest event time (epoch µs) of the events that were due before one; null for the first of them."""
+    before = Window.orderBy("_due_us", *_PLACE).rowsBetween(Window.unboundedPreceding, -1)
+    return F.max(F.unix_micros(F.col(quoted(job.sources[0].event_time)))).over(before)
+
+
 def own_pace_lost(events: DataFrame, job: Job) -> DataFrame:
     """Add ``_lost_alone``: dropped if each event were a micro-batch of its own, in the order of their due times. Lazy.
 
@@ -375,8 +371,7 @@ def own_pace_lost(events: DataFrame, job: Job) -> DataFrame:
     source = job.sources[0]
     if not job.windowed or source.lateness_ms is None:
         return events.withColumn("_lost_alone", F.lit(False))
-    before = Window.orderBy("_due_us", *_PLACE).rowsBetween(Window.unboundedPreceding, -1)
-    newest_us = F.max(F.unix_micros(F.col(quoted(source.event_time)))).over(before)
+    newest_us = newest_before_us(job)
     # A watermark begins at 1970, whatever the lateness.
     mark_us = F.greatest(newest_us - F.lit(source.lateness_ms * 1000), F.lit(0))
     return events.withColumn("_lost_alone", F.coalesce(_last_end_us(job) <= mark_us, F.lit(False)))

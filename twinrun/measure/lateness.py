@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from twinrun.config.model import Config
 from twinrun.errors import JobError
-from twinrun.events.exact import quoted
 from twinrun.job.job import Job
 from twinrun.measure.arms import Arm
-from twinrun.measure.freshness import due_events
+from twinrun.measure.freshness import due_events, newest_before_us
 from twinrun.measure.results import AtLateness, Lateness
 from twinrun.results.cut import window_starts
 from twinrun.results.state import BatchState
@@ -48,8 +47,6 @@ def own_pace_needs(events: DataFrame, job: Job) -> DataFrame:
 
     As if each event were a micro-batch of its own, in the order of their due times; more of them lose no more.
     """
-    source = job.sources[0]
-    before = Window.orderBy("_due_us", "_partition", "_offset").rowsBetween(Window.unboundedPreceding, -1)
-    newest_us = F.max(F.unix_micros(F.col(quoted(source.event_time)))).over(before)
-    first_end_us = (F.array_min(window_starts(job, source.event_time or "")) + F.lit(job.window_ms or 0)) * F.lit(1000)
-    return events.withColumn("_need_us", newest_us - first_end_us)
+    starts = window_starts(job, job.sources[0].event_time or "")
+    first_end_us = (F.array_min(starts) + F.lit(job.window_ms or 0)) * F.lit(1000)
+    return events.withColumn("_need_us", newest_before_us(job) - first_end_us)

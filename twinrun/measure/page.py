@@ -138,10 +138,10 @@ def _lateness(measured: Measurement) -> list[Section]:
         return []
     rows = []
     for point in found.points:
-        alone = point.lost_at_own_pace
+        (kept, kept_alone), alone = found.kept(point), point.lost_at_own_pace
         name = human(point.lateness_ms) + (" (as it is)" if point.lateness_ms == found.recorded_ms else "")
-        own = (NONE, NONE) if alone is None else (f"{alone:,}", f"{1 - alone / max(found.due, 1):.2%}")
-        rows.append(row(name, f"{point.lost:,}", f"{1 - point.lost / max(found.events, 1):.2%}", *own))
+        own = (NONE, NONE) if alone is None else (f"{alone:,}", f"{kept_alone:.2%}")
+        rows.append(row(name, f"{point.lost:,}", f"{kept:.2%}", *own))
     head = ("lateness", "lost", "complete", "lost at own pace, at most", "complete, at least")
     intro = (
         f"What {found.arm.name} would have lost of {plural(found.events, 'event')} at other latenesses (the dashed "

@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,18 +28,17 @@ from twinrun.config.model import Config
 from twinrun.config.sections import ExternalBinding, SourceBinding
 from twinrun.errors import MachineError, TwinrunError
 from twinrun.events.decode import decode, valid_events
-from twinrun.events.exact import EXACT_TIMES, quoted
 from twinrun.external.declared import external_binding
 from twinrun.external.verify import verify_external
 from twinrun.job.dataflow import dataflow
 from twinrun.job.job import Job
 from twinrun.measure.arms import LEAST_REAL_TIME_MS, Arm
 from twinrun.measure.bench import ArmTables, Bench, Did
-from twinrun.measure.child import START_S, Child, as_child, child_of, wait_for
+from twinrun.measure.child import START_S, Child, as_child, child_of, still_up, wait_for
 from twinrun.measure.freshness import Freshness, key_fields, real_time_freshness
-from twinrun.measure.usage import Cpu, Peak, cpu, peak_memory
+from twinrun.measure.usage import Peak, cpu, peak_memory
 from twinrun.produce.producer import produce
-from twinrun.results.publish import key_column
+from twinrun.results.publish import keyed
 from twinrun.results.verdict import Verdict
 from twinrun.session.plain import plain_errors, query_error
 from twinrun.tables.kafka import kafka_stream
@@ -126,9 +125,7 @@ def real_time_rows(spark: SparkSession, cfg: Config, job: Job) -> DataFrame:
     for source in job.sources:
         raw = kafka_stream(spark, cfg, cfg.source(source.name), None)
         frames[source.name] = valid_events(decode(raw, source), source)
-    rows = job.apply(frames)
-    row = F.struct(*[F.col(quoted(name)) for name in rows.columns])
-    return rows.select(key_column(job), F.to_json(row, EXACT_TIMES).alias("value"))
+    return keyed(job.apply(frames), job).select("key", F.col("text").alias("value"))
 
 
 def refused(job: Job, said: str) -> str:
@@ -154,7 +151,8 @@ def _under_load(of_arm: ArmTables, child: Child, peak: Peak, results: str) -> Di
             if written != last or not over:
                 last, quiet_since, ended = written, time.monotonic(), cpu(*pids)
             over = load.over
-            _stay(bench, child)
+            still_up(bench.stop, child)
+            bench.stop.wait(_LOOK_S)
         quiet = over and time.monotonic() - quiet_since > _QUIET_S
         sent = load.result()
     finally:
@@ -164,15 +162,7 @@ def _under_load(of_arm: ArmTables, child: Child, peak: Peak, results: str) -> Di
         cfg = of_arm.cfg()
         return real_time_freshness(bench.spark, cfg, bench.job, results, of_arm.batch_state(), start_s)
 
-    used: Cpu = ended.since(began)
-    return Did(start_s, sent, used, peak, quiet and sent.kept_pace, fresh)
-
-
-def _stay(bench: Bench, child: Child) -> None:
-    if bench.stop.wait(_LOOK_S):
-        raise KeyboardInterrupt
-    if child.died():
-        raise MachineError(f"the query in real time ended by itself: {child.said()}.")
+    return Did(start_s, sent, ended.since(began), peak, quiet and sent.kept_pace, fresh)
 
 
 def _written(bench: Bench, topic: str) -> int:
@@ -258,29 +248,25 @@ def _run(
     start: Any = writer.outputMode("update")
     query = start.trigger(realTime=f"{leg.every_ms} milliseconds").start()
     try:
-        while not _is_reading(spark, partitions):
-            _stay_up(query)
-            stop.wait(0.2)
+        _stay_up_while(query, stop, lambda: not _is_reading(spark, partitions))
         if leg.for_s is not None:
             until = time.monotonic() + leg.for_s
-            while time.monotonic() < until and not stop.is_set():
-                _stay_up(query)
-                stop.wait(0.2)
+            _stay_up_while(query, stop, lambda: time.monotonic() < until)
         if last:
             print(_READY, flush=True)
-        while leg.for_s is None and not stop.is_set():
-            _stay_up(query)
-            stop.wait(0.2)
+        _stay_up_while(query, stop, lambda: leg.for_s is None)
     finally:
         query.stop()
 
 
-def _stay_up(query: StreamingQuery) -> None:
-    failure = query.exception()
-    if failure is not None:
-        raise query_error("the query in real time", failure)
-    if not query.isActive:
-        raise MachineError("the query in real time ended")
+def _stay_up_while(query: StreamingQuery, stop: threading.Event, going: Callable[[], bool]) -> None:
+    while going() and not stop.is_set():
+        failure = query.exception()
+        if failure is not None:
+            raise query_error("the query in real time", failure)
+        if not query.isActive:
+            raise MachineError("the query in real time ended")
+        stop.wait(0.2)
 
 
 def _is_reading(spark: SparkSession, partitions: int) -> bool:

@@ -70,6 +70,11 @@ class Lateness:
     recorded_ms: int
     points: tuple[AtLateness, ...]
 
+    def kept(self, point: AtLateness) -> tuple[float, float | None]:
+        """The shares that are kept: in the micro-batches of the run, and at least at the events' own pace."""
+        alone = point.lost_at_own_pace
+        return 1 - point.lost / max(self.events, 1), None if alone is None else 1 - alone / max(self.due, 1)
+
 
 @dataclass(frozen=True)
 class Result:

@@ -76,10 +76,10 @@ def run_arm(bench: Bench, arm: Arm, repeat: int, say: Say, with_lateness: bool =
     """
     of_arm = bench.tables_of(f"{arm.name.replace(' ', '-')}-{repeat}")
     say(f"{arm.name}: under load")
-    with peak_memory(bench.broker.pid) as peak:
-        if arm.mode == REAL_TIME:
-            did = run_real_time(of_arm, arm)
-        else:
+    if arm.mode == REAL_TIME:
+        did = run_real_time(of_arm, arm)
+    else:
+        with peak_memory(bench.broker.pid) as peak:
             did = _stream(of_arm, arm, peak) if arm.stays_up else _again_and_again(of_arm, arm, peak)
     if bench.stop.is_set():
         raise KeyboardInterrupt

@@ -83,7 +83,7 @@ def publish_micro_batch(
     columns = [F.col(quoted(name)) for name in written.columns if name not in (GONE, "_micro_batch")]
     row = F.when(~gone, F.struct(*columns)).alias("row")
     version = checkpoint.rstrip("/").rsplit("/", 1)[-1]
-    _send(written.select(key_column(job), row), f"{job.job_name}/{version}/{number}", cfg, sink)
+    _send(written.select(_key(job), row), f"{job.job_name}/{version}/{number}", cfg, sink)
 
 
 def publish_changes(spark: SparkSession, cfg: Config, job: Job, sink: SinkBinding, table: str, version: int) -> int:
@@ -117,11 +117,11 @@ def publish_changes(spark: SparkSession, cfg: Config, job: Job, sink: SinkBindin
 
 def _changed(spark: SparkSession, job: Job, table: str, version: int, since: int | None) -> DataFrame:
     """``key`` and ``row`` of what a version has and an older one has not; ``row`` null for keys that it lacks. Lazy."""
-    now = _keyed(read_table(spark, table, version), job)
+    now = keyed(read_table(spark, table, version), job)
     if since is None:
         return now.select("key", "row")
     try:
-        before = _keyed(read_table(spark, table, since), job)
+        before = keyed(read_table(spark, table, since), job)
     except (TableError, QueryError):  # its files were removed: all is sent again, which a reader can bear
         return now.select("key", "row")
     both = now.alias("n").join(before.alias("b"), F.col("n.key") == F.col("b.key"), "full_outer")
@@ -129,14 +129,14 @@ def _changed(spark: SparkSession, job: Job, table: str, version: int, since: int
     return other.select(F.coalesce("n.key", "b.key").alias("key"), F.col("n.row").alias("row"))
 
 
-def _keyed(table: DataFrame, job: Job) -> DataFrame:
-    """``key``, ``row`` and the row as ``text``, without what says which run wrote it."""
+def keyed(table: DataFrame, job: Job) -> DataFrame:
+    """``key``, ``row`` and the row as ``text``, without what says which run wrote it. Lazy."""
     rows = without_lineage(table)
     row = F.struct(*[F.col(quoted(name)) for name in rows.columns])
-    return rows.select(key_column(job), row.alias("row"), F.to_json(row, EXACT_TIMES).alias("text"))
+    return rows.select(_key(job), row.alias("row"), F.to_json(row, EXACT_TIMES).alias("text"))
 
 
-def key_column(job: Job) -> Column:
+def _key(job: Job) -> Column:
     """The key columns as a JSON object; a result of one row has none."""
     named = F.struct(*[F.col(quoted(key)) for key in job.keys]) if job.keys else None
     return (F.lit("{}") if named is None else F.to_json(named, EXACT_TIMES)).alias("key")
